@@ -113,7 +113,8 @@ class Starts:
 def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     """(level, turn) for each level of MACs; the unpruned network first, at level 1."""
     from prunedge.pruning.gathered import gathered
-    from prunedge.pruning.loop import baseline, iterate
+    from prunedge.pruning.judge import baseline
+    from prunedge.pruning.loop import iterate
     from prunedge.pruning.policy import StopPolicy
 
     run, _ = starts.at(shop.seed)

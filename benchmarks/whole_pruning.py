@@ -41,7 +41,8 @@ from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.models import build
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import gathered
-from prunedge.pruning.loop import baseline, iterate
+from prunedge.pruning.judge import baseline
+from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import operate, restore_network, save_network

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prunedge.models import build as build
     from prunedge.models import cost as cost
     from prunedge.pruning.context import RecoveryConfig as RecoveryConfig
-    from prunedge.pruning.loop import prune as prune
+    from prunedge.pruning.prune import prune as prune
     from prunedge.pruning.select import (
         PlanConstraints as PlanConstraints,
     )
@@ -78,7 +78,7 @@ _HOMES = {
     "remove": "prunedge.surgery",
     "operate": "prunedge.surgery",
     "register_size_attribute": "prunedge.surgery",
-    "prune": "prunedge.pruning.loop",
+    "prune": "prunedge.pruning.prune",
     "fit": "prunedge.report.library",
     "evaluate": "prunedge.report.library",
     "export_bundle": "prunedge.report.library",

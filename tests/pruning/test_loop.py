@@ -14,8 +14,10 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.context import PruneContext, RecoveryConfig
-from prunedge.pruning.loop import baseline, iterate, prune
+from prunedge.pruning.judge import baseline
+from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
+from prunedge.pruning.prune import prune
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step
 from prunedge.train import Metrics, TrainConfig, evaluate, make_engine

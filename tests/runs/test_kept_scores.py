@@ -17,7 +17,7 @@ from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
-from prunedge.pruning import loop
+from prunedge.pruning.steps import Step
 from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import write_config
@@ -247,7 +247,7 @@ class Cut(Exception):
 def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(
     recipe: RunConfig, tmp_path: Path
 ) -> None:
-    def cut(step: loop.Step) -> None:
+    def cut(step: Step) -> None:
         raise Cut
 
     out = tmp_path / "out"

@@ -4,19 +4,16 @@ device allow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import lcm
 
 from torch import nn
 
-from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
-from prunedge.importance import Scores
-from prunedge.pruning.context import PruneContext
-from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, at_limit, choose
-from prunedge.pruning.steps import Step, last_good
+from prunedge.pruning.steps import last_good
+from prunedge.pruning.work import Ranking, StepWork
 from prunedge.surgery import Surgery, operate
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
@@ -26,37 +23,34 @@ GROWTH = 1.5  # of the share that a step removes, where a device is no faster fo
 
 @dataclass(frozen=True)
 class StepPlanner:
-    """What one step knows when it chooses. `refused` maps groups that stay whole to the reason."""
+    """Chooses the channels of one step by their scores."""
 
-    context: PruneContext
-    policy: StopPolicy
-    history: Sequence[Step]
-    model: nn.Module
-    graph: ChannelGraph
-    scores: Scores
-    refused: Mapping[str, str]
+    work: StepWork
+    ranking: Ranking
 
     def plan(self, ratio: float) -> Plan:
         """The channels that matter least, this share of all; fewer where that reaches a target."""
-        device = self.context.device
+        device = self.work.context.device
         costs = None
         if device is not None:
-            costs = distributed.broadcast_object(device.costs(self.model, self.graph))
+            costs = distributed.broadcast_object(
+                device.costs(self.work.state.model, self.work.graph)
+            )
         return choose(
-            self.graph,
-            self.scores,
+            self.work.graph,
+            self.ranking.scores,
             ratio,
             constraints=self.constraints(),
-            exclude=self.refused,
-            scaling=self.context.scaling,
+            exclude=self.ranking.refused,
+            scaling=self.work.context.scaling,
             enough=self._is_enough(),
             costs=costs,
         )
 
     def constraints(self) -> PlanConstraints:
         """What a plan may do to a group; a device likes multiples of its own."""
-        constraints = self.context.constraints
-        device = self.context.device
+        constraints = self.work.context.constraints
+        device = self.work.context.device
         if device is None:
             return constraints
         return replace(constraints, round_to=lcm(constraints.round_to, device.multiple))
@@ -69,23 +63,23 @@ class StepPlanner:
         A larger removal where that was no faster than the last good model; one that removes nothing
         where none is.
         """
-        device = self.context.device
+        device = self.work.context.device
         assert device is not None
-        accepted = [step for step in self.history if step.accepted]
+        accepted = [step for step in self.work.history if step.accepted]
         limit = min(step.latency_ms for step in accepted if step.latency_ms is not None)
         # More than a group may lose in a step of the share that was asked for is another step
         # altogether.
-        most = self.context.constraints.most(ratio)
+        most = self.work.context.constraints.most(ratio)
 
         while surgery.plan.keep:
-            latency = device.measure(surgery.model, self.context.data.example())
+            latency = device.measure(surgery.model, self.work.context.data.example())
             latency = distributed.broadcast_object(latency)
             if latency < limit:
                 return surgery, latency, ratio
             ratio *= GROWTH
             if ratio >= most:
                 break
-            surgery = operate(model, self.graph, self.plan(ratio))
+            surgery = operate(model, self.work.graph, self.plan(ratio))
         return replace(surgery, plan=Plan({})), None, ratio
 
     def limited(self, plan: Plan, ratio: float) -> str:
@@ -93,11 +87,11 @@ class StepPlanner:
         where it doesn't.
         """
         constraints = self.constraints()
-        bound = at_limit(self.graph, plan, constraints, ratio)
+        bound = at_limit(self.work.graph, plan, constraints, ratio)
         free = [
             group
-            for group in self.graph.groups
-            if group.name not in self.refused and not constraints.excludes(group)
+            for group in self.work.graph.groups
+            if group.name not in self.ranking.refused and not constraints.excludes(group)
         ]
         if 2 * len(bound) <= len(free):
             return ""
@@ -121,22 +115,22 @@ class StepPlanner:
 
     def _is_enough(self) -> Callable[[Plan], bool] | None:
         """Whether a plan reaches any of the targets; None where there are none."""
-        first = self.context.reference(self.history)
-        reaches_target = self.policy.reaches_target(first, self.graph)
-        device = self.context.device
-        limit = self.policy.target_latency
+        first = self.work.context.reference(self.work.history)
+        reaches_target = self.work.policy.reaches_target(first, self.work.graph)
+        device = self.work.context.device
+        limit = self.work.policy.target_latency
         if device is None or limit is None:
             return reaches_target
 
         # What it says of this model and what was measured differ by a factor; the plan's will
         # differ by much the same.
-        measured = last_good(self.history).latency_ms
+        measured = last_good(self.work.history).latency_ms
         assert measured is not None
-        scale = measured / device.predict(self.model, self.graph)
+        scale = measured / device.predict(self.work.state.model, self.work.graph)
 
         def is_enough(plan: Plan) -> bool:
             if reaches_target is not None and reaches_target(plan):
                 return True
-            return scale * device.predict(self.model, self.graph, plan) <= limit
+            return scale * device.predict(self.work.state.model, self.work.graph, plan) <= limit
 
         return is_enough

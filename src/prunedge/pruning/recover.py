@@ -4,7 +4,6 @@ a step is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -13,10 +12,10 @@ from prunedge.graph import ChannelGraph, copied
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores, gathered_while_training
 from prunedge.pruning.context import PruneContext
-from prunedge.pruning.policy import Outcome, StopPolicy
-from prunedge.pruning.steps import Clock, State, Step
-from prunedge.surgery import OptimState, Surgery
-from prunedge.surgery.compensate import compensate
+from prunedge.pruning.cut import Cut
+from prunedge.pruning.policy import Outcome
+from prunedge.pruning.work import StepWork
+from prunedge.surgery import OptimState
 from prunedge.tasks import Metrics
 from prunedge.train import Penalty, TrainExtras, evaluate, fit, penalty
 
@@ -43,63 +42,51 @@ class Recovered:
     reason: str
 
 
-def faded(context: PruneContext, state: State, graph: ChannelGraph, plan: Plan, seed: int) -> State:
-    """The model after training in which the channels that leave are drawn to zero more and more;
-    `state` stays as it was.
+def faded(work: StepWork, plan: Plan) -> StepWork:
+    """The step after a training in which the channels that leave are drawn to zero more and more,
+    where the context asks for it. The model of before stays as it was.
     """
+    context = work.context
+    recovery = context.recovery
+    if recovery.sparsity != "growing" or not plan.keep:
+        return work
     leaving = {}
     for name, kept in plan.keep.items():
-        leaving[name] = sorted(set(range(graph.group(name).size)) - set(kept))
-    recovery = context.recovery
+        leaving[name] = sorted(set(range(work.graph.group(name).size)) - set(kept))
+    state = work.state
     fitted = fit(
         copied(state.model),
         context.data.train,
         epochs=context.epochs,
         config=context.finetune,
         engine=context.engine,
-        seed=seed + SEED_OF_FADING,
+        seed=work.seed + SEED_OF_FADING,
         task=context.task,
         extras=TrainExtras(
             state=state.momentum,
             progress=context.progress,
             teacher=recovery.teacher,
-            penalty=penalty("growing", graph, recovery.sparsity_strength, leaving),
+            penalty=penalty("growing", work.graph, recovery.sparsity_strength, leaving),
         ),
     )
-    return replace(state, model=fitted.model, momentum=fitted.state)
+    work.clock.lap("finetune")
+    return work.of(replace(state, model=fitted.model, momentum=fitted.state))
 
 
-def compensated(
-    context: PruneContext, model: nn.Module, graph: ChannelGraph, surgery: Surgery
-) -> None:
-    """Hand what the removed channels gave to their consumers, in place, where the context asks for
-    it.
-    """
-    recovery = context.recovery
-    if recovery.compensate == "none":
-        return
-    calibration = context.data.train.take(recovery.calibration, context.seed).batches(32)
-    compensate(model, graph, surgery.plan, surgery.model, calibration, recovery.compensate)
-
-
-def recover(
-    context: PruneContext,
-    policy: StopPolicy,
-    history: Sequence[Step],
-    model: nn.Module,
-    graph: ChannelGraph,
-    momentum: OptimState | None,
-    seed: int,
-    clock: Clock,
-) -> Recovered:
-    """Fine-tune a smaller model in place, once more for each extra round while it breaks the
+def recover(work: StepWork, cut: Cut) -> Recovered:
+    """Fine-tune the smaller model in place, once more for each extra round while it breaks the
     rule.
     """
+    context = work.context
+    policy = work.policy
+    model = cut.state.model
+    momentum = cut.state.momentum
     before = evaluate(model, context.data.val, context.engine, context.task)
-    clock.lap("evaluate")
+    work.clock.lap("evaluate")
 
-    collector = gathered_while_training(context.criterion, graph)
-    start = None if context.first is None else history[0]
+    collector = gathered_while_training(context.criterion, cut.graph)
+    first = context.reference(work.history)
+    start = None if context.first is None else work.history[0]
     rounds = 0
     while True:
         fitted = fit(
@@ -108,7 +95,7 @@ def recover(
             epochs=context.epochs,
             config=context.finetune,
             engine=context.engine,
-            seed=seed + SEED_OF_ROUND * rounds,
+            seed=work.seed + SEED_OF_ROUND * rounds,
             val=context.data.val,
             task=context.task,
             extras=TrainExtras(
@@ -116,17 +103,15 @@ def recover(
                 collector=collector,
                 progress=context.progress,
                 teacher=context.recovery.teacher,
-                penalty=_penalty(context, graph),
+                penalty=_penalty(context, cut.graph),
             ),
         )
-        clock.lap("finetune")
+        work.clock.lap("finetune")
         rounds += 1
         momentum = fitted.state
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
-        accepted, reason = policy.accepts(
-            context.reference(history), outcome, context.sources(), start
-        )
+        accepted, reason = policy.accepts(first, outcome, context.sources(), start)
         if accepted or rounds > context.extra_rounds:
             break
 

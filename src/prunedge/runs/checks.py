@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prunedge.errors import PrunedgeError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
-from prunedge.pruning.loop import refuse_unprunable
+from prunedge.pruning.prune import refuse_unprunable
 from prunedge.pruning.select import PlanConstraints
 from prunedge.utils.advice import command, option
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prunedge.importance import gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import gathered, gathering
-from prunedge.pruning.loop import baseline
+from prunedge.pruning.judge import baseline
 from prunedge.pruning.policy import Outcome
 from prunedge.pruning.steps import Iteration, Step
 from prunedge.runs import origin

@@ -1,0 +1,168 @@
+"""What a step comes to: its line in the history, and the state after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.plan import Plan
+from prunedge.importance import Scores
+from prunedge.pruning.context import PruneContext
+from prunedge.pruning.cut import Cut
+from prunedge.pruning.gathered import gathered
+from prunedge.pruning.planner import StepPlanner
+from prunedge.pruning.policy import Outcome, StopPolicy
+from prunedge.pruning.recover import Recovered
+from prunedge.pruning.steps import Clock, Iteration, State, Step
+from prunedge.pruning.work import Ranking, StepWork
+from prunedge.surgery import OptimState
+from prunedge.tasks import Metrics, Task
+from prunedge.train import evaluate
+from prunedge.utils import distributed
+
+log = logging.getLogger(__name__)
+
+
+def judge(
+    work: StepWork,
+    ranking: Ranking,
+    planner: StepPlanner,
+    cut: Cut,
+    recovered: Recovered,
+    ratio: float,
+) -> Iteration:
+    """The line of a step that asked for `ratio` of the channels, and the state after it."""
+    context = work.context
+    limited = planner.limited(cut.plan, cut.ratio)
+    if limited:
+        log.warning("step %d: %s", work.number, limited)
+
+    frozen = {**ranking.refused, **cut.surgery.refused}
+    step = step_of(
+        cut.graph,
+        context.reference(work.history),
+        context.task,
+        work.policy.metric.name,
+        recovered.before,
+        recovered.after,
+        work.clock.seconds,
+        index=work.number,
+        removed=cut.plan.removes(work.graph),
+        accepted=recovered.accepted,
+        reason=recovered.reason,
+        fraction_asked=ratio,
+        frozen=[{"name": name, "reason": reason} for name, reason in frozen.items()],
+        rounds=recovered.rounds,
+        scored="while training" if ranking.was_kept else "in a pass",
+        limited=limited,
+    )
+    if context.device is not None:
+        predicted = context.device.predict(work.state.model, work.graph, cut.plan)
+        step = replace(step, latency_ms=cut.latency_ms, predicted_ms=predicted)
+
+    scores = gathered(context, recovered.model, recovered.scores, distill=context.finetune.distill)
+    state = replace(cut.state, model=recovered.model, scores=scores, momentum=recovered.momentum)
+    return Iteration(step, state)
+
+
+def baseline(
+    context: PruneContext,
+    model: nn.Module,
+    policy: StopPolicy,
+    scores: Scores | None = None,
+    momentum: OptimState | None = None,
+    *,
+    plan: Plan | None = None,
+    graph: ChannelGraph | None = None,
+) -> Iteration:
+    """Step 0: the model to start from, measured on the validation split.
+
+    `scores` are used when their provenance says that they are what this loop would gather
+    (`gathered`), and left otherwise. `plan` says how it was pruned before, if it was; `graph` is
+    its channel graph, where that is known. It is compared with the context's `first` model.
+    """
+    graph = graph or trace(model, context.data.example())
+    clock = Clock()
+    metrics = evaluate(model, context.data.val, context.engine, context.task)
+    clock.lap("evaluate")
+
+    reason = "the unpruned model"
+    if context.first is not None:
+        outcome = Outcome.of_metrics(metrics, policy.metric, context.task)
+        _, judged = policy.accepts(context.first, outcome, context.sources())
+        reason = f"the start, which was pruned before: {judged}"
+    step = step_of(
+        graph,
+        context.first,
+        context.task,
+        policy.metric.name,
+        metrics,
+        metrics,
+        clock.seconds,
+        index=0,
+        removed=0,
+        accepted=True,
+        reason=reason,
+    )
+    if context.device is not None:
+        latency = distributed.broadcast_object(
+            context.device.measure(model, context.data.example())
+        )
+        predicted = context.device.predict(model, graph)
+        step = replace(step, latency_ms=latency, predicted_ms=predicted)
+    return Iteration(step, State(model, plan or Plan({}), scores, momentum, graph))
+
+
+def step_of(
+    graph: ChannelGraph,
+    first: Step | None,
+    task: Task,
+    metric: str,
+    before: Metrics,
+    after: Metrics,
+    seconds: Mapping[str, Any],
+    *,
+    fraction_asked: float = 0.0,
+    **fields: Any,
+) -> Step:
+    """A line of the history: what the model costs and does, compared with the `first` one; `fields`
+    are the others of a Step.
+    """
+    widths = graph.widths()
+    original_channels = first.channels if first else graph.channels
+    constant = task.constant(after, metric)
+    return Step(
+        channels=graph.channels,
+        fraction_asked=fraction_asked,
+        fraction_removed=1 - graph.channels / original_channels if original_channels else 0.0,
+        metrics_before=_values(before),
+        metrics=_values(after),
+        metric_before=before.value(metric),
+        metric_after=after.value(metric),
+        macs=graph.macs(),
+        params=graph.params(),
+        size_mb=size_mb(graph),
+        kept=widths,
+        original=first.original if first else widths,
+        correct=after.correct,
+        majority=constant.score,
+        largest=constant.answer,
+        only=task.only_answer(after),
+        **seconds,
+        **fields,
+    )
+
+
+def _values(metrics: Metrics) -> dict[str, float | None]:
+    return {"loss": metrics.loss, **metrics.values}
+
+
+def size_mb(graph: ChannelGraph) -> float:
+    """Megabytes (10^6) of the float32 parameters and buffers."""
+    return sum(torch.Size(shape).numel() for shape in graph.shapes.values()) * 4 / 1e6
