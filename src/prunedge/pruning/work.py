@@ -31,7 +31,7 @@ class StepWork:
 
     @property
     def seed(self) -> int:
-        """What everything random in the step follows from: a step that is made again is the same."""
+        """What all that is random in the step follows from: made again, it is the same."""
         return self.context.seed * 10_000 + self.number
 
     def of(self, state: State) -> StepWork:
@@ -61,7 +61,7 @@ def begin_step(
 
 
 def rank_channels(work: StepWork) -> Ranking:
-    """The scores that were gathered while the model was trained, or those of a pass of their own."""
+    """The scores that the model's training has gathered, or those of a pass of their own."""
     context = work.context
     kept = kept_scores(context, work.history, work.state)
     scores = kept or rank(
