@@ -12,7 +12,7 @@ import prunedge as pe
 from prunedge.errors import PrunedgeError
 from prunedge.report import write_report
 from prunedge.report.text import trained
-from prunedge.runs import session
+from prunedge.runs import unpruned
 from prunedge.runs.run import open_run
 from tests.refusals import refusal
 
@@ -67,7 +67,7 @@ def test_it_is_trained(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_pruning_is_refused_before_it_trains(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "transfer", lambda *args, **kwargs: pytest.fail("it trained"))
+    monkeypatch.setattr(unpruned, "transfer", lambda *args, **kwargs: pytest.fail("it trained"))
     line = refusal("prune", tiny_data, *WORDS, "--out", tmp_path / "run")
     assert "could be pruned" in line and "prunedge groups --model" in line
     assert not (tmp_path / "run").exists()

@@ -106,12 +106,12 @@ def test_a_run_cut_off_after_a_step_ends_the_same(
 def test_a_checkpoint_without_its_line_is_made_again(
     finished: Path, recipe: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunedge.runs import run as runs
+    from prunedge.runs import history
 
     class CutOff(Exception):
         pass
 
-    write = runs.write_text
+    write = history.write_text
 
     def torn(file: Path, text: str) -> None:
         if file.name == "history.jsonl" and len(text.splitlines()) == 3:
@@ -120,7 +120,7 @@ def test_a_checkpoint_without_its_line_is_made_again(
 
     out = tmp_path / "torn"
     with monkeypatch.context() as patched, pytest.raises(CutOff):
-        patched.setattr(runs, "write_text", torn)
+        patched.setattr(history, "write_text", torn)
         execute.prune(recipe, out)
     assert (out / "checkpoints/step-002").exists() and len(open_run(out).steps()) == 2
     execute.resume(out)
