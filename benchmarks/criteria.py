@@ -143,10 +143,9 @@ def figures(starts: Starts, shop: Any, level: float, turn: Any) -> Row:
 
 def accuracy(network: Any, split: Any, starts: Starts) -> float:
     """Of the network on a split."""
-    from prunedge.train import measure
-    from prunedge.train.evaluate import outputs
+    from prunedge.train import evaluate
 
-    return measure(*outputs(network, split, starts.engine)).accuracy
+    return evaluate(network, split, starts.engine).accuracy
 
 
 def curves(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:

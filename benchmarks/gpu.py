@@ -169,7 +169,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def _evaluated(network: nn.Module, data: Dataset, engine: Engine, epochs: int) -> list[float]:
-    return [_seconds(lambda: evaluate(network, data.val, engine, data.classes)) for _ in range(epochs)]
+    return [_seconds(lambda: evaluate(network, data.val, engine)) for _ in range(epochs)]
 
 
 def _bare(network: nn.Module, train: Split, engine: Engine, recipe: TrainConfig, epochs: int) -> list[float]:

@@ -24,7 +24,7 @@ from prunedge.export.onnx import write_onnx
 from prunedge.latency import Timer
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.session import prune
-from prunedge.train import make_engine, measure, predict
+from prunedge.train import evaluate, make_engine
 
 WAYS = {"latency": {"device": "local"}, "macs": {"per_mac": True}, "score": {}}
 
@@ -80,8 +80,7 @@ def _points(run: Run, start: int, way: str) -> list[dict[str, object]]:
     engine = make_engine("32")
     found = []
     for step in run.steps():
-        p, labels = predict(run.load(step.index), data.test, engine)
-        accuracy = measure(p.clamp_min(1e-30).log(), labels).accuracy
+        accuracy = evaluate(run.load(step.index), data.test, engine).accuracy
         found.append(
             {"start": start, "way": way, "step": step.index, "macs": step.macs, "params": step.params, "validation": step.metric_after,
              "test": accuracy, "said_ms": step.latency_ms, "predicted_ms": step.predicted_ms}

@@ -50,7 +50,7 @@ def main() -> None:
         split = data.train.take(PICTURES[given.size])
         rivals = {
             "fine-tuning": (_fitted(network, split, engine, recipe), _bare_training(network, split, engine, recipe)),
-            "evaluation": (_evaluated(network, split, engine, data.classes), _bare_evaluation(network, split, engine)),
+            "evaluation": (_evaluated(network, split, engine), _bare_evaluation(network, split, engine)),
         }
         macs = cost(network, data.example()).macs
         for what, (ours, bare) in rivals.items():

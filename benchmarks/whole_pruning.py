@@ -118,13 +118,13 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     network = build(given.model, data.classes, "none", seed=0)
     engine = measure_engine(network, data.example(8))
     if file.exists():
-        return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
+        return evaluate(restore_network(network, file), data.test, engine).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
     settings = TransferSettings(pretrained=False, epochs=given.train_epochs, augment=RECIPE.augment)
     fitted = transfer(network, data, settings, engine=engine, seed=0, extras=TrainExtras(collector=collector))
     save_network(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
-    return evaluate(network, data.test, engine, data.classes).accuracy
+    return evaluate(network, data.test, engine).accuracy
 
 
 def _one(given: argparse.Namespace, name: str, seed: int, start: Path, macs: list[int]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _one(given: argparse.Namespace, name: str, seed: int, start: Path, macs: lis
     started = time.perf_counter()
     found = work(given, network, seed, macs, start)
     seconds = time.perf_counter() - started
-    test = evaluate(found.pop("network"), data.test, make_engine("32"), data.classes).accuracy
+    test = evaluate(found.pop("network"), data.test, make_engine("32")).accuracy
     return {"seconds": seconds, "test": test, "peak_mb": peak_mb(), **found}
 
 

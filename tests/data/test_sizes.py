@@ -14,7 +14,8 @@ from prunedge.config import RunConfig
 from prunedge.data import check, cut_patches, load, load_folder, load_manifest
 from prunedge.data.cache import decode_all
 from prunedge.data.transforms import Changes, augment
-from prunedge.edge.image.read import normalise, read_image
+from prunedge.edge.image.normalise import normalise
+from prunedge.edge.image.read import read_image
 from prunedge.edge.image.size import Size, square
 from prunedge.errors import DataError, PrunedgeError
 from prunedge.runs.run import open_run

@@ -20,8 +20,9 @@ from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, Stop
 from prunedge.pruning.prune import prune
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step
-from prunedge.train import Metrics, TrainConfig, evaluate, make_engine
-from prunedge.train.bootstrap import packed
+from prunedge.tasks import OF_BATCHES, Metrics, packed
+from prunedge.tasks.classification import ACCURACY
+from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
 from tests.small_models import Plain, Residual, randomise
 
@@ -34,8 +35,8 @@ START = Step(
     reason="",
     fraction_asked=0.0,
     fraction_removed=0.0,
-    accuracy_before=0.9,
-    accuracy_after=0.9,
+    metrics_before={"accuracy": 0.9},
+    metrics={"accuracy": 0.9},
     metric_before=0.9,
     metric_after=0.9,
     macs=1000,
@@ -107,9 +108,14 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
     assert not keeps and COLLAPSED in said
     # So does one that confidence would let pass, and the same as a training's metrics.
     metrics = Metrics(
-        0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5))
+        loss=1.0,
+        values={"accuracy": 0.5},
+        n=10,
+        correct=packed([0] * 5 + [1] * 5),
+        details={"confusion": [[0, 5], [0, 5]]},
     )
-    assert not generous.accepts(START, Outcome.of_metrics(metrics, "accuracy"), [])[0]
+    outcome = Outcome.of_metrics(metrics, ACCURACY, OF_BATCHES)
+    assert not generous.accepts(START, outcome, [])[0]
     assert generous.accepts(replace(START, only=1), Outcome.of_step(collapsed), [])[0]
     assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0))[0]
 
@@ -195,17 +201,25 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
         rule = StopPolicy(max_drop=3.0, confidence=0.95)
         assert (
             replace(rule, confidence=None).accepts(
-                start, Outcome.of_metrics(after, "accuracy"), [None] * 100
+                start, Outcome.of_metrics(after, ACCURACY, OF_BATCHES), [None] * 100
             )[0]
             is plain
         )
-        keeps, said = rule.accepts(start, Outcome.of_metrics(after, "accuracy"), [None] * 100)
+        keeps, said = rule.accepts(
+            start, Outcome.of_metrics(after, ACCURACY, OF_BATCHES), [None] * 100
+        )
         assert keeps is sure and "95% confidence" in said
 
 
 def _metrics(correct: list[bool]) -> Metrics:
     share = sum(correct) / len(correct)
-    return Metrics(0.1, share, share, None, ((0, 0), (0, 0)), len(correct), packed(correct))
+    return Metrics(
+        loss=0.1,
+        values={"accuracy": share},
+        n=len(correct),
+        correct=packed(correct),
+        details={"confusion": [[0, 0], [0, 0]]},
+    )
 
 
 def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(

@@ -51,15 +51,22 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
     steps = run.steps()
     assert [step.index for step in steps] == [0, 1, 2, 3]
     summary = run.summary()
-    assert set(summary["baseline"]) == {"accuracy", "macs", "params", "size_mb"}
+    assert set(summary["baseline"]) == {
+        "accuracy",
+        "f1",
+        "auroc",
+        "macs",
+        "params",
+        "size_mb",
+    }
     assert summary["best"]["macs"] < summary["baseline"]["macs"]
     assert set(summary["test"]) == {"baseline", "best"} and summary["test"]["best"]["n"] == 12
     assert summary["stop"] == "3 steps done (max_steps=)"
     wanted = {
         "removed",
         "channels",
-        "accuracy_before",
-        "accuracy_after",
+        "metrics_before",
+        "metrics",
         "macs",
         "params",
         "seconds_rank",

@@ -23,8 +23,8 @@ def test_show_tells_what_machines_and_people_need(run: Path) -> None:
     wanted = {
         "removed",
         "channels",
-        "accuracy_before",
-        "accuracy_after",
+        "metrics_before",
+        "metrics",
         "macs",
         "params",
         "seconds_rank",

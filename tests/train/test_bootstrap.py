@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prunedge.train.bootstrap import packed, paired_drop_interval, unpacked
-
-
-@given(st.lists(st.booleans(), max_size=70))
-def test_answers_survive_packing(correct: list[bool]) -> None:
-    assert unpacked(packed(correct)).tolist() == correct
+from prunedge.tasks import packed
+from prunedge.train.bootstrap import paired_drop_interval
 
 
 def test_the_bounds_are_those_of_the_normal_approximation_where_it_holds() -> None:

@@ -16,8 +16,8 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import CRITERIA, TaylorCollector, rank
 from prunedge.importance.taylor_bn import ScaleCollector
-from prunedge.train import Metrics, TrainConfig, TrainExtras, evaluate, fit, make_engine, predict
-from prunedge.train.bootstrap import unpacked
+from prunedge.tasks import Metrics, unpacked
+from prunedge.train import TrainConfig, TrainExtras, evaluate, fit, make_engine, observe
 from prunedge.train.sync import SynchronizedBatch
 from prunedge.utils import distributed
 from prunedge.utils.distributed import BatchShard
@@ -145,12 +145,12 @@ def gathered() -> dict[str, Any]:
     ).collected
     net = randomise(Residual())
     graph = trace(net, TRAIN[0][0][:2])
-    probabilities, labels = predict(net, VAL, make_engine())
+    meter = observe(net, VAL, make_engine())
     return {
         "unseen": {**unseen.values, "examples": unseen.examples},
         **{name: dict(rank(net, graph, TRAIN, name).values) for name in sorted(CRITERIA)},
-        "probabilities": probabilities,
-        "labels": labels,
+        "logits": meter.logits(),
+        "labels": meter.labels(),
         "val": numbers(evaluate(net, VAL, make_engine())),
     }
 
