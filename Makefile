@@ -1,4 +1,4 @@
-# One command per habit; CI calls the same ones. `make demo` and `make test` need nothing but python3 (>= 3.11) and a model.
+# One command per habit; CI calls the same ones. `make demo` and `make test` need nothing but python3 (>= 3.11) and a network.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -147,7 +147,7 @@ def test_only_stretching_distorts() -> None:
 
 
 def test_the_padding_is_nearly_zero_once_normalised() -> None:
-    from prunedge.edge.image.read import normalise
+    from prunedge.edge.image.normalise import normalise
 
     border = np.full((1, 8, 8, 3), PADDING, np.uint8)
     assert abs(normalise(border)).max() < 0.02
