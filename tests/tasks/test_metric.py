@@ -8,7 +8,7 @@ import pytest
 
 from prunedge.errors import PrunedgeError
 from prunedge.pruning.policy import Outcome, StopPolicy
-from prunedge.tasks import METRICS, Metric, metric_named
+from prunedge.tasks import TASKS, Metric, metric_named
 from tests.pruning.test_loop import START
 
 WIDTH = Metric("width-error", higher_is_better=False, unit="mm")
@@ -36,4 +36,4 @@ def test_the_rule_follows_an_error_that_must_stay_low(error: float, keeps: bool)
 def test_a_metric_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(PrunedgeError, match="no metric is called 'speed'") as refused:
         metric_named("speed", "classification")
-    assert all(name in str(refused.value) for name in METRICS["classification"])
+    assert all(name in str(refused.value) for name in TASKS["classification"].metrics)

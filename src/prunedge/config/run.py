@@ -64,8 +64,6 @@ class RunConfig(Section):
                 f"{option('runtime')} and {option('device_threads')} act only with "
                 f"{option('device')}"
             )
-        if stop.confidence is not None and self.task.metric != "accuracy":
-            raise ValueError(f"confidence is that of accuracy, and metric is {self.task.metric}")
         if self.data.fold and self.data.fold >= (self.data.folds or 1):
             folds = self.data.folds or "none"
             raise ValueError(f"fold {self.data.fold} of {folds}: folds count from 0")

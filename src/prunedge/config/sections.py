@@ -11,7 +11,6 @@ from prunedge.config.setting import Notes, Section, basic, found, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.edge.image.size import Resize
 
-Metric = Literal["accuracy", "f1", "auroc"]
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
@@ -103,8 +102,10 @@ class TaskSection(Section):
     title = "Task"
 
     name: str = found("classification", key="task")
-    metric: Metric = setting(
-        "accuracy", "What makes an epoch the best, and what the stop rule watches."
+    metric: str = setting(
+        "accuracy",
+        "What makes an epoch the best, and what the stop rule watches: a metric of the task "
+        "(accuracy, f1, auroc).",
     )
 
 

@@ -9,7 +9,7 @@ from prunedge.config import RunConfig
 from prunedge.importance import find
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.runs.callbacks import Callbacks
-from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited
+from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited, refuse_wrong_metric
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
@@ -30,6 +30,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> Sess
     if not config.model.start:
         trust.give(config.model.name)
     find(config.prune.criterion)
+    refuse_wrong_metric(config)
     if config.device.address is not None:
         timer_of(config)
 

@@ -8,10 +8,33 @@ from prunedge.errors import PrunedgeError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
 from prunedge.pruning.prune import refuse_unprunable
 from prunedge.pruning.select import PlanConstraints
+from prunedge.tasks import task_named
 from prunedge.utils.advice import command, option
 
 if TYPE_CHECKING:
+    from prunedge.config import RunConfig
     from prunedge.runs.session import Session
+
+
+def refuse_wrong_metric(config: RunConfig) -> None:
+    """PrunedgeError where the task has no metric of that name, or not one that the rule's
+    confidence can be had of.
+    """
+    known = task_named(config.task.name).metrics
+    if config.task.metric not in known:
+        raise PrunedgeError(
+            f"no metric is called '{config.task.metric}'",
+            where=option("metric", config.task.metric),
+            remedy=f"choose {', '.join(known)}",
+        )
+    if config.stop.confidence is None or known[config.task.metric].has_interval:
+        return
+    suited = [name for name, metric in known.items() if metric.has_interval]
+    raise PrunedgeError(
+        f"confidence is that of {' or '.join(suited)}, and metric is {config.task.metric}",
+        where=option("confidence", config.stop.confidence),
+        remedy=f"leave it out, or use {option('metric', suited[0])}" if suited else "leave it out",
+    )
 
 
 def refuse_missing_classes(session: Session) -> None:

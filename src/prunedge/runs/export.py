@@ -24,7 +24,7 @@ from prunedge.pruning.steps import Step
 from prunedge.runs.images import images_of
 from prunedge.runs.new import writing
 from prunedge.runs.run import Run
-from prunedge.tasks import METRICS, make_task
+from prunedge.tasks import make_task, task_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def write_bundle(
         run.require_plan(chosen.number, trace(run.load_first(), data.example()))
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
-        metrics["test"] = {name: chosen.test[name] for name in METRICS[config.task.name]}
+        metrics["test"] = {name: chosen.test[name] for name in task_named(config.task.name).metrics}
     about = {
         "run_step": chosen.number,
         "model": chosen.name,

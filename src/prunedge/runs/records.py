@@ -19,14 +19,14 @@ from prunedge.config import RunConfig
 from prunedge.edge.image.read import parse_range
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
-from prunedge.tasks import RECORDS, unpacked
+from prunedge.tasks import TASKS, unpacked
 from prunedge.utils.records import Record, require
 
 if TYPE_CHECKING:
     MetricsRecord = Any
 else:
     # What a model does on a split, of any task.
-    MetricsRecord = Union[tuple(RECORDS.values())]  # noqa: UP007  how many there are is not known
+    MetricsRecord = Union[tuple(task.record for task in TASKS.values())]  # noqa: UP007  how many there are is not known
 
 
 class EnvironmentRecord(Record):

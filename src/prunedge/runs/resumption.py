@@ -13,6 +13,7 @@ from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome, StopPolicy
+from prunedge.runs.checks import refuse_wrong_metric
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
 from prunedge.tasks import metric_named
@@ -83,6 +84,7 @@ def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     """
     begun = run.config.flat()
     config = RunConfig.make(str(run.path), **{**begun, **changes})
+    refuse_wrong_metric(config)
     steps = run.steps()
     data = _loaded(run, config) if "data" in changes or config.stop.confidence is not None else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []

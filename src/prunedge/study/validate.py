@@ -13,6 +13,7 @@ from prunedge.errors import MachineError, PrunedgeError
 from prunedge.importance import find
 from prunedge.latency import Timer
 from prunedge.models import refuse_unknown
+from prunedge.runs.checks import refuse_wrong_metric
 from prunedge.study.grid import Grid, trials
 from prunedge.train.engine import NAMES
 from prunedge.utils import trust
@@ -48,6 +49,7 @@ def check(grid: Grid, *, here: bool = True) -> None:
             },
             _criterion,
         ),
+        *_metrics(configs),
         *_of("precision", {config.train.precision for config in configs}, _precision),
         *_of(
             "device",
@@ -76,6 +78,16 @@ def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[P
             where = error.where if error.where is not None else option(key, value)
             faults.append(type(error)(error.what, where=where, remedy=error.remedy))
     return faults
+
+
+def _metrics(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
+    faults = {}
+    for config in configs:
+        try:
+            refuse_wrong_metric(config)
+        except PrunedgeError as error:
+            faults[str(error)] = error
+    return list(faults.values())
 
 
 def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:

@@ -7,7 +7,7 @@ and perhaps a head (`prunedge.models`): nothing else asks which task it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import torch
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import TrainError
 from prunedge.utils.advice import option
+from prunedge.utils.records import Record
 
 POINTS = "points"
 
@@ -145,6 +146,18 @@ class Example:
     after: str
     confidence_before: float
     confidence_after: float
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """A task by its name: what makes it of a spec, its metrics by name, first the one that is used
+    unless another is asked for, and what `Metrics.to_json` writes of it.
+    """
+
+    name: str
+    make: Callable[[TaskSpec], Task]
+    metrics: Mapping[str, Metric]
+    record: type[Record]
 
 
 class Meter(Protocol):

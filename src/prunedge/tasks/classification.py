@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import ModelError, TrainError
-from prunedge.tasks.base import ConstantAnswer, Example, Metric, Metrics
+from prunedge.tasks.base import ConstantAnswer, Example, Metric, Metrics, TaskDefinition
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record
@@ -263,3 +263,6 @@ def measure(
     meter = ClassificationMeter(None if classes is None else len(classes))
     meter.update(meter.observe(logits, labels))
     return meter.compute()
+
+
+DEFINITION = TaskDefinition("classification", Classification, METRICS, MetricsRecord)

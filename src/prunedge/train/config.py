@@ -9,7 +9,7 @@ from typing import get_args
 
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
-from prunedge.tasks import METRICS
+from prunedge.tasks import TASKS
 
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was
 # tried to call them best.
@@ -57,7 +57,7 @@ class TrainConfig:
         """Refuse settings out of their range, all at once."""
         augments = get_args(Augment)
         # Of any task: which one is taught is known when the training begins.
-        metrics = list(dict.fromkeys(chain.from_iterable(METRICS.values())))
+        metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
         rules = (
             ("lr", 0 < self.lr < math.inf, "above 0"),
             ("batch_size", self.batch_size >= 2, "at least 2"),

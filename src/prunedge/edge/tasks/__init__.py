@@ -1,15 +1,28 @@
-"""What a model's outputs mean on the device, a module for each task."""
+"""What a model's outputs mean on the device, a module for each task.
+
+Every module of this folder that has a `DEFINITION` is a task.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 
-from prunedge.edge.tasks.base import Decoder, TaskSpec
-from prunedge.edge.tasks.classification import Classification
+from prunedge.edge.tasks.base import Decoder, DecoderDefinition, TaskSpec
 from prunedge.errors import BundleError
 from prunedge.utils.sanitize import shown
 
-DECODERS: dict[str, Callable[[TaskSpec], Decoder]] = {"classification": Classification}
+
+def _definitions() -> dict[str, DecoderDefinition]:
+    definitions = {}
+    for module in iter_modules(__path__):
+        definition = getattr(import_module(f"{__name__}.{module.name}"), "DEFINITION", None)
+        if definition is not None:
+            definitions[definition.name] = definition
+    return definitions
+
+
+DECODERS = _definitions()
 
 
 def decoder_of(spec: TaskSpec) -> Decoder:
@@ -19,4 +32,4 @@ def decoder_of(spec: TaskSpec) -> Decoder:
             f"this prunedge knows no task '{shown(spec.name)}', but {', '.join(DECODERS)}",
             remedy="update prunedge, or export the model again with this one",
         )
-    return DECODERS[spec.name](spec)
+    return DECODERS[spec.name].make(spec)

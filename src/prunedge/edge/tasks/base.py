@@ -113,3 +113,11 @@ class Decoder(Protocol):
         tiles, row by row. `damage` are the classes that count, from a probability of `threshold`
         on.
         """
+
+
+@dataclass(frozen=True)
+class DecoderDefinition:
+    """A task's half on the device, by the task's name."""
+
+    name: str
+    make: Callable[[TaskSpec], Decoder]

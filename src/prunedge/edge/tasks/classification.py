@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedge.edge.probabilities import is_share, is_sigmoid, squash_of, told
-from prunedge.edge.tasks.base import Findings, TaskSpec, Tiles
+from prunedge.edge.tasks.base import DecoderDefinition, Findings, TaskSpec, Tiles
 
 TOLERANCE = 1e-3  # of a sum of probabilities
 NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
@@ -80,3 +80,6 @@ class Classification:
             surest=float(sums.max()),
             tiles=int((sums >= threshold).sum()),
         )
+
+
+DEFINITION = DecoderDefinition("classification", Classification)
