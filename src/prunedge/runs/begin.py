@@ -34,7 +34,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> Sess
     if config.device.address is not None:
         timer_of(config)
 
-    session = Session(config, callbacks)
+    session = Session(config, callbacks, out=out)
     refuse_missing_classes(session)
     unknown = refuse_seen(config, session.data)
     if session.start is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,13 +39,20 @@ class Session:
     """What a run works with: one config, one data set, one model, one graph. Each is made once,
     when it is first asked for.
 
-    `start` is the run that the model is taken from, if any.
+    Of a run that is about to begin, `out` is where its folder will be.
     """
 
-    def __init__(self, config: RunConfig, callbacks: Callbacks, run: Run | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        callbacks: Callbacks,
+        run: Run | None = None,
+        out: Path | None = None,
+    ) -> None:
         self.config = config
         self.callbacks = callbacks
         self._run = run
+        self._out = out
         self.loaded: Loaded | None = None
 
     @property
@@ -66,7 +74,7 @@ class Session:
         if self._run is not None:
             moved: tuple[object, ...] = (self.run.verb(), "DATA", "--resume", self.run.path)
         elif config.model.start:
-            moved = ("prune", "DATA", "--from", config.model.start, "--out", "OUT")
+            moved = ("prune", "DATA", "--from", config.model.start, "--out", self._out)
         else:
             moved = ()
         return images_of(config, *moved, progress=self.callbacks.progress)
