@@ -24,6 +24,7 @@ from prunedge.pruning.steps import Iteration, State
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.context import context_of
 from prunedge.runs.images import images_of
+from prunedge.runs.origin import open_start
 from prunedge.runs.resumption import note_computing, policy_of
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.training import with_rate
@@ -89,7 +90,7 @@ class Session:
         """The run that this one goes on from; None where it trains its model itself."""
         if not self.config.model.start:
             return None
-        return open_run(self.config.model.start)
+        return open_run(self.config.model.start) if self._run is None else open_start(self._run)
 
     @cached_property
     def start_state(self) -> State:

@@ -37,9 +37,8 @@ def make(session: Session) -> Iteration:
     if session.start is None:
         iteration = _trained(session, context, checkpointer)
     else:
-        source = origin.open_start(run)
-        inherit_rate(run, source)
-        iteration = _taken_over(session, source, context)
+        inherit_rate(run, session.start)
+        iteration = _taken_over(session, session.start, context)
     session.keep(iteration)
     checkpointer.forget()
     if session.start is not None:
