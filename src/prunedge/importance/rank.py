@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Protocol
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
 from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
+from prunedge.importance.computes import Computes
 from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, find
 from prunedge.importance.scores import Scores, finished, of_criterion
@@ -26,28 +27,6 @@ from prunedge.utils.advice import option
 from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
-
-
-class Computes(Protocol):
-    """How a pass over the images computes: `prunedge.train.Engine`, which training uses as
-    well.
-    """
-
-    @property
-    def device(self) -> torch.device:
-        """Where."""
-
-    def suited(self, model: nn.Module) -> Computes:
-        """One that is safe for this model."""
-
-    def holding(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The model is on the device, and in the memory format, while inside."""
-
-    def to_device(self, batch: torch.Tensor) -> torch.Tensor:
-        """A tensor of a batch, as the model is."""
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Operations run in the engine's precision while inside."""
 
 
 @traced("rank")

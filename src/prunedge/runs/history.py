@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunedge.errors import RunError
 from prunedge.pruning.steps import Step
-from prunedge.runs.records import require_step
+from prunedge.runs.step_record import require_step
 from prunedge.utils import checksums
 from prunedge.utils.files import read_bytes, write_text
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other

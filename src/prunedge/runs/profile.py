@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from prunedge.errors import RunError
-from prunedge.runs.records import BundleProfile, ProfileRecord
+from prunedge.runs.time_records import BundleProfile, ProfileRecord
 from prunedge.utils import checksums
 from prunedge.utils.distributed import get_rank
 from prunedge.utils.files import read_text, write_text

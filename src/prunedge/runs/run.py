@@ -25,7 +25,8 @@ from prunedge.runs import step_files, summary
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.history import NAME as HISTORY
 from prunedge.runs.history import Line, read_history, write_history
-from prunedge.runs.records import KINDS, require_step
+from prunedge.runs.records import KINDS
+from prunedge.runs.step_record import require_step
 from prunedge.surgery import restore_model
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command

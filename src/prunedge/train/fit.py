@@ -15,6 +15,7 @@ from torch import nn
 
 from prunedge.errors import TrainError, Undecided
 from prunedge.tasks import OF_BATCHES, Metric, Metrics, Task
+from prunedge.train.batches import batches_of, repeatable
 from prunedge.train.config import TrainConfig
 from prunedge.train.deterministic import same_bits
 from prunedge.train.distill import teaching
@@ -90,9 +91,9 @@ def fit(
         )
     metric = _metric_of(task, config.metric)
     engine = engine.suited(model)
-    train = _repeatable(train)
+    train = repeatable(train)
     if val is not None:
-        val = _repeatable(val)
+        val = repeatable(val)
     checkpoint = None
     if extras.checkpointer is not None:
         checkpoint = distributed.broadcast_object(extras.checkpointer.kept())
@@ -182,7 +183,7 @@ def _train_epoch(training: _Training, epoch: int) -> tuple[float, Any]:
     # Dropout of an epoch doesn't depend on those before it.
     torch.manual_seed((training.seed * 1_000_003 + epoch) % 2**63)
     train_unfrozen(stepper.model)
-    batches = _batches(training.train, stepper.config, training.seed, epoch)
+    batches = batches_of(training.train, stepper.config, training.seed, epoch)
     count = len(batches)
     total = training.epochs * count
 
@@ -267,29 +268,6 @@ def _beside(model: nn.Module, state: OptimState) -> OptimState:
     for name, entry in state.items():
         placed[name] = {key: x.to(devices[name]) for key, x in entry.items()}
     return placed
-
-
-def _batches(data: Any, config: TrainConfig, seed: int, epoch: int) -> Any:
-    """The epoch's batches: shuffled and augmented by a Split, or as they come from any other."""
-    if not hasattr(data, "batches"):
-        return data
-    rest = len(data) % config.batch_size
-    # Batch normalisation can't learn from a last batch of one image and is misled by two or three.
-    drop_last = 0 < rest < 4 and len(data) > config.batch_size
-    return data.batches(
-        config.batch_size,
-        shuffle_seed=seed,
-        augment=config.augment,
-        epoch=epoch,
-        drop_last=drop_last,
-    )
-
-
-def _repeatable(data: Any) -> Any:
-    """The data itself, or its batches in a list when it can't be counted or gone through twice."""
-    if hasattr(data, "batches") or (hasattr(data, "__len__") and iter(data) is not data):
-        return data
-    return list(data)
 
 
 def _diverged(loss: float, epoch: int, batch: int, config: TrainConfig) -> TrainError:

@@ -1,0 +1,39 @@
+"""Whether a step that was read back can be one of its run."""
+
+from __future__ import annotations
+
+from prunedge.config import RunConfig
+from prunedge.pruning.steps import Step
+from prunedge.tasks import unpacked
+from prunedge.utils.records import require
+
+
+def require_step(step: Step, config: RunConfig, first: Step | None = None) -> None:
+    """Raise ValueError where a step names a class that there is not, a group without a reason, or
+    other answers than it counts.
+
+    `first` is the history's, beside which it stands: step 0 is always accepted, and all are judged
+    by the same images.
+    """
+    classes = config.data.classes
+    if (step.latency_ms is None) != (config.device.address is None):
+        raise ValueError(f"step {step.index} was timed on another device than the run's")
+    for label in (step.largest, step.only):
+        if label is not None and classes and label >= len(classes):
+            raise ValueError(f"step {step.index} names class {label} of {len(classes)}")
+    for group in step.frozen:
+        require(dict[str, str], group)
+        if not {"name", "reason"} <= group.keys():
+            raise ValueError(f"step {step.index} has a frozen group without a name or a reason")
+    images = step.correct.partition(":")[0]
+    if step.correct and len(unpacked(step.correct)) != int(images):
+        raise ValueError(f"step {step.index} has other answers than it counts")
+
+    if first is None:
+        return
+    if not first.accepted:
+        raise ValueError("step 0 is not accepted")
+    if images != first.correct.partition(":")[0]:
+        raise ValueError(f"step {step.index} was judged by another number of images than step 0")
+    if step.original.keys() != first.original.keys():
+        raise ValueError(f"step {step.index} is of another model than step 0")
