@@ -102,7 +102,7 @@ class ScoreScaling:
         `costs` (what a channel of each group costs, in any unit) stand in for MACs: the scores are
         divided by their shares.
         """
-        found = normalised(
+        scaled = normalised(
             {
                 group.name: scores.values[group.name]
                 for group in graph.groups
@@ -112,16 +112,16 @@ class ScoreScaling:
         )
         if costs is not None:
             total = sum(costs[group.name] * group.size for group in graph.groups) or 1.0
-            return {name: value / max(costs[name] / total, 1e-12) for name, value in found.items()}
+            return {name: value / max(costs[name] / total, 1e-12) for name, value in scaled.items()}
         if not self.macs_penalty and not self.per_mac:
-            return found
+            return scaled
         total = max(1, graph.macs())
         for group in graph.groups:
-            if group.name in found:
+            if group.name in scaled:
                 share = graph.macs_of(group) / group.size / total
-                value = found[group.name] - self.macs_penalty * share
-                found[group.name] = value / max(share, 1e-12) if self.per_mac else value
-        return found
+                value = scaled[group.name] - self.macs_penalty * share
+                scaled[group.name] = value / max(share, 1e-12) if self.per_mac else value
+        return scaled
 
 
 _Portion = tuple[float, Group, list[int]]  # the mean score of these channels of the group
@@ -206,7 +206,7 @@ def at_limit(
 
     `plan` is what `choose` made with these constraints, asked to remove the share `remove`.
     """
-    found = []
+    names = []
     for name, kept in plan.keep.items():
         size = graph.group(name).size
         lost = size - len(kept)
@@ -214,8 +214,8 @@ def at_limit(
         if lost and allowed < lost + constraints.round_to <= size - min(
             constraints.min_channels, size
         ):
-            found.append(name)
-    return tuple(found)
+            names.append(name)
+    return tuple(names)
 
 
 def _fitting(graph: ChannelGraph, scores: Scores) -> None:
@@ -261,21 +261,21 @@ def _portions(
     size = len(values)
     order = sorted(range(size), key=lambda channel: (values[channel], channel))
     most = min(size - min(constraints.min_channels, size), max(1, floor(max_ratio * size)))
-    found: list[tuple[float, list[int]]] = []
+    portions: list[tuple[float, list[int]]] = []
     start = 0
     while start < size:
         end = start + ((size - start) % constraints.round_to or constraints.round_to)
         # One portion may exceed the largest share where it is the least that a multiple allows.
         if end > (
             most
-            if found or constraints.round_to == 1
+            if portions or constraints.round_to == 1
             else size - max(constraints.min_channels, constraints.round_to)
         ):
             break
         portion = order[start:end]
-        found.append((sum(values[channel] for channel in portion) / len(portion), portion))
+        portions.append((sum(values[channel] for channel in portion) / len(portion), portion))
         start = end
-    return found
+    return portions
 
 
 def random_plan(

@@ -53,34 +53,37 @@ def profile_of(run: Path) -> dict[str, Any] | None:
     """What all profiles in a run folder say together; None where there is none. RunError when one
     is damaged.
     """
-    found = []
-    for file in sorted(
-        (run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)
-    ):
-        try:
-            profile = checksums.read(file, f"{FOLDER}/{file.name}")
-            require(ProfileRecord, profile)
-            found.append(profile)
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
-    if not found:
+    profiles = [_read(file) for file in _files(run)]
+    if not profiles:
         return None
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for row in (row for one in found for row in one["rows"]):
-        mine = rows.setdefault(
-            (row["thread"], row["phase"], row["path"]),
-            {**row, "count": 0, "self_s": 0.0, "total_s": 0.0},
-        )
-        for key in ("count", "self_s", "total_s"):
-            mine[key] += row[key]
-    last = {key: found[-1][key] for key in ("machine", "threads", "precision")}
-    spans = {key: sum(one[key] for one in found) for key in ("spans", "spans_left_out")}
-    return {
-        **summed(list(rows.values()), sum(one["wall_s"] for one in found)),
-        **spans,
-        **last,
-        "recordings": len(found),
-    }
+    for row in (row for profile in profiles for row in profile["rows"]):
+        key = (row["thread"], row["phase"], row["path"])
+        sums = rows.setdefault(key, {**row, "count": 0, "self_s": 0.0, "total_s": 0.0})
+        for name in ("count", "self_s", "total_s"):
+            sums[name] += row[name]
+    wall_s = sum(profile["wall_s"] for profile in profiles)
+    together = summed(list(rows.values()), wall_s)
+    for name in ("spans", "spans_left_out"):
+        together[name] = sum(profile[name] for profile in profiles)
+    for name in ("machine", "threads", "precision"):
+        together[name] = profiles[-1][name]
+    return {**together, "recordings": len(profiles)}
+
+
+def _files(run: Path) -> list[Path]:
+    """profile.json, profile-2.json, ..., as they were recorded."""
+    files = (run / FOLDER).glob("profile*.json")
+    return sorted(files, key=lambda file: (len(file.name), file.name))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        profile: dict[str, Any] = checksums.read(file, f"{FOLDER}/{file.name}")
+        require(ProfileRecord, profile)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
+    return profile
 
 
 def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
@@ -89,9 +92,9 @@ def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
     """
     file = run / FOLDER / "bench.json"
     try:
-        found = checksums.read(file, f"{FOLDER}/{file.name}")
-        require(list[BundleProfile], found)
-        return found
+        profiles: list[dict[str, Any]] = checksums.read(file, f"{FOLDER}/{file.name}")
+        require(list[BundleProfile], profiles)
+        return profiles
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
@@ -175,36 +178,38 @@ def part_of(path: str) -> str:
 
 
 def _by_part(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for row in rows:
         part = part_of(row["path"])
-        found[part] = found.get(part, 0.0) + row["self_s"]
-    return found
+        seconds[part] = seconds.get(part, 0.0) + row["self_s"]
+    return seconds
 
 
 def _within(rows: Iterable[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
-    """The places whose own time makes up a part, the largest first."""
-    found = _merged(row for row in rows if part_of(row["path"]) == part)
-    return [{"path": row["path"], "seconds": row["self_s"], "count": row["count"]} for row in found]
+    """The spans whose own time makes up a part, the largest first."""
+    merged = _merged(row for row in rows if part_of(row["path"]) == part)
+    return [
+        {"path": row["path"], "seconds": row["self_s"], "count": row["count"]} for row in merged
+    ]
 
 
 def _merged(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of all phases together, the largest first."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        mine = found.setdefault((row["thread"], row["path"]), {**row, "count": 0, "self_s": 0.0})
-        mine["count"] += row["count"]
-        mine["self_s"] += row["self_s"]
-    return sorted(found.values(), key=lambda row: -row["self_s"])
+        key = (row["thread"], row["path"])
+        sums = merged.setdefault(key, {**row, "count": 0, "self_s": 0.0})
+        sums["count"] += row["count"]
+        sums["self_s"] += row["self_s"]
+    return sorted(merged.values(), key=lambda row: -row["self_s"])
 
 
 def _order(phase: str) -> tuple[int, int]:
-    """Chapters in the order of a run, whichever recording saw them first."""
+    """Phases in the order of a run, whichever recording saw them first."""
     name, _, number = phase.partition(" ")
-    places = ("start", "train", "step", "baselines", "test")
-    return places.index(name) if name in places else len(places), int(
-        number
-    ) if number.isdigit() else 0
+    names = ("start", "train", "step", "baselines", "test")
+    rank = names.index(name) if name in names else len(names)
+    return rank, int(number) if number.isdigit() else 0
 
 
 def _write(folder: Path, recorder: Recorder, started_ns: int, wall_ns: int) -> None:
@@ -236,14 +241,14 @@ def _suffix(number: int) -> str:
 
 def _about(folder: Path) -> dict[str, Any]:
     """What the run says of the machine; it may have been cut off before it knew."""
-    found: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     for name in ("environment.json", "engine.json"):
         # Which model the run is of is told elsewhere; a damaged file only makes the profile say
         # less.
         with suppress(OSError, ValueError):
-            found |= json.loads(read_text(folder / name, RunError))
+            known |= json.loads(read_text(folder / name, RunError))
     return {
-        "machine": found.get("device"),
-        "threads": found.get("threads"),
-        "precision": found.get("precision"),
+        "machine": known.get("device"),
+        "threads": known.get("threads"),
+        "precision": known.get("precision"),
     }

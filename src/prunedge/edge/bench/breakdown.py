@@ -35,44 +35,48 @@ class Call(NamedTuple):
 
 def calls_of(events: Sequence[Mapping[str, Any]], began_ns: int) -> list[list[Call]]:
     """The calls of each run in a profile of ONNX Runtime, whose first run began at `began_ns`."""
-    runs = sorted((one for one in events if one["name"] == "model_run"), key=lambda one: one["ts"])
-    nodes = sorted((one for one in events if one["cat"] == "Node"), key=lambda one: one["ts"])
-    return [
-        [
-            _call(node, began_ns + 1000 * (node["ts"] - runs[0]["ts"]))
-            for node in nodes
-            if run["ts"] <= node["ts"] < run["ts"] + max(1, run["dur"])
-        ]
-        for run in runs
-    ]
+    in_time = sorted(events, key=lambda event: event["ts"])
+    runs = [event for event in in_time if event["name"] == "model_run"]
+    nodes = [event for event in in_time if event["cat"] == "Node"]
+    calls = []
+    for run in runs:
+        end = run["ts"] + max(1, run["dur"])
+        inside = [node for node in nodes if run["ts"] <= node["ts"] < end]
+        calls.append(
+            [_call(node, began_ns + 1000 * (node["ts"] - runs[0]["ts"])) for node in inside]
+        )
+    return calls
 
 
 def _call(node: Mapping[str, Any], start_ns: int) -> Call:
     about = node["args"]
-    inputs, outputs = (_shapes(about.get(f"{side}_type_shape", [])) for side in ("input", "output"))
-    name = node["name"].removesuffix("_kernel_time")
+    inputs = _shapes(about.get("input_type_shape", []))
+    outputs = _shapes(about.get("output_type_shape", []))
+    kind = about.get("op_name", "")
     return Call(
-        name,
-        about.get("op_name", ""),
-        _said(inputs, outputs),
-        _macs(about.get("op_name", ""), inputs, outputs),
-        start_ns,
-        1000 * node["dur"],
+        name=node["name"].removesuffix("_kernel_time"),
+        kind=kind,
+        shape=_shape_text(inputs, outputs),
+        macs=_macs(kind, inputs, outputs),
+        start_ns=start_ns,
+        ns=1000 * node["dur"],
     )
 
 
-def _shapes(told: Sequence[Mapping[str, list[int]]]) -> list[list[int]]:
-    return [shape for one in told for shape in one.values()]
+def _shapes(typed: Sequence[Mapping[str, list[int]]]) -> list[list[int]]:
+    return [shape for tensor in typed for shape in tensor.values()]
 
 
-def _said(inputs: list[list[int]], outputs: list[list[int]]) -> str:
-    first, last = ("x".join(map(str, one[0][1:])) if one else "" for one in (inputs, outputs))
-    kernel = (
-        f", {inputs[1][2]}x{inputs[1][3]}"
-        if len(inputs) > 1 and len(inputs[1]) == 4 and len(inputs[0]) == 4
-        else ""
-    )
-    return f"{first} -> {last}{kernel}"
+def _shape_text(inputs: list[list[int]], outputs: list[list[int]]) -> str:
+    """`64x56x56 -> 128x28x28, 3x3`: an example's shape, and a filter's."""
+    kernel = ""
+    if len(inputs) > 1 and len(inputs[1]) == 4 and len(inputs[0]) == 4:
+        kernel = f", {inputs[1][2]}x{inputs[1][3]}"
+    return f"{_example_text(inputs)} -> {_example_text(outputs)}{kernel}"
+
+
+def _example_text(shapes: list[list[int]]) -> str:
+    return "x".join(map(str, shapes[0][1:])) if shapes else ""
 
 
 def _macs(kind: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
@@ -81,13 +85,11 @@ def _macs(kind: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
         return 0
     if "Conv" in kind:
         # Quantised convolutions have scales between the two.
-        weight = next((one for one in inputs[1:] if len(one) == 4), None)
+        weight = next((shape for shape in inputs[1:] if len(shape) == 4), None)
         return prod(weight) * outputs[0][0] * prod(outputs[0][2:]) if weight else 0
-    return (
-        prod(outputs[0]) * inputs[0][-1]
-        if kind in ("Gemm", "MatMul", "FusedGemm") and inputs[0]
-        else 0
-    )
+    if kind in ("Gemm", "MatMul", "FusedGemm") and inputs[0]:
+        return prod(outputs[0]) * inputs[0][-1]
+    return 0
 
 
 def profile_of(
@@ -98,70 +100,72 @@ def profile_of(
 
     Milliseconds are medians, of one batch; shares are of all layers together.
     """
-    recorded = [Span(*one) for one in spans]
-    names = list(
-        dict.fromkeys(
-            (call.name, call.kind, call.shape, call.macs) for one in passes for call in one
-        )
-    )
-    places = {name: place for place, name in enumerate(names)}
+    recorded = [Span(*span) for span in spans]
+    numbers: dict[tuple[Any, ...], int] = {}
+    calls = []
+    for call in (call for calls_of_pass in passes for call in calls_of_pass):
+        number = numbers.setdefault(call[:4], len(numbers))
+        calls.append([number, call.start_ns, call.ns])
+
+    names = dict.fromkeys(span.name for span in recorded)
+    parts = []
+    for name in names:
+        if name not in IMAGE:
+            nanoseconds = sum(span.duration_ns for span in recorded if span.name == name)
+            parts.append({"part": name, "seconds": nanoseconds / 1e9})
+    image_ms = {}
+    for name in IMAGE:
+        image_ms[name] = median(span.duration_ns for span in recorded if span.name == name) / 1e6
+    return {
+        **about,
+        "parts": parts,
+        "image_ms": image_ms,
+        "layers": _layers(numbers, passes),
+        "passes": len(passes),
+        "spans": [list(span) for span in recorded],
+        "calls": calls,
+    }
+
+
+def _layers(
+    numbers: Mapping[tuple[Any, ...], int], passes: Sequence[Sequence[Call]]
+) -> list[dict[str, Any]]:
+    """Each layer's median milliseconds over the passes, the slowest first."""
     taken: dict[int, list[float]] = {}
     for calls in passes:
-        once: dict[int, float] = {}
+        in_pass: dict[int, float] = {}
         for call in calls:
-            place = places[call[:4]]
-            once[place] = once.get(place, 0.0) + call.ns / 1e6
-        for place, sum_ms in once.items():
-            taken.setdefault(place, []).append(sum_ms)
-    ms = {place: median(several) for place, several in taken.items()}
-    whole = sum(ms.values())
-    layers = [
-        {
+            number = numbers[call[:4]]
+            in_pass[number] = in_pass.get(number, 0.0) + call.ns / 1e6
+        for number, milliseconds in in_pass.items():
+            taken.setdefault(number, []).append(milliseconds)
+    ms = {number: median(times) for number, times in taken.items()}
+    total = sum(ms.values())
+
+    layers = []
+    for (name, kind, shape, macs), number in numbers.items():
+        layer = {
             "name": name,
             "kind": kind,
             "shape": shape,
             "macs": macs,
-            "ms": ms[place],
-            "share": ms[place] / whole if whole else 0.0,
-            "macs_per_ms": macs / ms[place] if macs and ms[place] else None,
-            "place": place,
+            "ms": ms[number],
+            "share": ms[number] / total if total else 0.0,
+            "macs_per_ms": macs / ms[number] if macs and ms[number] else None,
+            "place": number,
         }
-        for place, (name, kind, shape, macs) in enumerate(names)
-    ]
-    return {
-        **about,
-        "parts": [
-            {
-                "part": part,
-                "seconds": sum(one.duration_ns for one in recorded if one.name == part) / 1e9,
-            }
-            for part in dict.fromkeys(one.name for one in recorded)
-            if part not in IMAGE
-        ],
-        "image_ms": {
-            part: median(one.duration_ns for one in recorded if one.name == part) / 1e6
-            for part in IMAGE
-        },
-        "layers": sorted(layers, key=lambda one: -one["ms"]),
-        "passes": len(passes),
-        "spans": [list(one) for one in recorded],
-        "calls": [[places[call[:4]], call.start_ns, call.ns] for one in passes for call in one],
-    }
+        layers.append(layer)
+    return sorted(layers, key=lambda layer: -layer["ms"])
 
 
 def trace_of(profiles: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Trace events of all candidates, a process each: what it was doing, and its layers below."""
-    origin = min(one[2] for profile in profiles for one in profile["spans"])
+    origin = min(span[2] for profile in profiles for span in profile["spans"])
     events: list[dict[str, Any]] = []
     for number, profile in enumerate(profiles, 1):
-        layers = {one["place"]: one["name"] for one in profile["layers"]}
-        spans = [Span(*one) for one in profile["spans"]]
+        layers = {layer["place"]: layer["name"] for layer in profile["layers"]}
+        spans = [Span(*span) for span in profile["spans"]]
         calls = [Span(layers[place], 1, start, ns) for place, start, ns in profile["calls"]]
-        events += trace_events(
-            [*spans, *calls],
-            TRACKS,
-            origin,
-            f"{Path(profile['bundle']).name}, {profile['target']}",
-            number,
-        )
+        process = f"{Path(profile['bundle']).name}, {profile['target']}"
+        events += trace_events([*spans, *calls], TRACKS, origin, process, number)
     return events

@@ -41,7 +41,7 @@ def device(root: Path = ROOT) -> dict[str, Any]:
     governor, system, architecture.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {
+    facts = {
         "processor": processor(root),
         "features": _features(root),
         "cores": cores,
@@ -50,7 +50,7 @@ def device(root: Path = ROOT) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
     }
-    return {key: value for key, value in found.items() if value not in (None, [])}
+    return {key: value for key, value in facts.items() if value not in (None, [])}
 
 
 def processor(root: Path = ROOT) -> str:
@@ -69,18 +69,18 @@ def state(root: Path = ROOT) -> dict[str, float]:
         root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"
     )
     raspberry = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    found: dict[str, float] = {}
+    readings: dict[str, float] = {}
     if temperatures:
-        found["celsius"] = max(temperatures) / 1000
+        readings["celsius"] = max(temperatures) / 1000
     if clocks:
-        found["mhz"] = max(clocks) / 1000
+        readings["mhz"] = max(clocks) / 1000
     if throttled:
-        found["throttled"] = sum(throttled)
+        readings["throttled"] = sum(throttled)
     if raspberry:
-        found["throttled"] = float(
+        readings["throttled"] = float(
             int(raspberry, 16) & 0b1110 != 0
         )  # arm frequency capped, throttled, soft temperature limit: now
-    return found
+    return readings
 
 
 @dataclass
@@ -103,12 +103,12 @@ def metered(root: Path = ROOT) -> Iterator[Energy]:
     """
     counters, sensors = _counters(root), _power_files(root)
     if counters:
-        found = Energy(source="RAPL, whole package")
+        energy = Energy(source="RAPL, whole package")
         before = [_number(file) or 0.0 for file, _ in counters]
-        yield found
+        yield energy
         after = [_number(file) or 0.0 for file, _ in counters]
         # The counters begin anew when they are full.
-        found.joules = (
+        energy.joules = (
             sum((b - a) % span for a, b, (_, span) in zip(before, after, counters, strict=True))
             / 1e6
         )
@@ -116,12 +116,12 @@ def metered(root: Path = ROOT) -> Iterator[Energy]:
     if not sensors:
         yield Energy()
         return
-    found, stop = Energy(source="power sensors of the board"), threading.Event()
+    energy, stop = Energy(source="power sensors of the board"), threading.Event()
 
     def sample() -> None:
         while True:
             watts = [value / 1e3 for file in sensors if (value := _number(file)) is not None]
-            found._samples.append((perf_counter(), sum(watts)))
+            energy._samples.append((perf_counter(), sum(watts)))
             if stop.wait(SAMPLE_S):
                 return
 
@@ -130,19 +130,19 @@ def metered(root: Path = ROOT) -> Iterator[Energy]:
     started = perf_counter()
     thread.start()
     try:
-        yield found
+        yield energy
     finally:
         stop.set()
         thread.join()
-        watts = [power for _, power in found._samples]
-        found.joules = sum(watts) / len(watts) * (perf_counter() - started)
+        watts = [power for _, power in energy._samples]
+        energy.joules = sum(watts) / len(watts) * (perf_counter() - started)
 
 
 def _counters(root: Path) -> list[tuple[Path, float]]:
     """RAPL's counters that can be read, in microjoules, with where they begin anew; packages only,
     their parts are counted in them.
     """
-    found = []
+    zones = []
     for zone in sorted(root.glob("sys/class/powercap/intel-rapl:*")):
         span = _number(zone / "max_energy_range_uj")
         if (
@@ -151,8 +151,8 @@ def _counters(root: Path) -> list[tuple[Path, float]]:
             and _number(zone / "energy_uj") is not None
             and span
         ):
-            found.append((zone / "energy_uj", span + 1))
-    return found
+            zones.append((zone / "energy_uj", span + 1))
+    return zones
 
 
 def _power_files(root: Path) -> list[Path]:
@@ -160,20 +160,20 @@ def _power_files(root: Path) -> list[Path]:
     else all of theirs.
     """
     labels = [*root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*")]
-    found = {
+    sensors = {
         label: label.with_name(f"in_power{label.name.rpartition('_')[2]}_input")
         for label in sorted(labels)
     }
     for label in sorted(root.glob("sys/class/hwmon/hwmon*/in*_label")):
         power = label.with_name(label.name.replace("in", "power", 1).replace("_label", "_input"))
         if power.exists():
-            found[label] = power
+            sensors[label] = power
     whole = [
         file
-        for label, file in found.items()
+        for label, file in sensors.items()
         if (_read(label) or "").upper() in ("VDD_IN", "POM_5V_IN", "SYS5V")
     ]
-    return whole or list(found.values())
+    return whole or list(sensors.values())
 
 
 def _features(root: Path) -> list[str]:
