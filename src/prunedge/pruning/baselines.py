@@ -77,11 +77,11 @@ def random(
     fine-tuning.
     """
     generator = torch.Generator().manual_seed(seed)
-    small, found = copied(model), None
+    small, fitted = copied(model), None
     for number, (plan, epochs) in enumerate(plans):
         graph = trace(small, data.example())
         surgery = operate(small, graph, _as_many(graph, plan, generator))
-        found = fit(
+        fitted = fit(
             surgery.model,
             data.train,
             epochs=epochs,
@@ -92,10 +92,10 @@ def random(
             task=make_task(data.spec),
             extras=TrainExtras(progress=progress),
         )
-        small = found.model
-    if found is None:
+        small = fitted.model
+    if fitted is None:
         raise ValueError("there is no plan to follow")
-    return found
+    return fitted
 
 
 def _as_many(graph: ChannelGraph, plan: Plan, generator: torch.Generator) -> Plan:

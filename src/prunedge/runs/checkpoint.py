@@ -86,11 +86,11 @@ class RunCheckpointer:
         require_regular(file, RunError)
         try:
             with safe_open(file, "pt") as opened:
-                found = texts_of(opened.metadata())
-                about = dict(json.loads(found["about"]))
+                texts = texts_of(opened.metadata())
+                about = dict(json.loads(texts["about"]))
                 refuse_newer(about.get(KEY), "training", file)
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
-            if found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):
+            if texts["sha256"] != tensors_digest(tensors, f"{self.sign} {texts['about']}"):
                 raise ValueError("it differs from its checksum")
             require(TrainingRecord, about)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -117,8 +117,10 @@ class RunCheckpointer:
             unflattened(parts.get("best momentum", {})),
         )
         history = tuple(
-            Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"])
-            for one in about["history"]
+            Epoch(
+                epoch["loss"], _metrics(epoch["val"]), epoch["seconds"], epoch["seconds_evaluate"]
+            )
+            for epoch in about["history"]
         )
         return TrainingCheckpoint(
             about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history
@@ -153,13 +155,13 @@ def _write(file: Path, checkpoint: TrainingCheckpoint, gathers: str, sign: str) 
         for part, named in parts.items()
         for name, tensor in named.items()
     }
-    told = {
+    record = {
         KEY: FORMAT,
         "epochs": checkpoint.epochs,
         "gathers": gathers,
         "history": [
-            {**asdict(one), "val": one.val.to_json() if one.val else None}
-            for one in checkpoint.history
+            {**asdict(epoch), "val": epoch.val.to_json() if epoch.val else None}
+            for epoch in checkpoint.history
         ],
         "best": {
             "epoch": best.epoch,
@@ -168,13 +170,22 @@ def _write(file: Path, checkpoint: TrainingCheckpoint, gathers: str, sign: str) 
             "scores": [scores.criterion, scores.examples] if scores else None,
         },
     }
-    about = json.dumps(told)
+    about = json.dumps(record)
     with written(file) as temporary:
         save_tensors(
             tensors,
             temporary,
             {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")},
         )
+
+
+def _epoch(record: dict[str, Any]) -> Epoch:
+    return Epoch(
+        loss=record["loss"],
+        val=_metrics(record["val"]),
+        seconds=record["seconds"],
+        seconds_evaluate=record["seconds_evaluate"],
+    )
 
 
 def _metrics(record: dict[str, Any] | None) -> Metrics | None:

@@ -33,15 +33,15 @@ def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
     for run in _taught_by(config):
         if run.config.data.fingerprint == data.fingerprint:
             continue  # the same images on the same sides
-        theirs, why = _data_of(run.config)
-        if theirs is None or theirs.fingerprint != run.config.data.fingerprint:
+        other, why = _data_of(run.config)
+        if other is None or other.fingerprint != run.config.data.fingerprint:
             why = why or "its images are no longer what they were"
             unknown.append(
                 f"what {run.path} was taught with can't be told ({why}): test images may "
                 "be among it"
             )
             continue
-        _refuse_common(config, run, theirs, _alike(config, data, theirs))
+        _refuse_common(config, run, other, _alike(config, data, other))
     return unknown
 
 
@@ -69,30 +69,30 @@ def _data_of(config: RunConfig) -> tuple[Dataset | None, str]:
         return None, error.what
 
 
-def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
+def _alike(config: RunConfig, data: Dataset, other: Dataset) -> Dataset:
     """This run's images, on their own sides, in the size and range of another's: equal images
     have equal pixels then.
     """
-    if (data.size, data.resize, data.greys) == (theirs.size, theirs.resize, theirs.greys):
+    if (data.size, data.resize, data.greys) == (other.size, other.resize, other.greys):
         return data
-    span = None if theirs.greys is None or data.greys is None else str(theirs.greys)
-    seen = {"size": theirs.size, "resize": theirs.resize, "range": span}
+    span = None if other.greys is None or data.greys is None else str(other.greys)
+    seen = {"size": other.size, "resize": other.resize, "range": span}
     resized = images.load(config.data.path, **{**config.image_settings(), **seen})
     where: dict[Path, tuple[Split, int]] = {}
     for split in resized.splits().values():
-        where |= {sample.path: (split, place) for place, sample in enumerate(split.samples)}
+        where |= {sample.path: (split, index) for index, sample in enumerate(split.samples)}
 
     def moved(split: Split) -> Split:
         rows = tuple(
-            found.rows[place]
+            split_there.rows[index]
             for sample in split.samples
-            for found, place in (where[sample.path],)
-            if found.rows
+            for split_there, index in (where[sample.path],)
+            if split_there.rows
         )
         return replace(
             split,
-            size=theirs.size,
-            resize=theirs.resize,
+            size=other.size,
+            resize=other.resize,
             cache=resized.train.cache,
             rows=rows,
             greys=resized.greys,
@@ -101,15 +101,15 @@ def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
     return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))
 
 
-def _refuse_common(config: RunConfig, run: Run, theirs: Dataset, ours: Dataset) -> None:
-    trained = set(digests_of(theirs.train))
-    chosen = trained | set(digests_of(theirs.val))
-    tested = sum(digest in chosen for digest in digests_of(ours.test))
-    validated = sum(digest in trained for digest in digests_of(ours.val))
+def _refuse_common(config: RunConfig, run: Run, other: Dataset, own: Dataset) -> None:
+    trained = set(digests_of(other.train))
+    chosen = trained | set(digests_of(other.val))
+    tested = sum(digest in chosen for digest in digests_of(own.test))
+    validated = sum(digest in trained for digest in digests_of(own.val))
     if not tested and not validated:
         return
     what = (
-        f"{tested} of {len(ours.test)} test images and {validated} of {len(ours.val)} validation "
+        f"{tested} of {len(own.test)} test images and {validated} of {len(own.val)} validation "
         "images taught the model that this "
         f"run starts from, so that its figures would be too good"
     )

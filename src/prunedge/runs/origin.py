@@ -41,8 +41,8 @@ def chain_to(source: Run, step: int) -> Chain:
         if step == 0:
             return before
     epochs = source.config.recover.epochs
-    passed = [one for one in source.steps() if one.accepted and 0 < one.index <= step]
-    cuts = tuple(Cut(source.plan(one.index), one.rounds * epochs) for one in passed)
+    passed = [line for line in source.steps() if line.accepted and 0 < line.index <= step]
+    cuts = tuple(Cut(source.plan(line.index), line.rounds * epochs) for line in passed)
     return before.then(Link(str(real_path(source.path)), step), cuts)
 
 

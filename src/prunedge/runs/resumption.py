@@ -36,7 +36,7 @@ CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 # What was measured of the model that was the result until then.
 RESULTS = ("test.json", "stop.json", "baselines.json", "baselines", "bench.json", "bundle")
 
-Told = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 def policy_of(config: RunConfig) -> StopPolicy:
@@ -75,7 +75,7 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     return different
 
 
-def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
+def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     """Give a run these other values of its config, and say so.
 
     A run that has ended and that these let go on is made ready for it: what was measured of its
@@ -98,15 +98,15 @@ def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     record = {key: [begun[key], value] for key, value in changes.items()}
     _apply(run, config, record, puts_aside=has_ended and goes_on, after=len(steps) - 1)
     for key, (old, new) in record.items():
-        told(f"{key.replace('_', ' ')}: {_said(new)} instead of {_said(old)}")
+        say(f"{key.replace('_', ' ')}: {_text(new)} instead of {_text(old)}")
     if has_ended and goes_on:
-        told(
+        say(
             "the run goes on from its last good step; its test split has been looked at "
             "before, and the new result will say so"
         )
     elif has_ended and set(changes) & set(RULE_KEYS):
         why = (run.stopped() or "") if move is None or isinstance(move, Continue) else move.reason
-        told(f"there is nothing more to do: {why}")
+        say(f"there is nothing more to do: {why}")
     return open_run(run.path)
 
 
@@ -122,12 +122,12 @@ def note_computing(
     assert began is not None  # it is written before anything is computed
     # As the first process finds them: it may have noted the change before another looks.
     noted = broadcast_object([entry["changes"] for entry in run.resumptions()])
-    said, record = [], {}
+    lines, record = [], {}
     for name, now in (("threads", threads), ("processes", processes)):
         first = began[name]
         before = [first, *(changes[name][1] for changes in noted if name in changes)][-1]
         if now != first:
-            said.append(
+            lines.append(
                 f"this run began with {first} {name}; with {now} the result may differ: "
                 "another number gives other weights"
             )
@@ -135,13 +135,13 @@ def note_computing(
             record[name] = [before, now]
     if began["accelerator"] != accelerator:
         before_it, here = (name or "the processor" for name in (began["accelerator"], accelerator))
-        said.append(
+        lines.append(
             f"this run began on {before_it}; on {here} the result may differ: another "
             "device gives other weights"
         )
     if record:
         _note(run, record, after=len(run.steps()) - 1)
-    return said
+    return lines
 
 
 def _loaded(run: Run, config: RunConfig) -> images.Dataset:
@@ -174,10 +174,10 @@ def _agrees(
     if not {"max_drop", "confidence"} & set(changes):
         return
     for step in run.steps()[1:]:
-        keeps, said = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
+        keeps, reason = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
         if step.accepted and not keeps:
             raise RunError(
-                f"step {step.index}, which this run has kept, breaks the changed rule ({said})",
+                f"step {step.index}, which this run has kept, breaks the changed rule ({reason})",
                 where=run.path,
                 remedy=remedy,
             )
@@ -214,7 +214,10 @@ def _apply(
     if "data" in record and (test := run.test()) is not None:
         run.write(
             "test.json",
-            {**test, "mistakes": [_moved(one, *record["data"]) for one in test["mistakes"]]},
+            {
+                **test,
+                "mistakes": [_moved(mistake, *record["data"]) for mistake in test["mistakes"]],
+            },
         )
     entries = [*run.resumptions(), {"after_step": after, "changes": dict(record)}]
     run.write(RESUMED, entries)
@@ -244,5 +247,5 @@ def _flag(key: str, verb: str) -> str:
     return names.get(key, f"--{key.replace('_', '-')}")
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return "none" if value is None else str(value)

@@ -55,15 +55,17 @@ class Folder:
         Raises DataError when the folder is gone.
         """
         try:
-            found = {arrival.stamp.name: arrival for arrival in self._images()}
+            arrivals = {arrival.stamp.name: arrival for arrival in self._images()}
         except OSError as error:
             raise DataError(
                 f"the watched folder can't be read ({error.strerror})",
                 where=self.root,
                 remedy="is it mounted?",
             ) from None
-        self._done = {name: stamp for name, stamp in self._done.items() if name in found}
-        new = [arrival for name, arrival in found.items() if self._done.get(name) != arrival.stamp]
+        self._done = {name: stamp for name, stamp in self._done.items() if name in arrivals}
+        new = [
+            arrival for name, arrival in arrivals.items() if self._done.get(name) != arrival.stamp
+        ]
         self._noticed = {arrival.stamp.name: self._when(arrival.stamp) for arrival in new}
         settled = [arrival for arrival in new if self._is_settled(arrival.stamp)]
         ready = [arrival for arrival in settled if arrival.stamp.size > 0]
@@ -113,12 +115,12 @@ class Folder:
 def stamp_of(path: Path, name: str) -> Stamp | None:
     """The stamp of a file, None when it is gone or no regular file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
     return (
-        Stamp(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if stat.S_ISREG(found.st_mode)
+        Stamp(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if stat.S_ISREG(status.st_mode)
         else None
     )
 

@@ -72,9 +72,9 @@ class Host:
         """
         folder = self._send(files)
         try:
-            asked = " ".join(shlex.quote(one) for one in (self.command, *arguments))
-            found = self._ssh(f"cd {shlex.quote(folder)} && {asked}", stdin=subprocess.DEVNULL)
-            if found.returncode == 127:
+            asked = " ".join(shlex.quote(word) for word in (self.command, *arguments))
+            done = self._ssh(f"cd {shlex.quote(folder)} && {asked}", stdin=subprocess.DEVNULL)
+            if done.returncode == 127:
                 remedy = (
                     "pip install prunedge there, or name its place: "
                     f"ssh://{self.destination}/path/to/prunedge"
@@ -84,16 +84,16 @@ class Host:
                     where=self.destination,
                     remedy=remedy,
                 )
-            if found.returncode:
-                said = found.stderr.decode(errors="replace").strip().splitlines() or [
-                    f"exit code {found.returncode}"
+            if done.returncode:
+                lines = done.stderr.decode(errors="replace").strip().splitlines() or [
+                    f"exit code {done.returncode}"
                 ]
                 raise PrunedgeError(
-                    f"on {self.destination}: {said[-1].removeprefix('error: ')}",
+                    f"on {self.destination}: {lines[-1].removeprefix('error: ')}",
                     remedy="mend that there",
                 )
             try:
-                return json.loads(found.stdout)
+                return json.loads(done.stdout)
             except (ValueError, RecursionError):
                 raise PrunedgeError(
                     "its answer is not JSON",
@@ -150,8 +150,8 @@ class Host:
 
 def files_of(bundle: Bundle, name: str) -> dict[str, Path]:
     """What a device needs of a bundle, to lie in a folder of that name there."""
-    needed = [MANIFEST, *(one for one, entry in bundle.manifest.files.items() if entry.needed)]
-    return {f"{name}/{one}": bundle.path / one for one in needed}
+    needed = [MANIFEST, *(file for file, entry in bundle.manifest.files.items() if entry.needed)]
+    return {f"{name}/{file}": bundle.path / file for file in needed}
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -60,7 +60,7 @@ def inspect_source(
     """
     records: list[Record] = []
     skipped: list[tuple[str, str]] = []
-    reused, told, written = 0, 0, perf_counter()
+    reused, problems_told, written = 0, 0, perf_counter()
     trouble: MachineError | None = None
 
     def summarise() -> None:
@@ -70,10 +70,10 @@ def inspect_source(
             results.withdraw()
 
     def tell_problems() -> None:
-        nonlocal told
-        for name, reason in source.problems[told:]:
+        nonlocal problems_told
+        for name, reason in source.problems[problems_told:]:
             tell(f"{name}: {reason}")
-        told = len(source.problems)
+        problems_told = len(source.problems)
 
     def patches(done: int, total: int) -> None:
         if source.total == 1:
@@ -87,7 +87,7 @@ def inspect_source(
                 reused += 1
             else:
                 try:
-                    photo, found = _inspect(item, session, settings, patches)
+                    photo, inspection = _inspect(item, session, settings, patches)
                 except (
                     DataError,
                     MachineError,
@@ -102,11 +102,11 @@ def inspect_source(
                     tell(f"skipped {item.name}: {skipped[-1][1]}")
                 else:
                     records.append(
-                        results.keep(item, found, photo)
+                        results.keep(item, inspection, photo)
                         if results is not None
-                        else {**found.to_json(), **item.about}
+                        else {**inspection.to_json(), **item.about}
                     )
-                    for note in found.notes:
+                    for note in inspection.notes:
                         tell(f"{item.name}: {note}")
             done = len(records) + len(skipped)
             if source.total != 1:

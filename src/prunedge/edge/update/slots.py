@@ -77,7 +77,7 @@ class BundleSlots:
         ]
         for name in names:
             try:
-                found = self._load_accepted(name)
+                bundle = self._load_accepted(name)
             except MachineError:
                 raise  # it was loaded here before: the next start finds the machine mended
             except PrunedgeError as error:
@@ -92,7 +92,7 @@ class BundleSlots:
             if name != names[0]:
                 self._store.write_notes(current=name, previous=None, trial=None, deaths=None)
             self._is_on_trial = self._store.note("trial") is not None
-            return found
+            return bundle
         if names:
             self._store.write_notes(current=None, previous=None, trial=None, deaths=None)
         self._is_on_trial = False
@@ -107,9 +107,9 @@ class BundleSlots:
         replace(self.incoming, place)
         sync_folder(self.folder)
         previous = self._store.note("current")
-        told = {} if loaded.release is None else _noted(loaded.release, loaded.sha256)
+        notes = {} if loaded.release is None else _noted(loaded.release, loaded.sha256)
         self._store.write_notes(
-            current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0", **told
+            current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0", **notes
         )
         self._is_on_trial, self._is_begun = True, False
         for other in self.folder.iterdir():
@@ -121,12 +121,15 @@ class BundleSlots:
         """The signed release of the highest version that was ever taken; it outlives every change
         of the bundle, also by hand.
         """
-        found = self._store.note("release")
-        if found is None:
+        text = self._store.note("release")
+        if text is None:
             return None
-        told = json.loads(found)
+        record = json.loads(text)
         return Taken(
-            told["version"], told["sha256"], told["purpose"], datetime.fromisoformat(told["signed"])
+            record["version"],
+            record["sha256"],
+            record["purpose"],
+            datetime.fromisoformat(record["signed"]),
         )
 
     def note(self, release: Release, sha256: str) -> None:
@@ -168,13 +171,13 @@ class BundleSlots:
 
 
 def _noted(release: Release, sha256: str) -> dict[str, str]:
-    told = {
+    record = {
         "version": release.version,
         "sha256": sha256,
         "purpose": release.purpose,
         "signed": release.signed.isoformat(),
     }
-    return {"release": json.dumps(told)}
+    return {"release": json.dumps(record)}
 
 
 def load(folder: Path, threads: int, runtime: str | None = None) -> InUse:

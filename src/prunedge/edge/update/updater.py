@@ -137,7 +137,7 @@ class Updater:
         try:
             self._offer(self._prepare(announcement))
         except Exception as error:  # whatever a stranger's bundle does, the agent goes on
-            why = _told(error)
+            why = _known_error(error)
             is_final = not isinstance(why, Unreachable | MachineError)
             if not is_final and self._stop.is_set():
                 return
@@ -148,28 +148,28 @@ class Updater:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
     def _prepare(self, announcement: Announcement) -> InUse:
-        told, short = self._settings, announcement.sha256[:12]
+        settings, short = self._settings, announcement.sha256[:12]
         statement = self._judged(announcement)
-        place = told.model_from.place(announcement.bundle)
+        place = settings.model_from.place(announcement.bundle)
         log.info("fetching the announced bundle %s", short)
         manifest = fetch(
             place,
             self._incoming,
             lambda text: check_manifest(announcement, text),
-            largest=told.largest_bundle,
+            largest=settings.largest_bundle,
             context=self._context,
             stop=self._stop,
-            seconds=told.fetch_seconds,
+            seconds=settings.fetch_seconds,
         )
         at_work = list(self._current().bundle.manifest.task.classes)
         check_classes(manifest, announcement, statement, at_work)
-        told.inspection.fitted(manifest)  # do its classes tell what damage is?
-        milliseconds = selftest(self._incoming, self._images(), told.runtime)
+        settings.inspection.fitted(manifest)  # do its classes tell what damage is?
+        milliseconds = selftest(self._incoming, self._images(), settings.runtime)
         self._refuse_slow(manifest, milliseconds)
         log.info(
             "the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds
         )
-        loaded = load(self._incoming, told.threads, told.runtime)
+        loaded = load(self._incoming, settings.threads, settings.runtime)
         # Without a key anybody may have written the statement: it must not lock later ones out.
         return (
             loaded
@@ -180,8 +180,8 @@ class Updater:
     def _judged(self, announcement: Announcement) -> Statement | None:
         statement = stated(announcement, self._is_signed)
         if statement is not None:
-            told = self._settings
-            asked = Asked(told.device, told.model_topic or "", told.model_purpose)
+            settings = self._settings
+            asked = Asked(settings.device, settings.model_topic or "", settings.model_purpose)
             judge(
                 statement,
                 asked,
@@ -204,7 +204,7 @@ class Updater:
         never be done with what arrives.
         """
         old, images = self._current().bundle, self._images()
-        mine, its = (_patches(one, self._settings.inspection) for one in (old.manifest, manifest))
+        mine, its = (_patches(side, self._settings.inspection) for side in (old.manifest, manifest))
         ratio = float("inf")
         for is_last in (
             False,
@@ -237,7 +237,7 @@ class Updater:
             pass
 
 
-def _told(error: Exception) -> PrunedgeError:
+def _known_error(error: Exception) -> PrunedgeError:
     """Why a bundle can't be taken: MachineError, or another kind of the agent's where nothing is
     wrong with the machine.
     """
