@@ -12,7 +12,7 @@ import pytest
 from prunedge.config import RunConfig
 from prunedge.edge.bench.breakdown import Call, profile_of
 from prunedge.report import write_report
-from prunedge.report.run.page import command
+from prunedge.report.run.repeat import command
 from prunedge.runs import session
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run

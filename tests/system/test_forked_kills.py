@@ -194,7 +194,9 @@ def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
             count += 1
         work()
         execute.run(
-            study, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None)
+            study,
+            execute.Engine(workers=1, threads=1),
+            execute.Callbacks(on_line=lambda line: None),
         )
         assert contents(study.path) == contents(alone.path)
         assert left_over(tmp_path) == []

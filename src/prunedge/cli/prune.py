@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prunedge.config import RunConfig
     from prunedge.pruning.steps import Step
     from prunedge.runs.session import Callbacks
+    from prunedge.tasks import Metric
 
 
 @with_settings(set(asked()) - {"data"})
@@ -72,8 +73,10 @@ def prune(
     from prunedge.cli.profile import print_profile
     from prunedge.cli.resume import changes_to
     from prunedge.data.paths import absolute
+    from prunedge.report.metric_text import metric_of
     from prunedge.report.text import pruned
     from prunedge.runs import session
+    from prunedge.runs.run import open_run
     from prunedge.utils import trust
 
     trust.trust_everything(trust_code)
@@ -86,12 +89,14 @@ def prune(
         if start is not None:
             values["start"] = str(real_path(start))
         changes = changes_to(resume, out, in_milliseconds(values), "prune")
+        metric = metric_of(open_run(resume).config)
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
-            run = session.resume(resume, callbacks(advance, json), changes)
+            run = session.resume(resume, callbacks(metric, advance, json), changes)
     else:
         config, folder = _config(start, out, steered(values))
+        metric = metric_of(config)
         with _profiled(folder if profile else None), progress("pruning", quiet=json) as advance:
-            run = session.prune(config, folder, callbacks(advance, json))
+            run = session.prune(config, folder, callbacks(metric, advance, json))
 
     if json:
         print_json(run.summary())
@@ -101,7 +106,7 @@ def prune(
         print_profile(run.path)
 
 
-def callbacks(advance: Advance, quiet: bool) -> Callbacks:
+def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.runs.session import Callbacks
@@ -114,8 +119,8 @@ def callbacks(advance: Advance, quiet: bool) -> Callbacks:
         say(
             f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, "
             f"{step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after "
-            f"fine-tuning{verdict}"
+            f"validation {metric.text(step.metric_before)} -> {metric.text(step.metric_after)} "
+            f"after fine-tuning{verdict}"
         )
 
     return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)

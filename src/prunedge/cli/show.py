@@ -78,11 +78,12 @@ def _table(opened: Run, best: Step) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
+    from prunedge.report.metric_text import metric_of
 
-    metric = opened.config.task.metric
+    metric = metric_of(opened.config)
     table = Table(
         title=(
-            f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric} on "
+            f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric.name} on "
             "validation data before and after fine-tuning"
         )
     )
@@ -100,8 +101,8 @@ def _table(opened: Run, best: Step) -> None:
             name,
             str(step.channels),
             f"{step.fraction_removed:.1%}",
-            f"{step.metric_before:.1%}",
-            f"{step.metric_after:.1%}",
+            metric.text(step.metric_before),
+            metric.text(step.metric_after),
             f"{step.macs / 1e6:,.1f}",
             f"{step.params / 1e6:.3f}",
             f"{step.size_mb:.2f}",
