@@ -250,7 +250,7 @@ def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_model_is_its_star
 
     with pytest.raises(Cut):
         study.perform(start, session.Callbacks(progress=cut))
-    kept = checkpoint.Checkpointer(
+    kept = checkpoint.RunCheckpointer(
         study.folder(start), sign=open_run(study.folder(start)).sign
     ).kept()
     assert kept is not None and kept.epochs == 2 and not study.is_done(start)
