@@ -130,6 +130,7 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
     """What a new run is asked to do, and its folder."""
     from prunedge.config import RunConfig
     from prunedge.errors import PrunedgeError
+    from prunedge.runs.onward import config_from_run
     from prunedge.utils.files import refuse_url
 
     if out is None:
@@ -138,7 +139,7 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
         )
     refuse_url(out)
     if start is not None:
-        return _config_from_run(start, values), out
+        return config_from_run(start, values), out
     for key, name in (("data", "images"), ("model", "model")):
         if key not in values:
             remedy = (
@@ -146,36 +147,6 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
             )
             raise PrunedgeError(f"no {name} to prune with", remedy=remedy)
     return RunConfig.make("prunedge prune", **values), out
-
-
-def _config_from_run(start: Path, values: dict[str, Any]) -> RunConfig:
-    """What goes on from a run: its images and its training are kept where nothing else is said."""
-    from prunedge.config import TRAINING_KEYS, RunConfig
-    from prunedge.errors import PrunedgeError
-    from prunedge.runs.run import open_run
-    from prunedge.utils.advice import option
-
-    if "model" in values:
-        raise PrunedgeError(
-            "--model and --from exclude each other", remedy="--from takes the run's own model"
-        )
-    source = open_run(start)
-    source.best()
-    settings = source.config.flat()
-    kept = {key: settings[key] for key in TRAINING_KEYS}
-    for key in ("weights", "train_epochs", "lr"):
-        if key in values:
-            what = "--from has a model that is trained already"
-            raise PrunedgeError(
-                what, where=option(key), remedy="leave it out, or begin with --model"
-            )
-    return RunConfig.make(
-        "prunedge prune",
-        **{**kept, **values},
-        start=str(real_path(start)),
-        train_epochs=0,
-        schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
-    )
 
 
 def _profiled(run: Path | None) -> AbstractContextManager[Any]:
