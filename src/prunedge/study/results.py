@@ -14,7 +14,7 @@ from typing import Any
 from prunedge.errors import PrunedgeError
 from prunedge.pruning.steps import Step
 from prunedge.runs.run import Run, open_run
-from prunedge.study.grid import OURS, Trial, data_name
+from prunedge.study.grid import FOUND_OUT, Trial, data_name
 from prunedge.study.store import StudyStore
 from prunedge.tasks import METRICS
 from prunedge.utils.files import write_text, written
@@ -86,7 +86,7 @@ def _rows(study: StudyStore, trial: Trial) -> list[Row]:
         return []
     run = open_run(folder)
     end = _end(run)
-    settings = {key: value for key, value in trial.values.items() if key not in OURS}
+    settings = {key: value for key, value in trial.values.items() if key not in FOUND_OUT}
     about = {
         "trial": trial.name,
         "start": trial.start.name,
