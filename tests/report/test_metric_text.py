@@ -12,9 +12,10 @@ from prunedge.report import metric_text as say
 from prunedge.report.run.figures import metric_by_channels
 from prunedge.report.study.answers import answers
 from prunedge.report.study.cells import pair_cells
-from prunedge.report.study.figures import Cloud, curves, pareto
+from prunedge.report.study.figures import curves
 from prunedge.report.study.numbers import groups
 from prunedge.report.study.pareto import Place, front
+from prunedge.report.study.pareto_figure import Cloud, pareto_figure
 from prunedge.study.statistics import Comparison, spread
 from prunedge.tasks import Metric
 from prunedge.tasks.classification import ACCURACY
@@ -71,7 +72,7 @@ def test_the_front_of_an_error_falls() -> None:
     places = [Place(3, 0.1), Place(1, 0.7), Place(2, 0.8), Place(2, 0.4), Place(4, 0.1)]
     unbeaten = [(place.x, place.y) for place in front(places, ERROR)]
     assert unbeaten == [(1, 0.7), (2, 0.4), (3, 0.1)]
-    figure = pareto({"all": Cloud(places, places, ())}, ERROR, "test", "MACs")
+    figure = pareto_figure({"all": Cloud(places, places, ())}, ERROR, "test", "MACs")
     assert figure.layout.yaxis.title.text == "test mae (mm)"
     assert list(figure.data[1].y) == [0.7, 0.4, 0.1]
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from prunedge.cli.console import split
 from prunedge.cli.settings import steered, with_settings
-from prunedge.cli.study_output import failure_text, progress_text, summary_table
+from prunedge.cli.study_output import progress_text
+from prunedge.cli.study_run import Where, run_grid
 from prunedge.config import asked
-from prunedge.utils.advice import command, speak
+from prunedge.utils.advice import speak
 from prunedge.utils.sanitize import by_kind
-
-if TYPE_CHECKING:
-    from prunedge.study import Grid, StudyProgress
 
 study = App(
     name="study",
@@ -46,39 +43,6 @@ SETTINGS = set(asked()) - {"data", "model", "start"}
 with_trial_settings = with_settings(SETTINGS, several=SEVERAL)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Where:
-    """Where the trials run.
-
-    Parameters
-    ----------
-    out
-        The study's folder, or any fsspec URL (s3://bucket/study). With that of an earlier study,
-        what is done there is not done again.
-    engine
-        Processes on this machine, or Ray.
-    address
-        Of a running Ray cluster (`auto` finds it); without it Ray starts on this machine.
-    workers
-        Trials at a time (as many as the cores allow); a running Ray cluster has its own number.
-    threads
-        Threads of each trial (the cores divided by the workers).
-    gpus
-        With Ray: the share of a GPU that each trial asks for.
-    json
-        Print the summary as JSON.
-    """
-
-    out: str
-    engine: Literal["local", "ray"] = "local"
-    address: str | None = None
-    workers: int | None = None
-    threads: int | None = None
-    gpus: float = 0.0
-    json: Annotated[bool, Parameter(negative="")] = False
-
-
 @study.default
 def grid(file: Path, *, where: Where) -> None:
     """Run the grid of a TOML file: keys of a config, each with a value or a list of values; `folds
@@ -95,7 +59,7 @@ def grid(file: Path, *, where: Where) -> None:
     from prunedge.study import Grid
 
     speak("study")  # what is to be mended stands in the file
-    _run(Grid.from_toml(file), where)
+    run_grid(Grid.from_toml(file), where)
 
 
 @study.command
@@ -114,7 +78,7 @@ def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
     from prunedge.study import presets
 
     folds = values.pop("folds", presets.FOLDS)
-    _run(presets.crossval(_paths(data), model, folds, steered(values)), where)
+    run_grid(presets.crossval(_paths(data), model, folds, steered(values)), where)
 
 
 @study.command
@@ -130,7 +94,7 @@ def epochs(data: Data, *, model: Models, where: Where, **values: Any) -> None:
     counts = values.pop("epochs", [])
     if len(counts) < 2:
         counts = presets.EPOCHS
-    _run(presets.epochs(_paths(data), model, counts, steered(values)), where)
+    run_grid(presets.epochs(_paths(data), model, counts, steered(values)), where)
 
 
 @study.command
@@ -144,7 +108,7 @@ def criteria(data: Data, *, model: Models, where: Where, **values: Any) -> None:
     from prunedge.study import presets
 
     names = values.pop("criterion", [])
-    _run(presets.criteria(_paths(data), model, names, steered(values)), where)
+    run_grid(presets.criteria(_paths(data), model, names, steered(values)), where)
 
 
 @study.command
@@ -156,7 +120,7 @@ def models(data: Data, *, model: Models, where: Where, **values: Any) -> None:
     """
     from prunedge.study import presets
 
-    _run(presets.models(_paths(data), model, steered(values)), where)
+    run_grid(presets.models(_paths(data), model, steered(values)), where)
 
 
 @study.command
@@ -185,7 +149,7 @@ def talk(
         values["epochs"] = list(presets.TALK_EPOCHS)
     first, second = _paths(cracks, corrosion)
     models = model or ["vgg16", "resnet18"]
-    _run(presets.talk(first, second, models, folds, steered(values)), where)
+    run_grid(presets.talk(first, second, models, folds, steered(values)), where)
 
 
 @study.command
@@ -223,51 +187,6 @@ def status(
             tell(f"{title}: {name}")
     for line in by_kind(counts.failed):
         tell(f"failed: {line}")
-
-
-def _run(grid: Grid, where: Where) -> None:
-    """Run what is left of a grid, and print its table; PrunedgeError where a trial failed."""
-    from prunedge.cli.console import out, print_json, progress, say, tell
-    from prunedge.errors import PrunedgeError
-    from prunedge.study import create, execute
-    from prunedge.study.engines.local import NOT_NOTED
-    from prunedge.study.summary import axes_of, metric_of, summary
-    from prunedge.study.validate import check
-
-    engine = execute.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
-    check(grid, here=engine.name == "local")
-    study = create(where.out, grid)
-    if not where.json:
-        say(f"{len(study.trials)} trials from {len(study.starts)} starting models")
-
-    with progress("study", quiet=where.json) as advance:
-        total = len(study.trials) + len(study.starts)
-
-        def on_counts(counts: StudyProgress) -> None:
-            _, _, rest = progress_text(counts).partition(" done, ")
-            advance(len(counts.done), total, rest)
-
-        callbacks = execute.Callbacks(
-            on_line=(lambda line: None) if where.json else say, on_counts=on_counts
-        )
-        counts, rows = execute.run(study, engine, callbacks)
-
-    axes = axes_of(rows, study.grid.axes)
-    lines = summary(rows, axes)
-    if where.json:
-        print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
-    else:
-        out.print(summary_table(axes, lines, metric_of(rows)))
-        tell(progress_text(counts))
-        tell(f"tables: {study.path / 'study.csv'}, study.parquet")
-        tell(f"next: {command('report', where.out)}")
-
-    remedy = "mend it and give the same command again"
-    if counts.failed:
-        raise PrunedgeError(failure_text(counts.failed, where.out), remedy=remedy)
-    if counts.left:
-        what = f"{len(counts.left)} trials are left, {counts.left[0]} first: {NOT_NOTED}"
-        raise PrunedgeError(what, remedy=remedy)
 
 
 def _paths(*data: str) -> list[str]:

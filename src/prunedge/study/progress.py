@@ -38,10 +38,12 @@ def progress_of(study: StudyStore, workers: int | None) -> StudyProgress:
             done.append(work)
         elif study.is_running(work):
             running.append(work)
-        elif why := study.failure(work):
-            failed[work.name] = why
         else:
-            waiting.append(work)
+            reason = study.failure(work)
+            if reason:
+                failed[work.name] = reason
+            else:
+                waiting.append(work)
     return StudyProgress(
         done=_names(done),
         running=_names(running),

@@ -38,11 +38,9 @@ def times_faster(ratios: Sequence[float]) -> str:
 
 def duration(seconds: Spread) -> str:
     """Seconds, minutes or hours, with the standard deviation."""
-    unit, per = "s", 1
-    for name, length in (("h", 3600), ("min", 60)):
-        if seconds.mean >= 1.5 * length:
-            unit, per = name, length
-            break
+    units = (("h", 3600), ("min", 60), ("s", 1))
+    fitting = (entry for entry in units if seconds.mean >= 1.5 * entry[1])
+    unit, per = next(fitting, units[-1])
     deviation = f" ± {seconds.variance**0.5 / per:.1f}" if seconds.n > 1 else ""
     return f"{seconds.mean / per:.1f}{deviation} {unit}"
 

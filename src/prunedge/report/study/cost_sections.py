@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prunedge.report.study import figures, tables
-from prunedge.report.study.figures import Cloud
 from prunedge.report.study.numbers import MOST_GROUPS, end, groups, rows_of, time_ratios, views
 from prunedge.report.study.pareto import Place, end_places, mean_places, step_places
+from prunedge.report.study.pareto_figure import Cloud, pareto_figure
 from prunedge.report.study.section import Section, StudyRows, views_left_out
 from prunedge.study.statistics import spread
 
@@ -87,7 +87,7 @@ def times(study: StudyRows) -> Section | None:
         "to 90th percentile of the blocks."
     )
     cost = "milliseconds for a batch (log)"
-    drawing = figures.pareto(clouds, study.metric, "test", cost, faint_name="unpruned")
+    drawing = pareto_figure(clouds, study.metric, "test", cost, faint_name="unpruned")
     table = tables.times_table(names, benches)
     return Section("times", "Time and memory", note, [drawing], [table])
 
@@ -106,7 +106,7 @@ def pareto(study: StudyRows) -> Section:
             handed_over = end_places(combinations, cost)
             candidates = [*mean_places(combinations, cost), *handed_over]
             clouds[data] = Cloud(step_places(trials, cost), candidates, handed_over)
-        drawings.append(figures.pareto(clouds, study.metric, "validation", title, per))
+        drawings.append(pareto_figure(clouds, study.metric, "validation", title, per))
     note = (
         "Validation split, after fine-tuning. Grey: accepted steps of single trials, those close "
         "together as one larger marker. Diamonds: the mean of what each combination's trials "

@@ -4,7 +4,6 @@ views, a list to choose from.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,11 @@ from prunedge.report.metric_text import (
     axis_title,
     axis_unit,
     axis_value,
-    hover_value,
     is_share,
     metric_spread,
 )
-from prunedge.report.run.figures import AFTER, BEFORE, INK, MUTED, styled
+from prunedge.report.run.figures import AFTER, INK, MUTED, styled
 from prunedge.report.study.numbers import FEW_GROUPS, Groups, drawn_curve, end, shares
-from prunedge.report.study.pareto import Place, front
 from prunedge.study.statistics import Spread
 from prunedge.tasks import Metric
 
@@ -41,7 +38,7 @@ COLOURS = (
     "#e7298a",
 )
 # Where no list of views is in the way, however many lines the legend has on a phone.
-_BELOW = {"y": -0.22, "yanchor": "top"}
+LEGEND_BELOW = {"y": -0.22, "yanchor": "top"}
 Views = Mapping[str, Groups]
 # Each view with its traces.
 Traces = list[tuple[str, list[Any]]]
@@ -65,8 +62,8 @@ def curves(views: Views, metric: Metric, phases: Sequence[str] = ("after", "befo
         made.append((name, traces))
     height = 430 + 16 * _most_groups(views)
     title = axis_title(metric, "validation")
-    figure = styled(_chosen(made), "channels pruned (%)", title, height=height)
-    return figure.update_layout(legend=_BELOW)
+    figure = styled(chosen_view(made), "channels pruned (%)", title, height=height)
+    return figure.update_layout(legend=LEGEND_BELOW)
 
 
 def ends(views: Views) -> go.Figure:
@@ -97,7 +94,7 @@ def ends(views: Views) -> go.Figure:
         )
         made.append((name, [box]))
     height = 150 + 38 * _most_groups(views)
-    return styled(_chosen(made), "channels pruned (%)", "", height=height)
+    return styled(chosen_view(made), "channels pruned (%)", "", height=height)
 
 
 def layers(views: Views) -> go.Figure:
@@ -130,7 +127,7 @@ def layers(views: Views) -> go.Figure:
             hovertemplate="%{y}, %{x}: %{z:.1f} % kept<extra></extra>",
         )
         made.append((name, [heat]))
-    figure = styled(_chosen(made), "", "", height=max(320, 170 + 19 * len(names)))
+    figure = styled(chosen_view(made), "", "", height=max(320, 170 + 19 * len(names)))
     return figure.update_yaxes(showgrid=False, dtick=1).update_xaxes(showgrid=False)
 
 
@@ -154,90 +151,6 @@ def times(combinations: Mapping[str, Mapping[int, Spread]]) -> go.Figure:
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """What one view of `pareto` shows: places in the background (`faint`), those among which the
-    front is sought, and the models that were handed over.
-    """
-
-    faint: Sequence[Place]
-    candidates: Sequence[Place]
-    handed_over: Sequence[Place]
-
-
-def pareto(
-    clouds: Mapping[str, Cloud],
-    metric: Metric,
-    split: str,
-    cost: str,
-    per: float = 1,
-    faint_name: str = "accepted steps",
-) -> go.Figure:
-    """A metric on a split against a cost, counted in units of `per` (logarithmic): `cost` is the
-    title of its axis.
-    """
-    made: Traces = []
-    for name, cloud in clouds.items():
-        unbeaten = front(cloud.candidates, metric)
-        shape = "hv" if metric.higher_is_better else "vh"
-        traces = [
-            _dots(cloud.faint, metric, per, faint_name, "#9aa5b1", 6, "circle"),
-            _dots(cloud.handed_over, metric, per, "handed over", BEFORE, 12, "diamond"),
-            _dots(unbeaten, metric, per, "Pareto front", AFTER, 7, "circle"),
-        ]
-        traces[-1].update(mode="lines+markers", line={"color": AFTER, "width": 2, "shape": shape})
-        made.append((name, [trace for trace in traces if len(trace.x)]))
-
-    figure = styled(_chosen(made), cost, axis_title(metric, split), height=440)
-    costs: list[float] = []
-    for trace in figure.data:
-        costs += [float(value) for value in trace.x]
-    ticks = _ticks(costs)
-    figure.update_xaxes(
-        type="log", tickmode="array", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks]
-    )
-    return figure.update_layout(legend=_BELOW)
-
-
-def _ticks(values: Sequence[float]) -> list[float]:
-    """1, 2, 5, 10 ... over the range of the values: plotly's own minor ticks of a logarithmic axis
-    are bare digits.
-    """
-    if not values:
-        return []
-    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    steps = (1, 2, 5) if len(decades) < 6 else (1,)
-    return [float(f"{step * 10.0**decade:.6g}") for decade in decades for step in steps]
-
-
-def _dots(
-    places: Sequence[Place],
-    metric: Metric,
-    per: float,
-    name: str,
-    colour: str,
-    size: float,
-    symbol: str,
-) -> go.Scatter:
-    return go.Scatter(
-        x=[float(f"{place.x / per:.5g}") for place in places],
-        y=[_height(metric, place.y) for place in places],
-        mode="markers",
-        name=name,
-        marker={
-            "color": colour,
-            "symbol": symbol,
-            "size": [size + 1.5 * math.log2(place.n) for place in places],
-        },
-        text=[place.text or _steps_in_words(place.n) for place in places],
-        hovertemplate=f"%{{text}}<br>%{{x:,.4g}}: {hover_value(metric)}<extra>{name}</extra>",
-    )
-
-
-def _steps_in_words(count: int) -> str:
-    return f"{count} steps close together" if count > 1 else "a step"
-
-
-@dataclass(frozen=True)
 class _Line:
     """What a curve is of, and its colour. `phase` is `after` or `before` (fine-tuning)."""
 
@@ -256,8 +169,8 @@ def _band(means: Mapping[float, Spread], line: _Line) -> list[go.Scatter]:
     upper = []
     lower = []
     for mean in repeated.values():
-        high = _height(line.metric, mean.mean + _deviation(mean))
-        low = _height(line.metric, mean.mean - _deviation(mean))
+        high = height_of(line.metric, mean.mean + _deviation(mean))
+        low = height_of(line.metric, mean.mean - _deviation(mean))
         if is_share(line.metric):
             high = min(100.0, high)
             low = max(0.0, low)
@@ -282,7 +195,7 @@ def _line(means: Mapping[float, Spread], line: _Line) -> go.Scatter:
     x = [_percent(fraction) for fraction in means]
     return go.Scatter(
         x=x,
-        y=[_height(line.metric, mean.mean) for mean in means.values()],
+        y=[height_of(line.metric, mean.mean) for mean in means.values()],
         mode="lines+markers" if len(x) < 3 else "lines",
         name=line.label,
         legendgroup=line.label,
@@ -304,7 +217,7 @@ def _mean_in_words(metric: Metric, mean: Spread) -> str:
     return f"{_percent(mean.mean):.1f} {axis_unit(metric)}{deviation}, n = {mean.n}"
 
 
-def _chosen(made: Traces) -> go.Figure:
+def chosen_view(made: Traces) -> go.Figure:
     """All views in one figure, the first of them seen, with a list to choose another."""
     figure = go.Figure()
     owners = []
@@ -336,7 +249,7 @@ def _most_groups(views: Views) -> int:
     return max((len(groups) for groups in views.values()), default=0)
 
 
-def _height(metric: Metric, value: float) -> float:
+def height_of(metric: Metric, value: float) -> float:
     """A value as it is drawn, without digits that nobody sees."""
     if is_share(metric):
         return round(axis_value(metric, value), 3)
