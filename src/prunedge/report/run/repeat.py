@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import RunConfig
+from prunedge.config import RunConfig, asked
 from prunedge.utils import advice
 
 OF_TRAIN = (
@@ -26,17 +26,7 @@ OF_TRAIN = (
     "sparsity",
     "sparsity_strength",
 )
-# What is given otherwise, and what the run found out.
-SKIPPED = {
-    "data",
-    "model",
-    "weights",
-    "start",
-    "classes",
-    "data_fingerprint",
-    "schedule_epochs",
-    "judged_from",
-}
+GIVEN_OTHERWISE = ("data", "model", "weights", "start")
 
 
 def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
@@ -51,7 +41,8 @@ def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
     for key, value in config.flat().items():
         is_of_start = bool(config.model.start) and key in ("train_epochs", "lr")
         is_of_pruning = is_training and key not in OF_TRAIN
-        if key in SKIPPED or is_of_start or is_of_pruning:
+        is_option = key in asked() and key not in GIVEN_OTHERWISE
+        if not is_option or is_of_start or is_of_pruning:
             continue
         name = "epochs" if is_training and key == "train_epochs" else key.replace("_", "-")
         words += _option(f"--{name}", value)
