@@ -21,7 +21,7 @@ from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.runs.context import context_of
 from prunedge.runs.resumption import policy_of
-from prunedge.study.grid import OURS, Grid, trials
+from prunedge.study.grid import FOUND_OUT, Grid, trials
 from prunedge.train import TrainConfig, make_engine
 
 DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
@@ -101,7 +101,7 @@ def test_every_study_takes_all_settings(command: str) -> None:
 
 
 def test_a_study_s_file_takes_all_settings() -> None:
-    assert set(settings()) - set(OURS) == set(asked())
+    assert set(settings()) - set(FOUND_OUT) == set(asked())
 
 
 def test_settings_of_a_file_stand_alone_or_in_the_tables_of_their_sections(tmp_path: Path) -> None:

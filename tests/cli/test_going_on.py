@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.cli.app import _how_to_go_on, _once_mended, _one_line
+from prunedge.cli.failures import one_line
+from prunedge.cli.going_on import how_to_go_on, once_mended
 from prunedge.utils.machine import machine_error, machine_trouble
 
 SO_FAR = "what was finished is kept"
@@ -15,14 +16,14 @@ SO_FAR = "what was finished is kept"
 def test_nothing_is_said_to_be_kept_before_there_is_anything(tmp_path: Path) -> None:
     out = tmp_path / "run"
     asked = ["train", "cracks", "--out", str(out)]
-    assert SO_FAR not in _how_to_go_on(asked)
+    assert SO_FAR not in how_to_go_on(asked)
     out.mkdir()
     (out / "config.toml").touch()
-    assert SO_FAR not in _how_to_go_on(asked) and _how_to_go_on(asked).endswith(
+    assert SO_FAR not in how_to_go_on(asked) and how_to_go_on(asked).endswith(
         f"go on with prunedge train --resume {out}"
     )
     (out / "history.jsonl").touch()
-    assert SO_FAR in _how_to_go_on(asked)
+    assert SO_FAR in how_to_go_on(asked)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_nothing_is_said_to_be_kept_before_there_is_anything(tmp_path: Path) -> 
 )
 def test_verbs_that_have_written_nothing_promise_nothing(verb: str, tmp_path: Path) -> None:
     assert (
-        _how_to_go_on([verb, "x", "--out", str(tmp_path / "none")])
+        how_to_go_on([verb, "x", "--out", str(tmp_path / "none")])
         == " before there was anything to keep: give the same command again"
     )
 
@@ -38,7 +39,7 @@ def test_verbs_that_have_written_nothing_promise_nothing(verb: str, tmp_path: Pa
 def test_what_goes_on_with_the_same_command_says_so_once_it_has_begun(tmp_path: Path) -> None:
     (tmp_path / "study.toml").touch()
     assert (
-        _how_to_go_on(["study", "x.toml", f"--out={tmp_path}"])
+        how_to_go_on(["study", "x.toml", f"--out={tmp_path}"])
         == f"; {SO_FAR}: the same command goes on"
     )
 
@@ -53,12 +54,12 @@ def test_what_goes_on_with_the_same_command_says_so_once_it_has_begun(tmp_path: 
     ],
 )
 def test_what_to_do_then_is_said_once(make: object, error: Exception, tmp_path: Path) -> None:
-    said = str(make(error, where="x.png")) + _once_mended(["check", "cracks"])  # type: ignore[operator]
+    said = str(make(error, where="x.png")) + once_mended(["check", "cracks"])  # type: ignore[operator]
     assert said.count("again") == 1 and said.endswith("and give the same command again")
     (tmp_path / "config.toml").touch()
-    said = str(make(error, where="x.png")) + _once_mended(["prune", "--resume", str(tmp_path)])  # type: ignore[operator]
+    said = str(make(error, where="x.png")) + once_mended(["prune", "--resume", str(tmp_path)])  # type: ignore[operator]
     assert "again" not in said and said.endswith(f"; go on with prunedge prune --resume {tmp_path}")
 
 
 def test_a_path_with_two_spaces_stays_what_it_is() -> None:
-    assert _one_line(ValueError("a  b\n   c\r\nd")) == "a  b c d"
+    assert one_line(ValueError("a  b\n   c\r\nd")) == "a  b c d"

@@ -12,7 +12,7 @@ import pytest
 from prunedge.config import RunConfig
 from prunedge.edge.bench.breakdown import Call, profile_of
 from prunedge.report import write_report
-from prunedge.report.run.page import command
+from prunedge.report.run.repeat import command
 from prunedge.runs import execute
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
@@ -67,14 +67,14 @@ def put_profiles(run: Path) -> None:
         ("step 1", "evaluate/forward", 2.0),
     ]
     rows = [
-        {"thread": "main", "chapter": one, "path": path, "count": 7, "self_s": s, "total_s": s}
+        {"thread": "main", "phase": one, "path": path, "count": 7, "self_s": s, "total_s": s}
         for one, path, s in places
     ]
     for one, seconds in (("train", 8.5), ("step 1", 3.0)):
         rows.append(
             {
                 "thread": "main",
-                "chapter": one,
+                "phase": one,
                 "path": "",
                 "count": 1,
                 "self_s": 0.5,
@@ -84,7 +84,7 @@ def put_profiles(run: Path) -> None:
     rows.append(
         {
             "thread": "batches",
-            "chapter": "",
+            "phase": "",
             "path": "read",
             "count": 9,
             "self_s": 1.5,

@@ -16,26 +16,19 @@ import pytest
 from prunedge.cli.report import report
 from prunedge.errors import RunError
 from prunedge.report.study import page as study_page
+from prunedge.report.study.cells import verdict
 from prunedge.report.study.figures import curves, ends
-from prunedge.report.study.numbers import (
-    Place,
-    curve,
-    front,
-    groups,
-    mean_places,
-    shares,
-    step_places,
-    time_ratios,
-    views,
-)
+from prunedge.report.study.numbers import curve, groups, shares, time_ratios, views
 from prunedge.report.study.page import Findings, page
+from prunedge.report.study.pareto import Place, front, mean_places, step_places
 from prunedge.report.study.sections import sections
-from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table, verdict
+from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table
 from prunedge.runs.callbacks import Callbacks
 from prunedge.study import Grid, create
 from prunedge.study.results import to_csv
 from prunedge.study.statistics import Comparison
 from prunedge.study.summary import axes_of
+from prunedge.tasks.classification import ACCURACY
 from tests.needs import program
 from tests.report.made_up import study
 from tests.report.test_report import QUIET
@@ -95,7 +88,7 @@ def handed(found: Findings, **values: Any) -> list[Any]:
 def test_each_section_is_there_when_its_data_is(name: str) -> None:
     found = study(name)
     rows = done(found)
-    metric = sections(found.kind, rows, axes_of(rows, found.axes), "accuracy", found.benches)
+    metric = sections(found.kind, rows, axes_of(rows, found.axes), ACCURACY, found.benches)
     assert [one.key for one in metric] == KEYS[name]
     assert all(one.note and (one.html or one.tables) for one in metric)
     assert re.findall(r'<section id="(\w+)">', html(found)) == [
@@ -159,7 +152,7 @@ def test_a_fraction_has_the_mean_and_variance_of_the_folds_that_reached_it() -> 
 def test_a_curve_ends_where_fewer_than_half_of_the_trials_came() -> None:
     rows = done(study("crossval"))
     reached = sorted((row["fraction_removed"] for row in rows if row["is_best"]), reverse=True)
-    figure = curves(views(rows, [])[0], "accuracy")
+    figure = curves(views(rows, [])[0], ACCURACY)
     (solid,) = [trace for trace in figure.data if trace.line.dash == "solid"]
     assert reached[2] - 0.03 < max(solid.x) / 100 <= reached[2] + 1e-9
     assert any(trace.fill == "toself" for trace in figure.data)
@@ -167,7 +160,7 @@ def test_a_curve_ends_where_fewer_than_half_of_the_trials_came() -> None:
 
 def test_one_trial_has_no_band_and_no_spread() -> None:
     found = study("two")
-    figure = curves(views(done(found), ["criterion"])[0], "accuracy")
+    figure = curves(views(done(found), ["criterion"])[0], ACCURACY)
     assert len(figure.data) == 4 and not any(trace.fill for trace in figure.data)
     assert "one trial, no spread" in words(html(found)) and "nan" not in words(html(found)).lower()
 
@@ -198,7 +191,7 @@ def test_the_layers_share_is_the_mean_over_trials_in_the_models_order() -> None:
 
 def test_the_front_holds_what_no_other_beats_in_both() -> None:
     places = [Place(3, 0.9), Place(1, 0.7), Place(2, 0.6), Place(2, 0.8), Place(4, 0.9)]
-    assert [(one.x, one.y) for one in front(places)] == [(1, 0.7), (2, 0.8), (3, 0.9)]
+    assert [(one.x, one.y) for one in front(places, ACCURACY)] == [(1, 0.7), (2, 0.8), (3, 0.9)]
 
 
 def test_means_for_the_front_are_over_all_trials_or_not_at_all() -> None:
@@ -343,7 +336,7 @@ def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path:
     rows = done(found)
     figures = sum(
         len(one.html)
-        for one in sections(found.kind, rows, axes_of(rows, found.axes), "accuracy", found.benches)
+        for one in sections(found.kind, rows, axes_of(rows, found.axes), ACCURACY, found.benches)
     )
     problems: list[str] = []
     with sync_playwright() as playwright:

@@ -9,7 +9,7 @@ import pytest
 from prunedge.cli.app import make_app
 from prunedge.cli.show import show
 from prunedge.report import write_report
-from prunedge.report.run.page import command
+from prunedge.report.run.repeat import command
 from prunedge.runs import execute
 from prunedge.runs.run import Run
 from tests.small_runs import small_recipe

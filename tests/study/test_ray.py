@@ -64,7 +64,7 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(
     killed: list[int] = []
     killer = threading.Thread(target=_kill_in_mid_trial, args=(study, killed))
     killer.start()
-    run_ray(study, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
+    run_ray(study, address=address, workers=None, threads=1, gpus=0.0, on_line=told.append)
     killer.join()
     assert killed, "no worker was seen in mid-trial"
     assert sorted(told) == sorted(f"{trial.name}: done" for trial in study.trials)
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_told_and_trials_do_not_wait_for_a_start_that_failed(
     address: str, values: dict[str, object], tmp_path: Path
 ) -> None:
     study, told = create(tmp_path / "out", Grid({**values, "model": "nowhere:build"})), list[str]()
-    run_ray(study, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
+    run_ray(study, address=address, workers=None, threads=1, gpus=0.0, on_line=told.append)
     assert any("can't import nowhere:build" in line for line in told)
     assert (
         len(study.counts().failed) == 2
@@ -127,7 +127,7 @@ def test_a_cluster_that_is_not_there_is_a_clear_error(
             workers=None,
             threads=1,
             gpus=0.0,
-            told=print,
+            on_line=print,
         )
 
 
@@ -141,7 +141,7 @@ def test_a_running_cluster_takes_no_number_of_workers(
             workers=2,
             threads=1,
             gpus=0.0,
-            told=print,
+            on_line=print,
         )
 
 
@@ -163,6 +163,6 @@ def test_ray_on_this_machine_runs_so_many_trials_at_a_time(
             workers=3,
             threads=2,
             gpus=0.0,
-            told=print,
+            on_line=print,
         )
     assert asked["num_cpus"] == 6

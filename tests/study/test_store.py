@@ -65,6 +65,9 @@ def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> 
     with (whole[0] / "study.csv").open(encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     assert [float(row["metric_after"]) for row in written] == [row["metric_after"] for row in rows]
+    columns = {"val_accuracy", "val_f1", "val_loss", "val_accuracy_before", "test_f1_best"}
+    assert columns <= written[0].keys() and "metrics" not in written[0]
+    assert [float(row["val_accuracy"]) for row in written] == [row["metric_after"] for row in rows]
     table = parquet.read_table(whole[0] / "study.parquet")
     assert table.num_rows == len(rows) and table["macs"].to_pylist() == [
         row["macs"] for row in rows
@@ -158,7 +161,7 @@ def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
         Grid({**values, "model": ["deadly:build", "nowhere:build"], "criterion": "random"}),
     )
     told: list[str] = []
-    run_local(study, workers=1, threads=1, told=told.append)
+    run_local(study, workers=1, threads=1, on_line=told.append)
     assert any("its process died (exit code -9), tried again" in line for line in told)
     counts = study.counts()
     assert len(counts.done) == 2 and len(counts.failed) == 2
@@ -184,7 +187,7 @@ def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
         tmp_path / "out",
         Grid({**values, "model": ["failing:build", "failing:strange"], "criterion": "random"}),
     )
-    run_local(study, workers=1, threads=1, told=lambda line: None)
+    run_local(study, workers=1, threads=1, on_line=lambda line: None)
     first, second = (study.failure(start) or "" for start in study.starts)
     assert re.fullmatch(r"No space left on device \(failures\): free space there.*", first)
     assert (

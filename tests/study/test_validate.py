@@ -75,11 +75,12 @@ def test_no_trial_is_started_for_a_grid_that_can_not_be_run(
 
 
 def test_a_reason_is_said_once_and_then_counted() -> None:
-    said = Failures()
+    failures = Failures()
     why = "the model answers 'sound' for every validation image (0.003)"
-    assert said.of("a-1", why) == f"a-1: failed: {why}"
+    assert failures.line("a-1", why) == f"a-1: failed: {why}"
     assert (
-        said.of("a-2", why.replace("3", "4")) == "a-2: failed for the same reason as a-1 (2 so far)"
+        failures.line("a-2", why.replace("3", "4"))
+        == "a-2: failed for the same reason as a-1 (2 so far)"
     )
-    assert said.of("b", "no space") == "b: failed: no space"
-    assert said.of("c", why) == "c: failed for the same reason as a-1 (3 so far)"
+    assert failures.line("b", "no space") == "b: failed: no space"
+    assert failures.line("c", why) == "c: failed for the same reason as a-1 (3 so far)"

@@ -15,7 +15,7 @@ import torch
 from prunedge.config import RunConfig
 from prunedge.data.webdataset import shards
 from prunedge.pruning.steps import Step
-from prunedge.report.run.page import thumbnails
+from prunedge.report.run.gallery import thumbnails
 from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.export import write_bundle

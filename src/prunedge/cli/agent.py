@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import signal
-import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -130,6 +121,13 @@ def agent(
     runtime
         The form of the model to run; without it the bundle's first.
     """
+    from prunedge.cli.agent_process import (
+        device_name,
+        end_on_signals,
+        lines_on_stderr,
+        read_password,
+        state_folder,
+    )
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
     from prunedge.edge.image.read import parse_range
     from prunedge.edge.inspect import Settings
@@ -148,19 +146,20 @@ def agent(
         max_megapixels,
         None if range is None else parse_range(range),
     )
+    password = read_password(password_file)
     settings = AgentSettings(
         bundle=bundle,
         watch=watch,
         topic=topic,
-        device=_machine() if device_id is None else device_id,
-        state=state or _state(),
+        device=device_name() if device_id is None else device_id,
+        state=state or state_folder(),
         every=every,
         settle=settle,
         once=once,
         queue_limit=queue_limit,
         threads=threads,
         runtime=runtime,
-        broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
+        broker=parse_broker(broker, password=password, ca=ca, cert=cert, key=key),
         model_topic=model_topic,
         model_from=parse_origins(model_from or []),
         model_key=model_key,
@@ -171,79 +170,9 @@ def agent(
         inspection=inspection,
     )
     limit_memory_to_machine()
-    with _lines_on_stderr():
+    with lines_on_stderr():
         worker = Agent(settings)
-        interrupted = _end_on_signals(worker.stop)
+        interrupted = end_on_signals(worker.stop)
         worker.run()
     if interrupted:
         raise KeyboardInterrupt
-
-
-def _end_on_signals(stop: Event) -> list[int]:
-    """Let SIGTERM and Ctrl-C end the agent in order; a second one ends it at once. The list is
-    filled when Ctrl-C came.
-    """
-    interrupted: list[int] = []
-
-    def on_signal(number: int, frame: object) -> None:
-        if number == signal.SIGINT:
-            interrupted.append(number)
-        stop.set()
-        for again in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(again, signal.default_int_handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    return interrupted
-
-
-@contextmanager
-def _lines_on_stderr() -> Iterator[None]:
-    """Show what the agent tells, with the time; the journal notes that itself."""
-    from prunedge.edge.logs import Repeats, log
-    from prunedge.utils.sanitize import Lines
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        Lines("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s")
-    )
-    handler.addFilter(Repeats())
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = True
-
-
-def _password(file: Path | None) -> str | None:
-    from prunedge.errors import AgentError
-    from prunedge.utils.files import read_secret
-
-    if file is None:
-        return os.environ.get("PRUNEDGE_MQTT_PASSWORD")
-    try:
-        return read_secret(file).decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AgentError(
-            f"the password can't be read ({error})",
-            where=file,
-            remedy="name a text file that the agent may read",
-        ) from None
-
-
-def _machine() -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
-
-
-def _state() -> Path:
-    """systemd's folder for the service, or one below the user's home."""
-    own = os.environ.get("STATE_DIRECTORY")
-    if own:
-        return Path(own.split(":")[0])
-    return (
-        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        / "prunedge-agent"
-    )

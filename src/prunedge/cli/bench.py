@@ -4,7 +4,8 @@ torch.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from prunedge.cli.console import split
-from prunedge.utils.files import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prunedge.edge import BenchResult, Bundle
+    from prunedge.runs.run import Run
 
 
 def bench(
@@ -78,12 +79,14 @@ def bench(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json
+    from prunedge.cli.bench_table import print_bench
+    from prunedge.cli.console import print_json, say
     from prunedge.cli.profile import print_layers, write_bench_profile
     from prunedge.edge import open_bundle
+    from prunedge.edge.bench.remote import bench_on
     from prunedge.errors import BundleError
 
-    paths = [*([against] if against else []), *bundles]
+    paths = [against, *bundles] if against else list(bundles)
     if not paths:
         raise BundleError(
             "no bundle to measure",
@@ -106,35 +109,41 @@ def bench(
         "memory": memory,
         "profile": profile or None,
     }
-    with ExitStack() as stack:
-        run = None
-        if out is not None:
-            # Before the measuring, which is lost when the run folder is not one, is in use, or
-            # needs what a device does not have.
-            from prunedge.runs.new import writing
-            from prunedge.runs.run import open_run
-
-            run = open_run(out)
-            stack.enter_context(writing(out))
+    with _noted_in(out) as run:
         if device is None:
             result = _here(opened, runtime or [None], batches or [], data, numbers, json)
         else:
-            result = _there(device, opened, runtime or [], batches or [], numbers, json)
+            on_line = (lambda line: None) if json else say
+            result = bench_on(device, opened, runtime or [], batches or [], numbers, on_line)
         if run is not None:
             run.write("bench.json", replace(result, profile=None).to_json())
-    written = (
-        write_bench_profile(
-            result.profile, Path("prunedge-profile") if out is None else out / "profile"
-        )
-        if result.profile
-        else None
-    )
+
+    trace = None
+    if result.profile:
+        folder = Path("prunedge-profile") if out is None else out / "profile"
+        trace = write_bench_profile(result.profile, folder)
     if json:
         print_json(result.to_json())
         return
-    _table(result)
-    if written is not None:
-        print_layers(result.profile or [], written)
+    print_bench(result)
+    if trace is not None:
+        print_layers(result.profile or [], trace)
+
+
+@contextmanager
+def _noted_in(folder: Path | None) -> Iterator[Run | None]:
+    """The run that the result is noted in, held for writing before anything is measured: the
+    measuring is lost when the folder is no run, is in use, or needs what a device does not have.
+    """
+    if folder is None:
+        yield None
+        return
+    from prunedge.runs.new import writing
+    from prunedge.runs.run import open_run
+
+    run = open_run(folder)
+    with writing(folder):
+        yield run
 
 
 def _here(
@@ -163,132 +172,4 @@ def _here(
             limits=limits,
             profile=bool(numbers["profile"]),
             progress=advance,
-        )
-
-
-def _there(
-    device: str,
-    bundles: Sequence[Bundle],
-    runtimes: Sequence[str],
-    batches: Sequence[int],
-    numbers: dict[str, Any],
-    json: bool,
-) -> BenchResult:
-    from prunedge.cli.console import say
-    from prunedge.edge import BenchResult
-    from prunedge.edge.bench.ssh import Host, files_of
-    from prunedge.errors import BundleError
-
-    host = Host.parse(device)
-    names = [f"{place}-{real_path(bundle.path).name}" for place, bundle in enumerate(bundles)]
-    files = {
-        there: here
-        for name, bundle in zip(names, bundles, strict=True)
-        for there, here in files_of(bundle, name).items()
-    }
-    lists = {"runtime": ",".join(runtimes), "batches": ",".join(map(str, batches))}
-    given = {key: value for key, value in {**numbers, **lists}.items() if value not in (None, "")}
-    options = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
-    if not json:
-        size = sum(file.stat().st_size for file in files.values()) / 1e6
-        say(f"copying {size:,.1f} MB to {host.destination}, then measuring there")
-    found = host.run(["bench", *names, *options, "--json"], files)
-    try:
-        result = BenchResult(**found)
-    except TypeError:
-        raise BundleError(
-            "its answer is another prunedge's",
-            where=host.destination,
-            remedy="install the same version there",
-        ) from None
-    result.device["address"] = host.destination
-    for one in [*result.bundles, *(result.profile or [])]:
-        one["bundle"] = str(bundles[names.index(one["bundle"])].path)
-    return result
-
-
-def _table(result: BenchResult) -> None:
-    """A column for each candidate: a terminal has more room below than beside."""
-    from rich.table import Table
-
-    from prunedge.cli.console import out
-    from prunedge.edge.bench.ratios import speed_of
-
-    limits = {"cpus": "limited to {} processor(s)", "memory_mb": "limited to {} MB of data"}
-    about = ", ".join(
-        [
-            f"{result.device['cores']} core(s)",
-            *(limits[key].format(value) for key, value in result.limits.items()),
-        ]
-    )
-    table = Table(
-        title=f"{result.patches:,} patches, batch {result.batch}, {result.threads} thread(s)\n"
-        f"{result.device['processor']}, {about}, {result.device['system']} "
-        f"{result.device['machine']}"
-    )
-    table.add_column("")
-    for found in result.bundles:
-        table.add_column(
-            f"{Path(found['bundle']).name}\n{found['target']}", justify="right", overflow="fold"
-        )
-    rows: list[tuple[str, list[str]]] = [
-        ("runtime", [one["runtime"] for one in result.bundles]),
-        ("all patches, s", [f"{one['seconds_total']:.1f}" for one in result.bundles]),
-        *(
-            (f"{name}, ms", [f"{one['latency_ms'][name]:.2f}" for one in result.bundles])
-            for name in ("median", "p95", "p99")
-        ),
-        *(
-            (
-                f"a second, batch {size}",
-                [f"{one['throughput'][size]:.0f}" for one in result.bundles],
-            )
-            for size in result.bundles[0]["throughput"]
-        ),
-        ("peak memory, MB", [f"{one['peak_rss_mb']:.0f}" for one in result.bundles]),
-        ("file, MB", [f"{one['size_mb']:.2f}" for one in result.bundles]),
-        ("load, s", [f"{one['load_seconds']:.2f}" for one in result.bundles]),
-        ("million MACs", [f"{one['macs'] / 1e6:,.1f}" for one in result.bundles]),
-        ("self-test labels", [f"{one['self_test']['agreement']:.0%}" for one in result.bundles]),
-    ]
-    if all(one["joules"] is not None for one in result.bundles):
-        rows.append(
-            ("energy an image, mJ", [f"{1e3 * one['joules']:.1f}" for one in result.bundles])
-        )
-    if result.ratios:
-        record = result.to_json()
-        speeds = [speed_of(record, place) for place in range(1, len(result.bundles))]
-        rows.append(("by the median", ["", *(one.said() for one in speeds)]))
-        rows.append(("  ratio in blocks", ["", *(one.bounds() for one in speeds)]))
-        words = {
-            "memory": "times less memory",
-            "size": "times smaller",
-            "macs": "times fewer MACs",
-            "energy": "times less energy",
-        }
-        keys = [key for key in words if all(key in one for one in result.ratios)]
-        rows += [(words[key], ["", *(f"{one[key]:.1f}" for one in result.ratios)]) for key in keys]
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    out.print(table)
-    _warn(result)
-
-
-def _warn(result: BenchResult) -> None:
-    """What the device's state says about the figures."""
-    from prunedge.cli.console import out
-
-    before, after = result.before, result.after
-    if after.get("throttled", 0) > before.get("throttled", 0) or (
-        result.device["machine"] == "aarch64" and after.get("throttled")
-    ):
-        out.print(
-            "mind: the device throttled itself meanwhile "
-            f"({after.get('celsius', float('nan')):.0f} degrees Celsius): cool it, and "
-            "repeat"
-        )
-    if result.device.get("governor") not in (None, "performance"):
-        out.print(
-            f"the governor is '{result.device['governor']}': with 'performance' the clock "
-            "would not change under way"
         )

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-SIZE, STEP, MAX_STEPS, PATCHES = 128, 0.5, 3, 200
+if TYPE_CHECKING:
+    from prunedge.cli.console import Advance
+    from prunedge.config import RunConfig
+    from prunedge.runs.run import Run
+
+SIZE = 128
+STEP = 0.5
+MAX_STEPS = 3
+PATCHES = 200
 # As many epochs as this machine trains in about two minutes, so that the demo is short on a slow
 # one and good on a fast one.
-TRAIN_SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 130.0, 2, 8
+TRAIN_SECONDS = 130.0
+LEAST_EPOCHS = 2
+MOST_EPOCHS = 8
 IMAGES = 1837
 
 
@@ -32,41 +42,15 @@ def demo(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say, tell
-    from prunedge.cli.prune import callbacks
-    from prunedge.config import RunConfig
-    from prunedge.data import write_elpv
+    from prunedge.cli.console import print_json, progress, tell
     from prunedge.edge.bench.ratios import speed_of
     from prunedge.report import write_report
     from prunedge.report.text import pruned
-    from prunedge.runs.execute import prune, resume
     from prunedge.runs.export import time_bundles
-    from prunedge.utils.files import real_path
 
     _refuse_other(out)
     with progress("demo", quiet=json) as advance:
-        if (out / "config.toml").exists():
-            run = resume(out, callbacks(advance, json))
-        else:
-            images = write_elpv(_images(out))
-            epochs = _affordable_epochs()
-            config = RunConfig.make(
-                "prunedge demo",
-                data=str(real_path(images)),
-                model="resnet18",
-                weights="none",
-                size=SIZE,
-                train_epochs=epochs,
-                step_ratio=STEP,
-                max_steps=MAX_STEPS,
-                max_drop=3.0,
-            )
-            if not json:
-                say(
-                    f"training ResNet18 from random weights for {epochs} epochs on "
-                    "photographs of solar cells, then pruning"
-                )
-            run = prune(config, out, callbacks(advance, json))
+        run = _run(out, advance, json)
         measured = time_bundles(run, PATCHES, advance)
     page = write_report(run)
     if json:
@@ -79,6 +63,47 @@ def demo(
         f"{speed.after_ms:.2f} ms for an image ({speed.said()})"
     )
     tell(f"report: {page}")
+
+
+def _run(out: Path, advance: Advance, quiet: bool) -> Run:
+    """The pruned run, begun or gone on with."""
+    from prunedge.cli.console import say
+    from prunedge.cli.prune import callbacks
+    from prunedge.data import write_elpv
+    from prunedge.report.metric_text import metric_of
+    from prunedge.runs import execute
+    from prunedge.runs.run import open_run
+
+    if (out / "config.toml").exists():
+        metric = metric_of(open_run(out).config)
+        return execute.resume(out, callbacks(metric, advance, quiet))
+
+    images = write_elpv(_images(out))
+    config = _config(images)
+    if not quiet:
+        say(
+            f"training ResNet18 from random weights for {config.train.epochs} epochs on "
+            "photographs of solar cells, then pruning"
+        )
+    return execute.prune(config, out, callbacks(metric_of(config), advance, quiet))
+
+
+def _config(images: Path) -> RunConfig:
+    """What the demo asks for."""
+    from prunedge.config import RunConfig
+    from prunedge.utils.files import real_path
+
+    return RunConfig.make(
+        "prunedge demo",
+        data=str(real_path(images)),
+        model="resnet18",
+        weights="none",
+        size=SIZE,
+        train_epochs=_affordable_epochs(),
+        step_ratio=STEP,
+        max_steps=MAX_STEPS,
+        max_drop=3.0,
+    )
 
 
 def _images(out: Path) -> Path:
@@ -104,15 +129,15 @@ def _refuse_other(out: Path) -> None:
         refuse_full(out)
         return
     config = open_run(out).config
-    manifest = str(real_path(_images(out) / "manifest.csv"))
-    wanted = (manifest, "resnet18", "none", square(SIZE), STEP)
-    if (
+    asked = (
         config.data.path,
         config.model.name,
         config.model.weights,
         config.data.size,
         config.prune.step_ratio,
-    ) != wanted:
+    )
+    manifest = str(real_path(_images(out) / "manifest.csv"))
+    if asked != (manifest, "resnet18", "none", square(SIZE), STEP):
         raise RunError("this is another run than a demo", where=out, remedy="choose another --out")
 
 

@@ -78,37 +78,38 @@ def export(
         )
     refuse_url(out)
     trust.trust_everything(trust_code)
-    bundle = write_bundle(
-        open_run(run), out, step, formats or ["onnx"], max_int8_drop, baseline=baseline
-    )
+    opened = open_run(run)
+    bundle = write_bundle(opened, out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
     if json:
         print_json(bundle.manifest.model_dump())
         return
+    task = opened.config.task.name
     for target, form in bundle.manifest.forms.items():
-        tell(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
+        size_mb = bundle.size_bytes(target) / 1e6
+        tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
     tell(f"next: {command('bench', bundle.path)}")
 
 
-def _said(form: Form) -> str:
+def _check_text(form: Form, task: str) -> str:
+    """How a form of the model compares with torch."""
+    from prunedge.tasks import metric_named
+
     check = form.check
     if check is None:
         return (
             "not checked here (its runtime is on the device only): prunedge bench checks it there"
         )
-    said = (
+    text = (
         f"differs from torch by at most {check.max_abs_difference:.1e} on {check.images} "
         f"images, same labels on {check.agreement:.1%}"
     )
     if not check.metrics:
-        return said
-    metric = next(key for key in check.metrics if f"{key}_float" in check.metrics)
-    before, after, images = (
-        check.metrics[f"{metric}_float"],
-        check.metrics[metric],
-        check.metrics["images"],
-    )
+        return text
+    name = next(key for key in check.metrics if f"{key}_float" in check.metrics)
+    metric = metric_named(name, task)
+    before = metric.text(check.metrics[f"{name}_float"])
+    after = metric.text(check.metrics[name])
     return (
-        f"{said}; {metric} on validation data {before:.1%} -> {after:.1%}, same labels on "
-        f"{check.metrics['agreement']:.1%} of "
-        f"{images:.0f} images"
+        f"{text}; {name} on validation data {before} -> {after}, same labels on "
+        f"{check.metrics['agreement']:.1%} of {check.metrics['images']:.0f} images"
     )

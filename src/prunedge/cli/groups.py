@@ -113,13 +113,16 @@ def describe(graph: ChannelGraph) -> dict[str, Any]:
             for group in graph.groups
         ],
         "frozen": [
-            {"name": one.name, "channels": one.size, "reason": one.reason} for one in graph.frozen
+            {"name": frozen.name, "channels": frozen.size, "reason": frozen.reason}
+            for frozen in graph.frozen
         ],
     }
 
 
-def _layers(parts: Any) -> list[str]:
-    return list(dict.fromkeys(part.tensor.rpartition(".")[0] or part.tensor for part in parts))
+def _layers(slices: Any) -> list[str]:
+    """The layers whose tensors are sliced, each once."""
+    tensors = [slice_.tensor for slice_ in slices]
+    return list(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor in tensors))
 
 
 def _show(graph: ChannelGraph) -> None:
@@ -127,11 +130,11 @@ def _show(graph: ChannelGraph) -> None:
 
     from prunedge.cli.console import out
 
-    found = describe(graph)
+    about = describe(graph)
     table = Table(
         "group", "channels", "MACs", "made by", "consumed by", box=None, header_style="bold"
     )
-    for group in found["groups"]:
+    for group in about["groups"]:
         table.add_row(
             group["name"],
             str(group["channels"]),
@@ -140,13 +143,13 @@ def _show(graph: ChannelGraph) -> None:
             _short(group["consumers"]),
         )
     out.print(table)
-    if found["frozen"]:
+    if about["frozen"]:
         stays = Table("stays", "channels", "why", box=None, header_style="bold")
-        for one in found["frozen"]:
-            stays.add_row(one["name"], str(one["channels"]), one["reason"])
+        for frozen in about["frozen"]:
+            stays.add_row(frozen["name"], str(frozen["channels"]), frozen["reason"])
         out.print(stays)
     out.print(
-        f"{graph.channels} channels in {len(graph.groups)} groups; {found['prunable_params']:.1%} "
+        f"{graph.channels} channels in {len(graph.groups)} groups; {about['prunable_params']:.1%} "
         f"of {graph.params() / 1e6:.2f} million "
         f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count "
         "for those who make and who consume)"
@@ -154,6 +157,5 @@ def _show(graph: ChannelGraph) -> None:
 
 
 def _short(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (
-        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    )
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

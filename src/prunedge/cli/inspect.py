@@ -6,14 +6,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from prunedge.edge.inspect.runner import Outcome
-
-SHOWN = 15
 
 
 def inspect(
@@ -85,6 +80,7 @@ def inspect(
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress, say, tell
+    from prunedge.cli.inspect_tables import print_inspection
     from prunedge.edge import open_bundle
     from prunedge.edge.bench.hardware import device
     from prunedge.edge.image.read import parse_range
@@ -147,7 +143,7 @@ def inspect(
             }
         )
     else:
-        _print(outcome, rate, out)
+        print_inspection(outcome, rate, out)
         if images.total == 1:
             tell(choice)
     if outcome.trouble is not None:
@@ -156,86 +152,3 @@ def inspect(
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
-    from prunedge.cli.console import out
-
-    records = outcome.records
-    damaged = [record for record in records if record["regions"]]
-    if len(records) == 1 and damaged:
-        out.print(_regions(records[0]))
-    elif damaged:
-        out.print(_worst(damaged))
-    patches = sum(record["patches"] for record in records)
-    reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
-    out.print(
-        f"{len(records):,} image(s) inspected ({patches:,} patches){reused}: {rate:.3g} "
-        "images a second"
-    )
-    regions = sum(len(record["regions"]) for record in records)
-    skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
-    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}")
-    if folder is not None:
-        out.print(f"page: {folder / 'inspection.html'}")
-
-
-def _regions(record: dict[str, Any]) -> Any:
-    unit, end = ("mm", "_mm") if record["mm_per_pixel"] else ("px", "")
-    names = (
-        "damage",
-        "surest",
-        "mean",
-        "left px",
-        "top px",
-        f"width {unit}",
-        f"height {unit}",
-        f"area {unit}2",
-    )
-    count = len(record["regions"])
-    table = _table(
-        record["name"] + (f": {SHOWN} of {count:,} regions, worst first" if count > SHOWN else ""),
-        *names,
-    )
-    for region in record["regions"][:SHOWN]:
-        sizes = [
-            region["width" + end],
-            region["height" + end],
-            region["area_mm2" if end else "area"],
-        ]
-        shares = [f"{region[key]:.1%}" for key in ("probability", "mean_probability")]
-        table.add_row(
-            region["label"],
-            *shares,
-            str(region["left"]),
-            str(region["top"]),
-            *(f"{size:,.4g}" if size < 1e4 else f"{size:,.0f}" for size in sizes),
-        )
-    return table
-
-
-def _worst(damaged: list[dict[str, Any]]) -> Any:
-    table = _table(
-        "worst first" + (f", {SHOWN} of {len(damaged):,}" if len(damaged) > SHOWN else ""),
-        "image",
-        "regions",
-        "damaged",
-        "surest",
-    )
-    for record in damaged[:SHOWN]:
-        table.add_row(
-            record["name"],
-            str(len(record["regions"])),
-            f"{record['damaged_share']:.1%}",
-            f"{record['probability']:.1%}",
-        )
-    return table
-
-
-def _table(title: str, *names: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for place, name in enumerate(names):
-        table.add_column(name, justify="right" if place else "left", overflow="fold")
-    return table

@@ -18,37 +18,37 @@ def print_profile(run: Path) -> None:
     from prunedge.cli.console import out
     from prunedge.runs.profile import FOLDER, OTHER, profile_of
 
-    found = profile_of(run)
-    if found is None:
+    profile = profile_of(run)
+    if profile is None:
         return
-    table = Table(title=f"where {found['wall_s']:,.1f} seconds went")
+    table = Table(title=f"where {profile['wall_s']:,.1f} seconds went")
     table.add_column("part")
     for name in ("s", "share", "times"):
         table.add_column(name, justify="right")
-    for part in found["parts"]:
-        within = [one for one in part["within"] if one["seconds"] >= LEAST_S]
+    for part in profile["parts"]:
+        within = [span for span in part["within"] if span["seconds"] >= LEAST_S]
         times = f"{part['within'][0]['count']:,}" if len(part["within"]) == 1 else ""
         table.add_row(
             part["part"], f"{part['seconds']:,.2f}", f"{part['share']:.1%}", times, style="bold"
         )
-        for one in within if not times else ():
-            name = "itself" if one["path"] == part["part"] else one["path"].replace("/", " > ")
+        for span in within if not times else ():
+            name = "itself" if span["path"] == part["part"] else span["path"].replace("/", " > ")
             table.add_row(
                 f"  {name}",
-                f"{one['seconds']:,.2f}",
-                f"{one['seconds'] / found['wall_s']:.1%}",
-                f"{one['count']:,}",
+                f"{span['seconds']:,.2f}",
+                f"{span['seconds'] / profile['wall_s']:.1%}",
+                f"{span['count']:,}",
             )
     table.add_row(
         OTHER,
-        f"{found['unaccounted_s']:,.2f}",
-        f"{found['unaccounted_share']:.1%}",
+        f"{profile['unaccounted_s']:,.2f}",
+        f"{profile['unaccounted_share']:.1%}",
         "",
         style="bold",
     )
     out.print(table)
-    for one in found["background"]:
-        out.print(f"meanwhile, {one['thread']}: {one['part']} {one['seconds']:,.2f} s")
+    for part in profile["background"]:
+        out.print(f"meanwhile, {part['thread']}: {part['part']} {part['seconds']:,.2f} s")
     out.print(f"every span: {run / FOLDER}/trace*.json, to be opened at ui.perfetto.dev")
 
 
@@ -80,12 +80,12 @@ def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
 
     from prunedge.cli.console import out
 
-    for one in profiles:
-        parts = ", ".join(f"{part} {ms:.3f}" for part, ms in one["image_ms"].items())
-        phases = ", ".join(f"{part['part']} {part['seconds']:.2f}" for part in one["parts"])
+    for profile in profiles:
+        parts = ", ".join(f"{part} {ms:.3f}" for part, ms in profile["image_ms"].items())
+        phases = ", ".join(f"{part['part']} {part['seconds']:.2f}" for part in profile["parts"])
         table = Table(
             title=(
-                f"{Path(one['bundle']).name}, {one['target']}\nms of a batch: "
+                f"{Path(profile['bundle']).name}, {profile['target']}\nms of a batch: "
                 f"{parts}\nseconds: {phases}"
             )
         )
@@ -93,7 +93,7 @@ def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
             table.add_column(name, no_wrap=True)
         for name in ("ms", "share", "GMAC/s"):
             table.add_column(name, justify="right", min_width=6)  # names give way, figures don't
-        for layer in one["layers"][:SLOWEST]:
+        for layer in profile["layers"][:SLOWEST]:
             speed = f"{layer['macs_per_ms'] / 1e6:,.1f}" if layer["macs_per_ms"] else ""
             what = f"{layer['kind']} {layer['shape']}"
             table.add_row(
@@ -104,8 +104,8 @@ def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
                 f"{layer['share']:.1%}",
                 speed,
             )
-        if one["layers"]:
+        if profile["layers"]:
             out.print(table)
         else:
-            out.print(f"{table.title}\n{one['runtime']} tells nothing of its layers")
+            out.print(f"{table.title}\n{profile['runtime']} tells nothing of its layers")
     out.print(f"every span: {trace}, to be opened at ui.perfetto.dev")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prunedge.config import RunConfig
     from prunedge.pruning.steps import Step
     from prunedge.runs.callbacks import Callbacks
+    from prunedge.tasks import Metric
 
 
 @with_settings(set(asked()) - {"data"})
@@ -72,8 +73,10 @@ def prune(
     from prunedge.cli.profile import print_profile
     from prunedge.cli.resume import changes_to
     from prunedge.data.paths import absolute
+    from prunedge.report.metric_text import metric_of
     from prunedge.report.text import pruned
     from prunedge.runs import execute
+    from prunedge.runs.run import open_run
     from prunedge.utils import trust
 
     trust.trust_everything(trust_code)
@@ -86,12 +89,14 @@ def prune(
         if start is not None:
             values["start"] = str(real_path(start))
         changes = changes_to(resume, out, in_milliseconds(values), "prune")
+        metric = metric_of(open_run(resume).config)
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
-            run = execute.resume(resume, callbacks(advance, json), changes)
+            run = execute.resume(resume, callbacks(metric, advance, json), changes)
     else:
         config, folder = _config(start, out, steered(values))
+        metric = metric_of(config)
         with _profiled(folder if profile else None), progress("pruning", quiet=json) as advance:
-            run = execute.prune(config, folder, callbacks(advance, json))
+            run = execute.prune(config, folder, callbacks(metric, advance, json))
 
     if json:
         print_json(run.summary())
@@ -101,7 +106,7 @@ def prune(
         print_profile(run.path)
 
 
-def callbacks(advance: Advance, quiet: bool) -> Callbacks:
+def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.runs.callbacks import Callbacks
@@ -114,8 +119,8 @@ def callbacks(advance: Advance, quiet: bool) -> Callbacks:
         say(
             f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, "
             f"{step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after "
-            f"fine-tuning{verdict}"
+            f"validation {metric.text(step.metric_before)} -> {metric.text(step.metric_after)} "
+            f"after fine-tuning{verdict}"
         )
 
     return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)
@@ -125,6 +130,7 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
     """What a new run is asked to do, and its folder."""
     from prunedge.config import RunConfig
     from prunedge.errors import PrunedgeError
+    from prunedge.runs.onward import config_from_run
     from prunedge.utils.files import refuse_url
 
     if out is None:
@@ -133,7 +139,7 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
         )
     refuse_url(out)
     if start is not None:
-        return _config_from_run(start, values), out
+        return config_from_run(start, values), out
     for key, name in (("data", "images"), ("model", "model")):
         if key not in values:
             remedy = (
@@ -141,36 +147,6 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
             )
             raise PrunedgeError(f"no {name} to prune with", remedy=remedy)
     return RunConfig.make("prunedge prune", **values), out
-
-
-def _config_from_run(start: Path, values: dict[str, Any]) -> RunConfig:
-    """What goes on from a run: its images and its training are kept where nothing else is said."""
-    from prunedge.config import TRAINING_KEYS, RunConfig
-    from prunedge.errors import PrunedgeError
-    from prunedge.runs.run import open_run
-    from prunedge.utils.advice import option
-
-    if "model" in values:
-        raise PrunedgeError(
-            "--model and --from exclude each other", remedy="--from takes the run's own model"
-        )
-    source = open_run(start)
-    source.best()
-    settings = source.config.flat()
-    kept = {key: settings[key] for key in TRAINING_KEYS}
-    for key in ("weights", "train_epochs", "lr"):
-        if key in values:
-            what = "--from has a model that is trained already"
-            raise PrunedgeError(
-                what, where=option(key), remedy="leave it out, or begin with --model"
-            )
-    return RunConfig.make(
-        "prunedge prune",
-        **{**kept, **values},
-        start=str(real_path(start)),
-        train_epochs=0,
-        schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
-    )
 
 
 def _profiled(run: Path | None) -> AbstractContextManager[Any]:

@@ -32,10 +32,10 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
     from prunedge.study import open_study
 
     if is_url(folder) or (Path(folder) / "study.toml").is_file():
-        book = open_study(folder)
-        page = write_study_report(book)
-        if book.remote:
-            book.remote.push(page.name)
+        study = open_study(folder)
+        page = write_study_report(study)
+        if study.remote:
+            study.remote.push(page.name)
     elif (Path(folder) / "trials").is_dir() and not (Path(folder) / "config.toml").exists():
         raise RunError(
             "a file of the study is missing",

@@ -39,7 +39,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         return
     best = opened.best()
     if opened.verb() == "train":
-        _told(opened)
+        _tell_beginning(opened)
         tell(trained(opened))
         return
     _table(opened, best)
@@ -48,9 +48,10 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
             tell(f"step {step.index}: {step.limited}")
         if not step.accepted:
             tell(f"step {step.index}: taken back: {step.reason}")
-    for line in by_kind({one["name"]: one["reason"] for one in opened.steps()[-1].frozen}):
+    frozen = opened.steps()[-1].frozen
+    for line in by_kind({group["name"]: group["reason"] for group in frozen}):
         tell(f"left whole: {line}")
-    _told(opened)
+    _tell_beginning(opened)
     tell(pruned(opened))
     if opened.test() is None:
         tell(
@@ -59,18 +60,17 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         )
 
 
-def _told(run: Run) -> None:
+def _tell_beginning(run: Run) -> None:
     """Where its weights and its learning rate come from."""
     from prunedge.cli.console import tell
     from prunedge.models import Loaded
     from prunedge.train import Rate
 
-    for told in (
-        run.read_as("weights.json", Loaded.from_json),
-        run.read_as("lr.json", Rate.from_json),
-    ):
-        if told is not None:
-            tell(told.sentence())
+    weights = run.read_as("weights.json", Loaded.from_json)
+    rate = run.read_as("lr.json", Rate.from_json)
+    for record in (weights, rate):
+        if record is not None:
+            tell(record.sentence())
 
 
 def _table(opened: Run, best: Step) -> None:
@@ -78,21 +78,24 @@ def _table(opened: Run, best: Step) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
+    from prunedge.report.metric_text import metric_of
 
-    metric = opened.config.task.metric
+    metric = metric_of(opened.config)
     table = Table(
         title=(
-            f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric} on "
+            f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric.name} on "
             "validation data before and after fine-tuning"
         )
     )
     for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
         table.add_column(name, justify="right")
     references = opened.references()
-    rows = [("first", one.step) for one in references[:-1]] + [
-        (str(step.index), step) for step in opened.steps()
-    ]
+    rows = [("first", reference.step) for reference in references[:-1]]
+    rows += [(str(step.index), step) for step in opened.steps()]
     for name, step in rows:
+        style = None if step.accepted else "dim"
+        if name == str(best.index):
+            style = "bold"
         seconds = (
             step.seconds_rank + step.seconds_surgery + step.seconds_finetune + step.seconds_evaluate
         )
@@ -100,12 +103,12 @@ def _table(opened: Run, best: Step) -> None:
             name,
             str(step.channels),
             f"{step.fraction_removed:.1%}",
-            f"{step.metric_before:.1%}",
-            f"{step.metric_after:.1%}",
+            metric.text(step.metric_before),
+            metric.text(step.metric_after),
             f"{step.macs / 1e6:,.1f}",
             f"{step.params / 1e6:.3f}",
             f"{step.size_mb:.2f}",
             f"{seconds:.0f}",
-            style="bold" if name == str(best.index) else ("dim" if not step.accepted else None),
+            style=style,
         )
     out.print(table)

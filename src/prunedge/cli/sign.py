@@ -73,9 +73,10 @@ def sign(
             where="--place",
             remedy="give an https:// address or a folder",
         )
-    if topic is not None and (problem := topic_problem(topic)):
+    fault = topic_problem(topic) if topic is not None else None
+    if fault:
         raise AgentError(
-            f"the topic '{shown(topic)}' {problem}",
+            f"the topic '{shown(topic)}' {fault}",
             where="--topic",
             remedy="name one like site/models/bridge",
         )
@@ -84,12 +85,13 @@ def sign(
         raise AgentError(
             f"'{shown(place)}' leads elsewhere on every device", where="--place", remedy=remedy
         )
-    signer, opened = load_signer(key), open_bundle(bundle)
+    signer = load_signer(key)
+    opened = open_bundle(bundle)
     if "://" in place:
         parse_address(place)
     now = datetime.now(UTC).replace(microsecond=0)
     try:
-        told = Release(
+        signed_release = Release(
             version=release,
             signed=now,
             expires=now + timedelta(days=days),
@@ -100,14 +102,19 @@ def sign(
             new_classes=new_classes,
         )
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        option = {"version": "release"}.get(str(found["loc"][0]), str(found["loc"][0]))
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = str(problem["loc"][0])
+        option = "release" if field == "version" else field
         remedy = "see prunedge sign --help"
         raise AgentError(
-            f"not what can be signed: {found['msg']}", where=f"--{option}", remedy=remedy
+            f"not what can be signed: {problem['msg']}", where=f"--{option}", remedy=remedy
         ) from None
     digest = sha256(bundle / MANIFEST)
-    announcement = {"bundle": place, "sha256": digest, "statement": sign(digest, told, signer)}
+    announcement = {
+        "bundle": place,
+        "sha256": digest,
+        "statement": sign(digest, signed_release, signer),
+    }
     text = json.dumps(announcement, separators=(",", ":"))
     parse_announcement(text.encode())  # is it short enough, and what an agent understands?
     sys.stdout.write(text + "\n")

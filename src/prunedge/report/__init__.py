@@ -1,5 +1,5 @@
 """A run's or a study's folder in, one self-contained HTML page out: `write_report(run)`,
-`write_study_report(book)`.
+`write_study_report(study)`.
 """
 
 from prunedge.report.run.page import write_loop_report, write_report

@@ -5,12 +5,23 @@ feed it.
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator, Mapping
 
 from prunedge.graph import ChannelGraph
 from prunedge.utils.sanitize import shown
 
-_ROW, _TOP, _NAME, _BAR, _MARGIN = 22, 64, 300, 260, 16
-_INK, _BLUE, _PALE, _GREY = "#1c2733", "#2563a8", "#9db8d6", "#8a8f98"
+# Pixels.
+_ROW = 22
+_TOP = 64
+_NAME = 300  # of the names, which end where the bars begin
+_BAR = 260
+_MARGIN = 16
+_ARCS = _NAME + _BAR + 120  # where the arcs begin
+
+_INK = "#1c2733"
+_BLUE = "#2563a8"
+_PALE = "#9db8d6"
+_GREY = "#8a8f98"
 
 
 def escape(text: str) -> str:
@@ -25,73 +36,88 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
     An arc leads from each group to those whose makers consume it; what can't be removed stands
     below, in grey, with the reason.
     """
-    places = {group.name: _TOP + _ROW * row for row, group in enumerate(graph.groups)}
-    makers: dict[str, list[str]] = {}
-    for group in graph.groups:
-        for part in (*group.having("out"), *group.having("channel")):
-            makers.setdefault(part.tensor, []).append(group.name)
-    total, widest = max(1, graph.macs()), max((group.size for group in graph.groups), default=1)
-    shapes: list[str] = []
-    for group in graph.groups:
-        y, share = places[group.name], graph.macs_of(group) / total
-        length = _BAR * group.size / widest
-        shapes.append(_text(_NAME - 8, y + 14, group.name, anchor="end"))
-        shapes.append(
-            f'<rect x="{_NAME}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" rx="2" '
-            f'fill="{_BLUE}" fill-opacity="{0.3 + 0.7 * min(1.0, 4 * share):.2f}">'
-            f"<title>{escape(group.name)}: {group.size} channels, "
-            f"{share:.1%} of the MACs</title></rect>"
-        )
-        shapes.append(
-            _text(_NAME + length + 6, y + 14, f"{group.size} · {share:.1%}", colour=_GREY)
-        )
-    arcs = {
-        (group.name, fed)
-        for group in graph.groups
-        for part in group.having("in")
-        for fed in makers.get(part.tensor, ())
-    }
-    start = _NAME + _BAR + 120
-    for source, target in sorted(arcs, key=lambda arc: (places[arc[0]], places[arc[1]])):
-        if source != target:
-            y1, y2 = places[source] + _ROW / 2, places[target] + _ROW / 2
-            bend = start + 18 + 3.2 * abs(y2 - y1) ** 0.6
-            shapes.append(
-                f'<path d="M{start} {y1:.0f} C{bend:.0f} {y1:.0f} {bend:.0f} {y2:.0f} {start} '
-                f'{y2:.0f}" fill="none" stroke="{_PALE}" '
-                'stroke-width="1.3" marker-end="url(#tip)"/>'
-            )
+    tops = {group.name: _TOP + _ROW * row for row, group in enumerate(graph.groups)}
     bottom = _TOP + _ROW * len(graph.groups) + 16
-    for row, one in enumerate(graph.frozen):
-        shapes.append(
-            _text(_NAME - 8, bottom + _ROW * row + 14, one.name, anchor="end", colour=_GREY)
-        )
-        shapes.append(
-            _text(_NAME, bottom + _ROW * row + 14, f"{one.size} stay: {one.reason}", colour=_GREY)
-        )
-    height, width = bottom + _ROW * len(graph.frozen) + _MARGIN, start + 330
-    head = (
-        f"{title}: {graph.channels} channels in {len(graph.groups)} groups"
-        if title
-        else f"{graph.channels} channels"
-    )
+    height = bottom + _ROW * len(graph.frozen) + _MARGIN
+    width = _ARCS + 330
+
+    heading = f"{graph.channels} channels"
+    if title:
+        heading = f"{title}: {heading} in {len(graph.groups)} groups"
+    legend = "bar: channels; darker: more of the MACs; arcs: who consumes whom"
+    shapes = [
+        _text(_MARGIN, 26, heading, size=16),
+        _text(_MARGIN, 46, legend, colour=_GREY),
+        *_bars(graph, tops),
+        *_arcs(graph, tops),
+        *_frozen(graph, bottom),
+    ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" '
-        f'font-family="system-ui, sans-serif" font-size="12">'
+        f'height="{height}" font-family="system-ui, sans-serif" font-size="12">'
         '<defs><marker id="tip" markerWidth="6" markerHeight="6" refX="5" refY="3" '
         f'orient="auto"><path d="M0 0L6 3L0 6z" fill="{_PALE}"/>'
-        f'</marker></defs><rect width="100%" height="100%" fill="white"/>'
-        + _text(_MARGIN, 26, head, size=16)
-        + _text(
-            _MARGIN,
-            46,
-            "bar: channels; darker: more of the MACs; arcs: who consumes whom",
-            colour=_GREY,
-        )
+        '</marker></defs><rect width="100%" height="100%" fill="white"/>'
         + "".join(shapes)
         + "</svg>\n"
     )
+
+
+def _bars(graph: ChannelGraph, tops: Mapping[str, int]) -> Iterator[str]:
+    """Each group's name, bar, and numbers."""
+    total_macs = max(1, graph.macs())
+    widest = max((group.size for group in graph.groups), default=1)
+    for group in graph.groups:
+        y = tops[group.name]
+        share = graph.macs_of(group) / total_macs
+        length = _BAR * group.size / widest
+        opacity = 0.3 + 0.7 * min(1.0, 4 * share)
+        yield _text(_NAME - 8, y + 14, group.name, anchor="end")
+        yield (
+            f'<rect x="{_NAME}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" rx="2" '
+            f'fill="{_BLUE}" fill-opacity="{opacity:.2f}">'
+            f"<title>{escape(group.name)}: {group.size} channels, "
+            f"{share:.1%} of the MACs</title></rect>"
+        )
+        numbers = f"{group.size} · {share:.1%}"
+        yield _text(_NAME + length + 6, y + 14, numbers, colour=_GREY)
+
+
+def _arcs(graph: ChannelGraph, tops: Mapping[str, int]) -> Iterator[str]:
+    """An arc from each group to those whose makers consume it."""
+    for source, target in sorted(_edges(graph), key=lambda edge: (tops[edge[0]], tops[edge[1]])):
+        if source == target:
+            continue
+        start = tops[source] + _ROW / 2
+        end = tops[target] + _ROW / 2
+        bend = _ARCS + 18 + 3.2 * abs(end - start) ** 0.6
+        yield (
+            f'<path d="M{_ARCS} {start:.0f} C{bend:.0f} {start:.0f} {bend:.0f} {end:.0f} {_ARCS} '
+            f'{end:.0f}" fill="none" stroke="{_PALE}" '
+            'stroke-width="1.3" marker-end="url(#tip)"/>'
+        )
+
+
+def _edges(graph: ChannelGraph) -> set[tuple[str, str]]:
+    """The names of each group and of one that a layer which consumes it makes."""
+    makers: dict[str, list[str]] = {}
+    for group in graph.groups:
+        for made in (*group.having("out"), *group.having("channel")):
+            makers.setdefault(made.tensor, []).append(group.name)
+    edges = set()
+    for group in graph.groups:
+        for consumed in group.having("in"):
+            for fed in makers.get(consumed.tensor, ()):
+                edges.add((group.name, fed))
+    return edges
+
+
+def _frozen(graph: ChannelGraph, top: int) -> Iterator[str]:
+    """What can't be removed, and why."""
+    for row, frozen in enumerate(graph.frozen):
+        y = top + _ROW * row + 14
+        yield _text(_NAME - 8, y, frozen.name, anchor="end", colour=_GREY)
+        yield _text(_NAME, y, f"{frozen.size} stay: {frozen.reason}", colour=_GREY)
 
 
 def _text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prunedge.edge.bench.ratios import in_words
 from prunedge.pruning.steps import Step
+from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
 from prunedge.runs.chain import Reference
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.training import taught
@@ -15,14 +16,15 @@ def trained(run: Run) -> str:
     """The result of a training, and what to do next."""
     step = run.steps()[0]
     name = run.config.model.name
-    metric = run.config.task.metric
+    metric = metric_of(run.config)
     gray_range = run.config.data.range
 
     lines = []
     if gray_range:
         lines.append(f"greys of more than eight bits: black to white is {gray_range} (--range)")
     lines.append(
-        f"{name}: {metric} {step.metric_after:.1%} on validation data{beside_majority(run, step)}, "
+        f"{name}: {metric.name} {metric.text(step.metric_after)} on validation data"
+        f"{beside_majority(run, step)}, "
         f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, "
         f"{step.size_mb:.1f} MB"
     )
@@ -76,7 +78,8 @@ def beside_majority(run: Run, step: Step) -> str:
     if step.majority is None or step.largest is None:
         return ""
     largest = run.config.data.classes[step.largest]
-    return f" (always answering '{largest}' scores {step.majority:.1%})"
+    score = metric_of(run.config).text(step.majority)
+    return f" (always answering '{largest}' scores {score})"
 
 
 def one_class(run: Run, step: Step) -> str | None:
@@ -90,7 +93,7 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
     """What the best model has over another."""
     first = reference.step
     best = run.best()
-    metric = run.config.task.metric
+    metric = metric_of(run.config)
 
     costs = (
         f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
@@ -100,14 +103,14 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
         "smaller)"
     )
     quality = (
-        f"{metric} on validation data {first.metric_after:.1%} -> "
-        f"{best.metric_after:.1%}{beside_majority(run, first)}"
+        f"{metric.name} on validation data {metric.text(first.metric_after)} -> "
+        f"{metric.text(best.metric_after)}{beside_majority(run, first)}"
     )
     test = run.test()
     if test:
-        before = test[reference.tested][metric]
-        after = test["best"][metric]
-        quality += f", on test data {before:.1%} -> {after:.1%}"
+        before = metric.text(test[reference.tested][metric.name])
+        after = metric.text(test["best"][metric.name])
+        quality += f", on test data {before} -> {after}"
     return [costs, *_latency(first, best), quality]
 
 
@@ -124,14 +127,15 @@ def _latency(first: Step, best: Step) -> list[str]:
 def _origin(run: Run) -> list[str]:
     """What is to be said about a start that was pruned before."""
     best = run.best()
+    metric = metric_of(run.config)
     allowed = run.config.stop.max_drop
-    lost = 100 * (run.first().metric_after - best.metric_after)
-    if best.index or lost <= allowed or run.config.stop.confidence:
+    drop = metric.drop(run.first().metric_after, best.metric_after)
+    if best.index or drop <= allowed or run.config.stop.confidence:
         return []
     return [
-        f"mind: no model kept the rule; the start itself lies {lost:.1f} points below the first "
-        "model, "
-        f"more than the {allowed:g} that the rule allows"
+        f"mind: no model kept the rule; the start itself lies {drop_number(metric, drop)} "
+        f"{metric.unit} {side_of_worse(metric)} the first model, more than the {allowed:g} that "
+        "the rule allows"
     ]
 
 
@@ -141,11 +145,13 @@ def _baselines(run: Run) -> list[str]:
         "scratch": "the same shape from random weights",
         "random": "as many channels at random",
     }
-    metric = run.config.task.metric
+    metric = metric_of(run.config)
     baselines = (run.test() or {}).get("baselines") or {}
     if not baselines:
         return []
-    figures = [f"{titles[name]} {metrics[metric]:.1%}" for name, metrics in baselines.items()]
+    figures = [
+        f"{titles[name]} {metric.text(metrics[metric.name])}" for name, metrics in baselines.items()
+    ]
     return [f"baselines on test data: {', '.join(figures)}"]
 
 
@@ -154,17 +160,15 @@ def _lost_on_test_data(run: Run) -> list[str]:
     test = run.test()
     if not test:
         return []
-    metric = run.config.task.metric
+    metric = metric_of(run.config)
     allowed = run.config.stop.max_drop
-    lost = 100 * (test["baseline"][metric] - test["best"][metric])
-    if lost <= allowed:
+    drop = metric.drop(test["baseline"][metric.name], test["best"][metric.name])
+    if drop <= allowed:
         return []
     return [
-        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule "
-        "allows on "
-        "validation data. Few validation images let the loop go too far: give it more, or stop "
-        "it earlier "
-        "(--target-macs, --max-steps)"
+        f"mind: on test data it {drop_text(metric, drop)}, more than the {allowed:g} that the rule "
+        "allows on validation data. Few validation images let the loop go too far: give it more, "
+        "or stop it earlier (--target-macs, --max-steps)"
     ]
 
 
@@ -180,7 +184,6 @@ def _resumptions(run: Run) -> list[str]:
     if run.looks_before():
         lines.append(
             f"mind: the test split had been looked at {run.looks_before()} time(s) before this run "
-            "went on, "
-            f"which its result may have decided: {run.path}/earlier"
+            f"went on, which its result may have decided: {run.path}/earlier"
         )
     return lines

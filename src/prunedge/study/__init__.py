@@ -3,10 +3,12 @@ machine or on a Ray cluster.
 """
 
 from prunedge.study import execute, presets
+from prunedge.study.folder import create, open_study
 from prunedge.study.grid import Grid, Trial, trials
+from prunedge.study.progress import StudyProgress
 from prunedge.study.results import collect, write_table
 from prunedge.study.statistics import Comparison, Spread, at_fractions, compared, spread
-from prunedge.study.store import StudyProgress, StudyStore, create, open_study
+from prunedge.study.store import StudyStore
 
 __all__ = [
     "Comparison",

@@ -10,10 +10,13 @@ import sys
 
 from prunedge.errors import PrunedgeError
 from prunedge.runs.callbacks import Callbacks
-from prunedge.study.store import Busy, open_study
+from prunedge.study.folder import open_study
+from prunedge.study.store import Busy
 from prunedge.utils.sanitize import Lines, shown
 
-FAILED, BUSY = 2, 75
+# Exit codes.
+FAILED = 2
+BUSY = 75
 
 
 def main() -> int:
@@ -24,7 +27,8 @@ def main() -> int:
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     folder, name = sys.argv[1:]
-    study, parent = open_study(folder), os.getppid()
+    study = open_study(folder)
+    parent = os.getppid()
 
     def look(done: int, total: int, what: str) -> None:
         if os.getppid() != parent:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from prunedge.errors import PrunedgeError
 from prunedge.study.engines.local import divided, run_local
+from prunedge.study.progress import StudyProgress
 from prunedge.study.results import Row, collect, write_table
-from prunedge.study.store import StudyProgress, StudyStore
+from prunedge.study.store import StudyStore
 from prunedge.utils.files import clear_below, held
 from prunedge.utils.machine import require_memory
 
-LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store that answers slowly
+LOOK = 2.0  # seconds between looks at the folder
+LOOK_FAR = 30.0  # at a store that answers slowly
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ class Engine:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told how a study goes: `on_line` of each end, `looked` of the counts every few
-    seconds.
+    """What is called while a study goes on: `on_line` with a line as each trial ends, `on_counts`
+    with how far it is, every few seconds.
     """
 
     on_line: Callable[[str], None]
-    looked: Callable[[StudyProgress], None] | None = None
+    on_counts: Callable[[StudyProgress], None] | None = None
 
 
 def run(study: StudyStore, engine: Engine, callbacks: Callbacks) -> tuple[StudyProgress, list[Row]]:
@@ -64,41 +66,27 @@ def run(study: StudyStore, engine: Engine, callbacks: Callbacks) -> tuple[StudyP
 def _run(
     study: StudyStore, engine: Engine, callbacks: Callbacks
 ) -> tuple[StudyProgress, list[Row]]:
-    stop = threading.Event()
     workers, threads = divided(engine.workers, engine.threads)
-    at_a_time = (
-        workers if engine.name == "local" else None
-    )  # a cluster's workers are counted as they run
-
-    def look() -> None:
-        while not stop.wait(LOOK if study.remote is None else LOOK_FAR):
-            # What can't be read now is looked at again, and told in the end.
-            with suppress(PrunedgeError, OSError):
-                if callbacks.looked is not None:
-                    callbacks.looked(study.counts(at_a_time))
-
+    # A cluster's workers are counted as they run.
+    at_a_time = workers if engine.name == "local" else None
     require_memory(1)
-    thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
-    thread.start()
     try:
-        if engine.name == "ray":
-            from prunedge.study.engines.ray import run_ray
+        with _watched(study, at_a_time, callbacks):
+            if engine.name == "local":
+                run_local(study, workers=workers, threads=threads, on_line=callbacks.on_line)
+            else:
+                from prunedge.study.engines.ray import run_ray
 
-            # A running cluster has its own number of workers.
-            asked = engine.workers if engine.address else workers
-            run_ray(
-                study,
-                address=engine.address,
-                workers=asked,
-                threads=threads,
-                gpus=engine.gpus,
-                told=callbacks.on_line,
-            )
-        else:
-            run_local(study, workers=workers, threads=threads, told=callbacks.on_line)
+                run_ray(
+                    study,
+                    address=engine.address,
+                    # A running cluster has its own number of workers.
+                    workers=engine.workers if engine.address else workers,
+                    threads=threads,
+                    gpus=engine.gpus,
+                    on_line=callbacks.on_line,
+                )
     finally:
-        stop.set()
-        thread.join()
         if study.remote:
             study.remote.pull_records()
         rows = collect(study)
@@ -106,3 +94,25 @@ def _run(
             if study.remote:
                 study.remote.push(file.name)
     return study.counts(at_a_time), rows
+
+
+@contextmanager
+def _watched(study: StudyStore, workers: int | None, callbacks: Callbacks) -> Iterator[None]:
+    """Look how far the study is every few seconds, on a thread of its own, until the block ends."""
+    stop = threading.Event()
+    seconds = LOOK if study.remote is None else LOOK_FAR
+
+    def look() -> None:
+        while not stop.wait(seconds):
+            # What can't be read now is looked at again, and told in the end.
+            with suppress(PrunedgeError, OSError):
+                if callbacks.on_counts is not None:
+                    callbacks.on_counts(study.counts(workers))
+
+    thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -25,7 +25,7 @@ KINDS = ("grid", "crossval", "epochs", "criteria", "models", "talk")
 MOST_TRIALS = 10_000  # of a study: a slip of the pen asks for millions
 
 # What a run finds out or is given by what starts it: no study asks for it.
-OURS = tuple(key for key, setting in settings().items() if setting.notes.is_found)
+FOUND_OUT = tuple(key for key, setting in settings().items() if setting.notes.is_found)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Grid:
     @property
     def axes(self) -> tuple[str, ...]:
         """The keys that have several values, `fold` among them where there are folds."""
-        return tuple(key for key, several in _listed(self.values).items() if len(several) > 1)
+        return tuple(key for key, listed in _listed(self.values).items() if len(listed) > 1)
 
     @classmethod
     def from_toml(cls, file: Path) -> Grid:
@@ -77,7 +77,8 @@ class Grid:
         """
         values = flattened(read_toml(file, "study"))
         refuse_other(values.pop(KEY, FORMAT), "study", file)
-        kind, bench = values.pop("kind", "grid"), values.pop("bench", 0)
+        kind = values.pop("kind", "grid")
+        bench = values.pop("bench", 0)
         if kind not in KINDS:
             raise PrunedgeError(
                 f"unknown kind '{kind}'", where=file, remedy=f"use one of {', '.join(KINDS)}"
@@ -87,8 +88,8 @@ class Grid:
                 f"bench = {bench}", where=file, remedy="give a number of patches, or 0"
             )
         if "data" in values:
-            several = [absolute(one, file.parent) for one in _as_list(values["data"])]
-            values["data"] = several if isinstance(values["data"], list) else several[0]
+            paths = [absolute(path, file.parent) for path in _as_list(values["data"])]
+            values["data"] = paths if isinstance(values["data"], list) else paths[0]
         grid = cls(values, kind, bench)
         with speaking("study"):
             trials(grid, str(file))
@@ -115,17 +116,17 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
     listed = _listed(grid.values)
     count = prod(len(values) for values in listed.values())
     if count > MOST_TRIALS:
-        several = ", ".join(
-            f"{key} ({len(values):,})" for key, values in listed.items() if len(values) > 1
-        )
+        axes = [f"{key} ({len(values):,})" for key, values in listed.items() if len(values) > 1]
         what = f"the grid asks for {count:,} trials, more than {MOST_TRIALS:,}"
-        raise PrunedgeError(what, where=where, remedy=f"give fewer values: {several}")
-    found: dict[str, Trial] = {}
+        raise PrunedgeError(what, where=where, remedy=f"give fewer values: {', '.join(axes)}")
+
+    # Two combinations that ask for the same are one trial.
+    named: dict[str, Trial] = {}
     for combination in itertools.product(*listed.values()):
         values = dict(zip(listed, combination, strict=True))
-        config = RunConfig.make(where, **values)
-        found.setdefault((trial := _trial(config)).name, trial)
-    return tuple(found.values())
+        trial = _trial(RunConfig.make(where, **values))
+        named.setdefault(trial.name, trial)
+    return tuple(named.values())
 
 
 def data_name(path: str) -> str:
@@ -137,21 +138,24 @@ def data_name(path: str) -> str:
 
 
 def _trial(config: RunConfig) -> Trial:
+    """The trial of a config, with the start that it shares with others; both are named for what
+    they are of, and by a digest of all that was asked for.
+    """
     asked = config.flat(only_asked=True)
     training = {key: value for key, value in asked.items() if key in START_KEYS}
-    said = [
-        data_name(config.data.path) or "data",
-        config.model.name.replace("/", "_").replace(":", "."),
-    ]
-    said += [f"f{config.data.fold}of{config.data.folds}"] if config.data.folds else []
-    said += [f"seed{config.data.seed}"]
-    start = Start("-".join([*said, _digest(training)]), RunConfig.make("study", **training))
-    later = [
-        config.prune.criterion.replace(":", "."),
-        f"e{config.recover.epochs}",
-        f"s{config.prune.step_ratio:g}",
-    ]
-    return Trial("-".join([*said, *later, _digest(asked)]), config, start)
+
+    words = [data_name(config.data.path) or "data"]
+    words.append(config.model.name.replace("/", "_").replace(":", "."))
+    if config.data.folds:
+        words.append(f"f{config.data.fold}of{config.data.folds}")
+    words.append(f"seed{config.data.seed}")
+    start_name = "-".join([*words, _digest(training)])
+    start = Start(start_name, RunConfig.make("study", **training))
+
+    words.append(config.prune.criterion.replace(":", "."))
+    words.append(f"e{config.recover.epochs}")
+    words.append(f"s{config.prune.step_ratio:g}")
+    return Trial("-".join([*words, _digest(asked)]), config, start)
 
 
 def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -159,9 +163,8 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     listed = {}
     for key, value in values.items():
         own_list = get_origin(settings()[key].kind) is list
-        is_axis = isinstance(value, list) and (
-            not own_list or any(isinstance(one, list) for one in value)
-        )
+        is_list = isinstance(value, list)
+        is_axis = is_list and (not own_list or any(isinstance(item, list) for item in value))
         listed[key] = list(value) if is_axis else [value]
         if key == "folds" and isinstance(value, int) and "fold" not in values:
             listed["fold"] = list(range(min(value, MOST_TRIALS + 1)))
@@ -171,11 +174,10 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _check_keys(values: Mapping[str, Any], where: str) -> None:
     problems = []
     for key, value in values.items():
-        if key not in settings() or key in OURS:
-            near = get_close_matches(key, set(settings()) - set(OURS), n=1)
-            problems.append(
-                f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else "")
-            )
+        if key not in settings() or key in FOUND_OUT:
+            near = get_close_matches(key, set(settings()) - set(FOUND_OUT), n=1)
+            suggestion = f" (did you mean '{near[0]}'?)" if near else ""
+            problems.append(f"unknown key '{key}'{suggestion}")
         elif value == []:
             problems.append(f"{key}: an empty list leaves nothing to run")
         elif key == "folds" and isinstance(value, list):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,63 +55,48 @@ class Remote:
         """The folder at a URL, with this machine's mirror of it; RunError when no installed file
         system knows such URLs.
         """
-        remote = cls(
-            url.rstrip("/"),
-            cache_folder() / "studies" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16],
-        )
+        address = url.rstrip("/")
+        digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+        remote = cls(address, cache_folder() / "studies" / digest)
         remote._system()
         make_folder(remote.mirror)
         return remote
 
-    def pull_run(self, part: str) -> None:
+    def pull_run(self, relative: str) -> None:
         """Bring what is missing of a run (`trials/NAME`) here, unless it is further here than
         there: histories only grow.
         """
         system, root = self._system()
-        found = {
-            path: about["size"]
-            for path, about in system.find(f"{root}/{part}", detail=True).items()
-        }
-        if found.get(f"{root}/{part}/history.jsonl", -1) >= _size(
-            self.mirror / part / "history.jsonl"
-        ):
-            if not self._is_same_run(system, root, part):
-                shutil.rmtree(
-                    self.mirror / part, ignore_errors=True
-                )  # it was begun anew on another machine
-            self._fetch(
-                system,
-                root,
-                [path for path, size in found.items() if size != _size(self._home(root, path))],
-            )
+        sizes = _sizes(system, f"{root}/{relative}")
+        history = f"{relative}/history.jsonl"
+        if sizes.get(f"{root}/{history}", -1) < _size(self.mirror / history):
+            return
+        if not self._is_same_run(system, root, relative):
+            # It was begun anew on another machine.
+            shutil.rmtree(self.mirror / relative, ignore_errors=True)
+        self._fetch(system, root, self._differing(sizes, root))
 
     def pull_records(self) -> None:
         """Bring the study's file and the records of all runs here, as far as they differ in
         size.
         """
         system, root = self._system()
-        found = system.find(root, detail=True) if system.exists(root) else {}
-        records = {
-            path: about["size"]
-            for path, about in found.items()
-            if _is_record(path[len(root) + 1 :])
-        }
-        changed = [path for path, size in records.items() if size != _size(self._home(root, path))]
-        for part in {path[len(root) + 1 :].rpartition("/")[0] for path in changed}:
-            if part.count("/") == 1 and not self._is_same_run(system, root, part):
-                changed += [path for path in records if path.startswith(f"{root}/{part}/")]
+        sizes = _sizes(system, root) if system.exists(root) else {}
+        records = {path: size for path, size in sizes.items() if _is_record(path[len(root) + 1 :])}
+        changed = self._differing(records, root)
+        for run in {path[len(root) + 1 :].rpartition("/")[0] for path in changed}:
+            if run.count("/") == 1 and not self._is_same_run(system, root, run):
+                changed += [path for path in records if path.startswith(f"{root}/{run}/")]
         self._fetch(system, root, dict.fromkeys(changed))
 
-    def push(self, part: str) -> None:
+    def push(self, relative: str) -> None:
         """Send what has changed in a file or folder of the mirror since it was sent the last
         time.
         """
         system, root = self._system()
-        place = self.mirror / part
-        files = [place] if place.is_file() else _files(place)
-        for file in sorted(
-            files, key=lambda one: (_LAST.index(one.name) if one.name in _LAST else -1, one)
-        ):
+        source = self.mirror / relative
+        files = [source] if source.is_file() else _files(source)
+        for file in sorted(files, key=_rank):
             try:
                 about = file.stat()
                 state = (about.st_size, about.st_mtime_ns)
@@ -129,22 +114,26 @@ class Remote:
                     remedy="give the same command again when it can be written",
                 ) from None
 
-    def _is_same_run(self, system: Any, root: str, part: str) -> bool:
+    def _differing(self, sizes: Mapping[str, int], root: str) -> list[str]:
+        """The files whose size is another here, or that are not here."""
+        return [path for path, size in sizes.items() if size != _size(self._home(root, path))]
+
+    def _is_same_run(self, system: Any, root: str, run: str) -> bool:
         """Whether the run there is that of the mirror: sizes don't tell two runs of one config
         apart, whose files are not each other's.
         """
-        mine, theirs = self.mirror / part / "config.toml", f"{root}/{part}/config.toml"
-        if not mine.exists() or not system.exists(theirs):
+        here = self.mirror / run / "config.toml"
+        there = f"{root}/{run}/config.toml"
+        if not here.exists() or not system.exists(there):
             return True
-        return sign_in(mine.read_text(encoding="utf-8")) == sign_in(
-            system.cat_file(theirs).decode(errors="replace")
-        )
+        text_there = system.cat_file(there).decode(errors="replace")
+        return sign_in(here.read_text(encoding="utf-8")) == sign_in(text_there)
 
     def _home(self, root: str, path: str) -> Path:
         return self.mirror / path[len(root) + 1 :]
 
     def _fetch(self, system: Any, root: str, paths: Iterable[str]) -> None:
-        for path in sorted(paths, key=lambda one: one.rpartition("/")[2] in _LAST):
+        for path in sorted(paths, key=lambda path: path.rpartition("/")[2] in _LAST):
             home = self._home(root, path)
             make_folder(home.parent)
             # Whole or not at all: other processes of this machine read the mirror.
@@ -180,14 +169,23 @@ def _is_record(path: str) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     """All files below a folder, but for those that are being written."""
-    found = []
+    files = []
     for file in folder.rglob("*"):
-        hidden = any(
-            is_ours(part) or part.startswith(".") for part in file.relative_to(folder).parts
-        )
-        if not hidden and file.is_file():
-            found.append(file)
-    return found
+        names = file.relative_to(folder).parts
+        is_hidden = any(is_ours(name) or name.startswith(".") for name in names)
+        if not is_hidden and file.is_file():
+            files.append(file)
+    return files
+
+
+def _rank(file: Path) -> tuple[int, Path]:
+    """Where a file comes in the order in which they are sent."""
+    return (_LAST.index(file.name) if file.name in _LAST else -1, file)
+
+
+def _sizes(system: Any, folder: str) -> dict[str, int]:
+    """The size in bytes of each file below a folder of a store."""
+    return {path: about["size"] for path, about in system.find(folder, detail=True).items()}
 
 
 def _size(file: Path) -> int:

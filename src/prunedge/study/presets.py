@@ -10,7 +10,8 @@ from prunedge.study.grid import Grid
 
 EPOCHS = (1, 2, 5, 10)
 FOLDS = 5
-TALK_EPOCHS, TALK_PATCHES = (1, 10), 3720
+TALK_EPOCHS = (1, 10)
+TALK_PATCHES = 3720
 BENCH = 200  # patches
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prunedge.errors import PrunedgeError
+from prunedge.pruning.steps import Step
 from prunedge.runs.run import Run, open_run
-from prunedge.study.grid import OURS, Trial, data_name
+from prunedge.study.grid import FOUND_OUT, Trial, data_name
 from prunedge.study.store import StudyStore
+from prunedge.tasks import task_named
 from prunedge.utils.files import write_text, written
 from prunedge.utils.machine import pass_on
 
@@ -42,23 +44,25 @@ def write_table(study: StudyStore, rows: list[Row]) -> tuple[Path, ...]:
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as CSV; what a cell can't hold (the channels of each layer) is JSON in it."""
     flat = _flat(rows)
+    names: dict[str, None] = {}
+    for row in flat:
+        names.update(dict.fromkeys(row))
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n"
-    )
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue()
 
 
 def _flat(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    return [
-        {
-            key: json.dumps(value) if isinstance(value, dict | list) else value
-            for key, value in row.items()
-        }
-        for row in rows
-    ]
+    """The rows with lists and objects as JSON."""
+    flat = []
+    for row in rows:
+        cells = {}
+        for key, value in row.items():
+            cells[key] = json.dumps(value) if isinstance(value, dict | list) else value
+        flat.append(cells)
+    return flat
 
 
 def _parquet(file: Path, rows: list[Row]) -> Path:
@@ -76,42 +80,61 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
 
 
 def _rows(study: StudyStore, trial: Trial) -> list[Row]:
+    """A row for each step of a trial; none before it has begun."""
     folder = study.folder(trial)
     if not (folder / "history.jsonl").exists():
         return []
     run = open_run(folder)
     end = _end(run)
-    settings = {key: value for key, value in trial.values.items() if key not in OURS}
+    settings = {key: value for key, value in trial.values.items() if key not in FOUND_OUT}
     about = {
         "trial": trial.name,
         "start": trial.start.name,
         "data_name": data_name(trial.config.data.path),
+        "task": trial.config.task.name,
         **settings,
     }
-    # The config's step is a share, the history's are numbered by `index`.
-    return [
-        {**about, **step.to_json(), **end, "is_best": step.index == end["best"]}
-        for step in run.steps()
-    ]
+    rows = []
+    for step in run.steps():
+        # The config's step is a share, the history's are numbered by `index`.
+        rows.append({**about, **_figures(step), **end, "is_best": step.index == end["best"]})
+    return rows
+
+
+def _figures(step: Step) -> Row:
+    """A step as the history has it, each metric in a column of its own: `val_accuracy` after
+    fine-tuning, `val_accuracy_before` before it.
+    """
+    row: Row = {}
+    for key, value in step.to_json().items():
+        if key == "metrics":
+            row.update({f"val_{name}": figure for name, figure in value.items()})
+        elif key == "metrics_before":
+            row.update({f"val_{name}_before": figure for name, figure in value.items()})
+        else:
+            row[key] = value
+    return row
 
 
 def _end(run: Run) -> Row:
-    test, stop, bench, metric = (
-        run.test() or {},
-        run.stopped(),
-        run.read("bench.json") or {},
-        run.config.task.metric,
-    )
+    """What each row of a trial says of its end: None before it."""
+    test = run.test() or {}
+    bench = run.read("bench.json") or {}
+    task = run.config.task
     baselines = test.get("baselines") or {}
-    found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop}
+
+    row: Row = {"is_done": bool(test), "best": run.best().index, "stop": run.stopped()}
     for name in ("baseline", "best"):
-        found[f"test_{name}"] = test[name][metric] if test else None
-        found[f"test_accuracy_{name}"] = test[name]["accuracy"] if test else None
-    found["test_images"] = test["best"]["n"] if test else None
+        metrics = test.get(name, {})
+        row[f"test_{name}"] = metrics.get(task.metric)
+        for metric in task_named(task.name).metrics:
+            row[f"test_{metric}_{name}"] = metrics.get(metric)
+    row["test_images"] = test["best"]["n"] if test else None
     for name in ("scratch", "random"):
-        found[f"test_baseline_{name}"] = baselines.get(name, {}).get(metric)
-    times = [one["latency_ms"]["median"] for one in bench.get("bundles", [])]
-    found["latency_ms_baseline"], found["latency_ms_best"] = (
-        (times[0], times[1]) if len(times) > 1 else (None, None)
-    )
-    return found
+        row[f"test_baseline_{name}"] = baselines.get(name, {}).get(task.metric)
+
+    medians = [bundle["latency_ms"]["median"] for bundle in bench.get("bundles", [])]
+    is_timed = len(medians) > 1
+    row["latency_ms_baseline"] = medians[0] if is_timed else None
+    row["latency_ms_best"] = medians[1] if is_timed else None
+    return row

@@ -48,7 +48,8 @@ def spread(values: Sequence[float]) -> Spread:
     """Mean, variance and interval; ValueError without values."""
     if not len(values):
         raise ValueError("there are no values")
-    mean, n = float(np.mean(values)), len(values)
+    mean = float(np.mean(values))
+    n = len(values)
     if n == 1:
         return Spread(mean, float("nan"), float("nan"), float("nan"), 1)
     variance = float(np.var(values, ddof=1))
@@ -64,10 +65,14 @@ def compared(first: Sequence[float], second: Sequence[float], *, seed: int = 0) 
         raise ValueError(f"{len(first)} and {len(second)} values make no pairs")
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     n = len(differences)
-    drawn = differences[np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))].mean(1)
-    low, high = np.percentile(drawn, (2.5, 97.5)) if n > 1 else (np.nan, np.nan)
-    p = float(stats.wilcoxon(differences).pvalue) if n > 1 and np.any(differences) else float("nan")
-    return Comparison(float(differences.mean()), float(low), float(high), p, n)
+    mean = float(differences.mean())
+    if n == 1:
+        return Comparison(mean, float("nan"), float("nan"), float("nan"), 1)
+
+    chosen = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    low, high = np.percentile(differences[chosen].mean(1), (2.5, 97.5))
+    p = float(stats.wilcoxon(differences).pvalue) if np.any(differences) else float("nan")
+    return Comparison(mean, float(low), float(high), p, n)
 
 
 def at_fractions(
@@ -81,11 +86,11 @@ def at_fractions(
     `rows` are the trial's steps, the unpruned model first. Fractions beyond its last accepted
     step are left out: nothing is extrapolated.
     """
-    good = sorted((row for row in rows if row["accepted"]), key=lambda row: row[by])
-    places, values = [row[by] for row in good], [row[key] for row in good]
-    reached = [f for f in fractions if places and places[0] <= f <= places[-1] + 1e-9]
-    return (
-        dict(zip(reached, np.interp(reached, places, values).tolist(), strict=True))
-        if reached
-        else {}
-    )
+    accepted = sorted((row for row in rows if row["accepted"]), key=lambda row: row[by])
+    positions = [row[by] for row in accepted]
+    values = [row[key] for row in accepted]
+    if not positions:
+        return {}
+    reached = [f for f in fractions if positions[0] <= f <= positions[-1] + 1e-9]
+    interpolated = np.interp(reached, positions, values).tolist()
+    return dict(zip(reached, interpolated, strict=True))

@@ -4,11 +4,13 @@ compare. Pure.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prunedge.study.statistics import Comparison, Spread, compared, spread
+from prunedge.tasks import Metric, metric_named
 
 Row = Mapping[str, Any]
 REPEATS = ("fold", "seed", "folds")  # what only repeats a combination
@@ -37,6 +39,17 @@ def axes_of(rows: Sequence[Row], candidates: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+def metric_of(rows: Sequence[Row]) -> Metric:
+    """The metric that all rows are judged by. Where they are judged by different ones it is called
+    `metric`, and has the first one's unit and direction.
+    """
+    if not rows:
+        return Metric("metric")
+    metric = metric_named(rows[0]["metric"], rows[0]["task"])
+    is_common = all(row["metric"] == metric.name for row in rows)
+    return metric if is_common else replace(metric, name="metric")
+
+
 def by_combination(
     rows: Sequence[Row], axes: Sequence[str]
 ) -> dict[tuple[str, ...], list[list[Row]]]:
@@ -45,27 +58,28 @@ def by_combination(
     for row in rows:
         if row["is_done"]:
             by_trial.setdefault(row["trial"], []).append(row)
-    found: dict[tuple[str, ...], list[list[Row]]] = {}
+    combinations: dict[tuple[str, ...], list[list[Row]]] = {}
     for steps in by_trial.values():
-        found.setdefault(tuple(str(steps[0][key]) for key in axes), []).append(steps)
-    return found
+        values = tuple(str(steps[0][key]) for key in axes)
+        combinations.setdefault(values, []).append(steps)
+    return combinations
 
 
 def summary(rows: Sequence[Row], axes: Sequence[str]) -> list[Line]:
     """A line for each combination that has a finished trial."""
     lines = []
-    for values, several in by_combination(rows, axes).items():
-        ends = [(steps[0], next(row for row in steps if row["is_best"])) for steps in several]
+    for values, trials in by_combination(rows, axes).items():
+        ends = [(steps[0], next(row for row in steps if row["is_best"])) for steps in trials]
         lines.append(
             Line(
                 dict(zip(axes, values, strict=True)),
-                len(several),
+                len(trials),
                 spread([best["test_baseline"] for _, best in ends]),
                 spread([best["test_best"] for _, best in ends]),
                 spread([best["fraction_removed"] for _, best in ends]),
                 spread([first["macs"] / best["macs"] for first, best in ends]),
                 spread([first["size_mb"] / best["size_mb"] for first, best in ends]),
-                spread([sum(seconds(row) for row in steps) for steps in several]),
+                spread([sum(seconds(row) for row in steps) for steps in trials]),
             )
         )
     return lines
@@ -84,18 +98,18 @@ def comparisons(
     """Each two values of `axis`, pair by pair over trials that are equal in all else (other values,
     fold and seed).
     """
-    rest = [*(one for one in axes if one != axis), "fold", "seed"]
+    rest = [*(name for name in axes if name != axis), "fold", "seed"]
     by_value: dict[str, dict[tuple[str, ...], float]] = {}
     for row in rows:
         if row["is_done"] and row["is_best"]:
-            by_value.setdefault(str(row[axis]), {})[tuple(str(row[one]) for one in rest)] = row[key]
-    names, found = list(by_value), []
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            both = sorted(by_value[first].keys() & by_value[second].keys())
-            if both:
-                pair = compared(
-                    [by_value[first][one] for one in both], [by_value[second][one] for one in both]
-                )
-                found.append((first, second, pair))
-    return found
+            others = tuple(str(row[name]) for name in rest)
+            by_value.setdefault(str(row[axis]), {})[others] = row[key]
+
+    pairs = []
+    for first, second in itertools.combinations(by_value, 2):
+        shared = sorted(by_value[first].keys() & by_value[second].keys())
+        if shared:
+            of_first = [by_value[first][others] for others in shared]
+            of_second = [by_value[second][others] for others in shared]
+            pairs.append((first, second, compared(of_first, of_second)))
+    return pairs

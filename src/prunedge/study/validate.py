@@ -92,7 +92,7 @@ def _metrics(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
 
 def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:
     """Weights are those of a model; what is wrong with a file is said once for all models."""
-    found: dict[str, PrunedgeError] = {}
+    faults: dict[str, PrunedgeError] = {}
     for model, weights in sorted({(config.model.name, config.model.weights) for config in configs}):
         if not here and weights != "imagenet":
             continue
@@ -103,8 +103,8 @@ def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:
         except PrunedgeError as error:
             # An unknown model was told already.
             if not _of("model", [model], _model):
-                found.setdefault(error.what, error)
-    return list(found.values())
+                faults.setdefault(error.what, error)
+    return list(faults.values())
 
 
 def _model(name: str) -> None:

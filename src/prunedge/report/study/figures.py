@@ -4,15 +4,23 @@ views, a list to choose from.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from prunedge.report.run.figures import AFTER, BEFORE, INK, MUTED, styled
-from prunedge.report.study.numbers import FEW_GROUPS, Groups, Place, drawn_curve, end, front, shares
+from prunedge.report.metric_text import (
+    axis_title,
+    axis_unit,
+    axis_value,
+    is_share,
+    metric_spread,
+)
+from prunedge.report.run.figures import AFTER, INK, MUTED, styled
+from prunedge.report.study.numbers import FEW_GROUPS, Groups, drawn_curve, end, shares
 from prunedge.study.statistics import Spread
+from prunedge.tasks import Metric
 
 # Okabe and Ito's colours (told apart also by the colour-blind), the darker ones first.
 COLOURS = (
@@ -29,243 +37,201 @@ COLOURS = (
     "#66a61e",
     "#e7298a",
 )
-_BELOW = {
-    "y": -0.22,
-    "yanchor": "top",
-}  # where no list of views is in the way, however many lines the legend has on a phone
+# Where no list of views is in the way, however many lines the legend has on a phone.
+LEGEND_BELOW = {"y": -0.22, "yanchor": "top"}
 Views = Mapping[str, Groups]
+# Each view with its traces.
+Traces = list[tuple[str, list[Any]]]
 
 
-def curves(views: Views, metric: str, parts: Sequence[str] = ("after", "before")) -> go.Figure:
+def curves(views: Views, metric: Metric, phases: Sequence[str] = ("after", "before")) -> go.Figure:
     """The metric against the fraction of channels pruned: means, with a band of one standard
     deviation where few overlap.
     """
-    made = []
-    for name, found in views.items():
+    made: Traces = []
+    for name, groups in views.items():
         traces: list[Any] = []
-        for place, (label, trials) in enumerate(found.items()):
-            for part in parts:
-                means = drawn_curve(trials, f"metric_{part}")
-                traces += _line(
-                    means,
-                    label,
-                    COLOURS[place % len(COLOURS)],
-                    part,
-                    metric,
-                    has_band=len(found) <= (FEW_GROUPS if part == "after" else 2),
-                )
+        for number, (label, trials) in enumerate(groups.items()):
+            for phase in phases:
+                most_with_band = FEW_GROUPS if phase == "after" else 2
+                means = drawn_curve(trials, f"metric_{phase}")
+                line = _Line(label, COLOURS[number % len(COLOURS)], phase, metric)
+                if len(groups) <= most_with_band:
+                    traces += _band(means, line)
+                traces.append(_line(means, line))
         made.append((name, traces))
-    most = max((len(found) for found in views.values()), default=0)
-    figure = styled(
-        _chosen(made), "channels pruned (%)", f"validation {metric} (%)", height=430 + 16 * most
-    )
-    return figure.update_layout(legend=_BELOW)
+    height = 430 + 16 * _most_groups(views)
+    title = axis_title(metric, "validation")
+    figure = styled(chosen_view(made), "channels pruned (%)", title, height=height)
+    return figure.update_layout(legend=LEGEND_BELOW)
 
 
 def ends(views: Views) -> go.Figure:
     """Where the rule stopped each trial: one marker a trial, a box for each combination."""
-    made: list[tuple[str, list[Any]]] = []
-    for name, found in views.items():
-        flat = [(label, trial) for label, trials in reversed(found.items()) for trial in trials]
+    made: Traces = []
+    for name, groups in views.items():
+        labels = []
+        removed = []
+        reasons = []
+        for label, trials in reversed(groups.items()):
+            for trial in trials:
+                labels.append(label)
+                removed.append(_percent(end(trial)["fraction_removed"]))
+                reasons.append(str(trial[0]["stop"]))
         box = go.Box(
-            y=[label for label, _ in flat],
-            x=[_percent(end(trial)["fraction_removed"]) for _, trial in flat],
+            y=labels,
+            x=removed,
             orientation="h",
-            boxpoints="all" if len(flat) <= 400 else "outliers",
+            boxpoints="all" if len(labels) <= 400 else "outliers",
             jitter=0.4,
             pointpos=0,
             marker={"color": AFTER, "size": 6, "opacity": 0.6},
             line={"color": MUTED, "width": 1.2},
             fillcolor="rgba(11,110,153,.10)",
             showlegend=False,
-            text=[str(trial[0]["stop"]) for _, trial in flat],
+            text=reasons,
             hovertemplate="%{x:.1f} % of the channels pruned<br>%{text}<extra></extra>",
         )
         made.append((name, [box]))
-    most = max((len(found) for found in views.values()), default=0)
-    return styled(_chosen(made), "channels pruned (%)", "", height=150 + 38 * most)
+    height = 150 + 38 * _most_groups(views)
+    return styled(chosen_view(made), "channels pruned (%)", "", height=height)
 
 
 def layers(views: Views) -> go.Figure:
     """The mean share of its channels that each layer of one model kept: layers from top to
     bottom, combinations from left to right.
     """
-    made: list[tuple[str, list[Any]]] = []
-    names: list[str] = []
-    for name, found in views.items():
-        columns = [shares(trials) for trials in found.values()]
-        names = list(dict.fromkeys([*names, *(layer for column in columns for layer in column)]))
-        order = list(dict.fromkeys(layer for column in columns for layer in column))[::-1]
-        cells = [
-            [_percent(column[layer]) if layer in column else None for column in columns]
-            for layer in order
-        ]
+    made: Traces = []
+    names: dict[str, None] = {}
+    for name, groups in views.items():
+        columns = [shares(trials) for trials in groups.values()]
+        in_view: dict[str, None] = {}
+        for column in columns:
+            in_view.update(dict.fromkeys(column))
+        names.update(in_view)
+
+        order = list(in_view)[::-1]
+        cells = [[_percent_of(column, layer) for column in columns] for layer in order]
         heat = go.Heatmap(
             z=cells,
-            x=list(found),
+            x=list(groups),
             y=order,
             zmin=0,
             zmax=100,
             colorscale=[[0, "#ffffff"], [1, AFTER]],
             xgap=2,
             ygap=1,
-            texttemplate="%{z:.0f}" if len(found) <= FEW_GROUPS else None,
-            showscale=len(found) > FEW_GROUPS,
+            texttemplate="%{z:.0f}" if len(groups) <= FEW_GROUPS else None,
+            showscale=len(groups) > FEW_GROUPS,
             colorbar={"ticksuffix": " %", "thickness": 12},
             hovertemplate="%{y}, %{x}: %{z:.1f} % kept<extra></extra>",
         )
         made.append((name, [heat]))
-    figure = styled(_chosen(made), "", "", height=max(320, 170 + 19 * len(names)))
+    figure = styled(chosen_view(made), "", "", height=max(320, 170 + 19 * len(names)))
     return figure.update_yaxes(showgrid=False, dtick=1).update_xaxes(showgrid=False)
 
 
-def times(found: Mapping[str, Mapping[int, Spread]]) -> go.Figure:
+def times(combinations: Mapping[str, Mapping[int, Spread]]) -> go.Figure:
     """The pruning time for each number of fine-tuning epochs, with its standard deviation."""
-    figure = go.Figure(
-        [
-            go.Bar(
-                x=[str(epochs) for epochs in several],
-                y=[one.mean for one in several.values()],
-                name=name,
-                marker_color=COLOURS[place % len(COLOURS)],
-                error_y={"type": "data", "array": [_deviation(one) for one in several.values()]},
-                hovertemplate="%{x} epochs: %{y:.1f} s",
-            )
-            for place, (name, several) in enumerate(found.items())
-        ]
-    )
-    return styled(
-        figure, "epochs of fine-tuning in each step", "pruning time (seconds)"
-    ).update_xaxes(type="category")
-
-
-def pareto(
-    clouds: Mapping[str, tuple[Sequence[Place], Sequence[Place], Sequence[Place]]],
-    x: str,
-    y: str,
-    per: float = 1,
-    faint_name: str = "accepted steps",
-) -> go.Figure:
-    """Metric against cost, counted in units of `per` (logarithmic).
-
-    A view has faint places, those among which the front is sought, and the models handed over.
-    """
-    made = []
-    for name, (faint, candidates, given) in clouds.items():
-        traces = [
-            _dots(faint, faint_name, "#9aa5b1", 6, "circle", per),
-            _dots(given, "handed over", BEFORE, 12, "diamond", per),
-            _dots(front(candidates), "Pareto front", AFTER, 7, "circle", per),
-        ]
-        traces[-1].update(mode="lines+markers", line={"color": AFTER, "width": 2, "shape": "hv"})
-        made.append((name, [trace for trace in traces if len(trace.x)]))
-    figure = styled(_chosen(made), x, y, height=440)
-    ticks = _ticks([float(value) for trace in figure.data for value in trace.x])
-    figure.update_xaxes(
-        type="log", tickmode="array", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks]
-    )
-    return figure.update_layout(legend=_BELOW)
-
-
-def _ticks(values: Sequence[float]) -> list[float]:
-    """1, 2, 5, 10 ... over the range of the values: plotly's own minor ticks of a logarithmic axis
-    are bare digits.
-    """
-    if not values:
-        return []
-    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    steps = (1, 2, 5) if len(decades) < 6 else (1,)
-    return [float(f"{step * 10.0**decade:.6g}") for decade in decades for step in steps]
-
-
-def _dots(
-    places: Sequence[Place], name: str, colour: str, size: float, symbol: str, per: float
-) -> go.Scatter:
-    sizes = [size + 1.5 * math.log2(one.n) for one in places]
-    return go.Scatter(
-        x=[float(f"{one.x / per:.5g}") for one in places],
-        y=[_percent(one.y) for one in places],
-        mode="markers",
-        name=name,
-        marker={"color": colour, "symbol": symbol, "size": sizes},
-        text=[
-            one.text or (f"{one.n} steps close together" if one.n > 1 else "a step")
-            for one in places
-        ],
-        hovertemplate="%{text}<br>%{x:,.4g}: %{y:.1f} %<extra>" + name + "</extra>",
-    )
-
-
-def _line(
-    means: Mapping[float, Spread],
-    label: str,
-    colour: str,
-    part: str,
-    metric: str,
-    *,
-    has_band: bool,
-) -> list[Any]:
-    x, many = [_percent(f) for f in means], {f: one for f, one in means.items() if one.n > 1}
-    words = [
-        f"{_percent(one.mean):.1f} %"
-        + (f" ± {100 * _deviation(one):.1f}" if one.n > 1 else "")
-        + f", n = {one.n}"
-        for one in means.values()
-    ]
-    traces: list[Any] = []
-    if many and has_band:
-        edge = [_percent(f) for f in many]
-        upper = [min(100.0, _percent(one.mean + _deviation(one))) for one in many.values()]
-        lower = [max(0.0, _percent(one.mean - _deviation(one))) for one in many.values()]
-        traces.append(
-            go.Scatter(
-                x=[*edge, *edge[::-1]],
-                y=[*upper, *lower[::-1]],
-                fill="toself",
-                fillcolor=colour,
-                opacity=0.15,
-                mode="none",
-                legendgroup=label,
-                showlegend=False,
-                hoverinfo="skip",
-            )
-        )
-    traces.append(
-        go.Scatter(
-            x=x,
-            y=[_percent(one.mean) for one in means.values()],
-            mode="lines+markers" if len(x) < 3 else "lines",
-            name=label,
-            legendgroup=label,
-            showlegend=part == "after",
-            text=words,
-            line={
-                "color": colour,
-                "width": 2.4 if part == "after" else 1.6,
-                "dash": "solid" if part == "after" else "dot",
+    figure = go.Figure()
+    for number, (name, by_epochs) in enumerate(combinations.items()):
+        figure.add_bar(
+            x=[str(epochs) for epochs in by_epochs],
+            y=[seconds.mean for seconds in by_epochs.values()],
+            name=name,
+            marker_color=COLOURS[number % len(COLOURS)],
+            error_y={
+                "type": "data",
+                "array": [_deviation(seconds) for seconds in by_epochs.values()],
             },
-            hovertemplate=f"%{{x:.1f}} % pruned: %{{text}}<extra>{part} fine-tuning</extra>",
+            hovertemplate="%{x} epochs: %{y:.1f} s",
         )
+    title = "epochs of fine-tuning in each step"
+    return styled(figure, title, "pruning time (seconds)").update_xaxes(type="category")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What a curve is of, and its colour. `phase` is `after` or `before` (fine-tuning)."""
+
+    label: str
+    colour: str
+    phase: str
+    metric: Metric
+
+
+def _band(means: Mapping[float, Spread], line: _Line) -> list[go.Scatter]:
+    """One standard deviation around the means; nothing where each is of one trial."""
+    repeated = {fraction: mean for fraction, mean in means.items() if mean.n > 1}
+    if not repeated:
+        return []
+    edge = [_percent(fraction) for fraction in repeated]
+    upper = []
+    lower = []
+    for mean in repeated.values():
+        high = height_of(line.metric, mean.mean + _deviation(mean))
+        low = height_of(line.metric, mean.mean - _deviation(mean))
+        if is_share(line.metric):
+            high = min(100.0, high)
+            low = max(0.0, low)
+        upper.append(high)
+        lower.append(low)
+    band = go.Scatter(
+        x=[*edge, *edge[::-1]],
+        y=[*upper, *lower[::-1]],
+        fill="toself",
+        fillcolor=line.colour,
+        opacity=0.15,
+        mode="none",
+        legendgroup=line.label,
+        showlegend=False,
+        hoverinfo="skip",
     )
-    return traces
+    return [band]
 
 
-def _chosen(made: Sequence[tuple[str, list[Any]]]) -> go.Figure:
+def _line(means: Mapping[float, Spread], line: _Line) -> go.Scatter:
+    is_after = line.phase == "after"
+    x = [_percent(fraction) for fraction in means]
+    return go.Scatter(
+        x=x,
+        y=[height_of(line.metric, mean.mean) for mean in means.values()],
+        mode="lines+markers" if len(x) < 3 else "lines",
+        name=line.label,
+        legendgroup=line.label,
+        showlegend=is_after,
+        text=[_mean_in_words(line.metric, mean) for mean in means.values()],
+        line={
+            "color": line.colour,
+            "width": 2.4 if is_after else 1.6,
+            "dash": "solid" if is_after else "dot",
+        },
+        hovertemplate=f"%{{x:.1f}} % pruned: %{{text}}<extra>{line.phase} fine-tuning</extra>",
+    )
+
+
+def _mean_in_words(metric: Metric, mean: Spread) -> str:
+    if not is_share(metric):
+        return f"{metric_spread(metric, mean)}, n = {mean.n}"
+    deviation = f" ± {100 * _deviation(mean):.1f}" if mean.n > 1 else ""
+    return f"{_percent(mean.mean):.1f} {axis_unit(metric)}{deviation}, n = {mean.n}"
+
+
+def chosen_view(made: Traces) -> go.Figure:
     """All views in one figure, the first of them seen, with a list to choose another."""
-    figure = go.Figure([trace for _, traces in made for trace in traces])
+    figure = go.Figure()
+    owners = []
+    for number, (_, traces) in enumerate(made):
+        figure.add_traces(traces)
+        owners += [number] * len(traces)
     if len(made) < 2:
         return figure
-    owners = [place for place, (_, traces) in enumerate(made) for _ in traces]
     for trace, owner in zip(figure.data, owners, strict=True):
         trace.visible = owner == 0
-    buttons = [
-        {
-            "label": name,
-            "method": "update",
-            "args": [{"visible": [owner == place for owner in owners]}],
-        }
-        for place, (name, _) in enumerate(made)
-    ]
+    buttons = []
+    for number, (name, _) in enumerate(made):
+        is_seen = [owner == number for owner in owners]
+        buttons.append({"label": name, "method": "update", "args": [{"visible": is_seen}]})
     menu = {
         "buttons": buttons,
         "x": 0,
@@ -279,9 +245,25 @@ def _chosen(made: Sequence[tuple[str, list[Any]]]) -> go.Figure:
     return figure.update_layout(updatemenus=[menu])
 
 
+def _most_groups(views: Views) -> int:
+    return max((len(groups) for groups in views.values()), default=0)
+
+
+def height_of(metric: Metric, value: float) -> float:
+    """A value as it is drawn, without digits that nobody sees."""
+    if is_share(metric):
+        return round(axis_value(metric, value), 3)
+    return float(f"{value:.5g}")
+
+
 def _percent(share: float) -> float:
     return round(100 * share, 3)
 
 
-def _deviation(one: Spread) -> float:
-    return one.variance**0.5 if one.n > 1 else 0.0
+def _percent_of(shares_of_layers: Mapping[str, float], layer: str) -> float | None:
+    share = shares_of_layers.get(layer)
+    return None if share is None else _percent(share)
+
+
+def _deviation(spread: Spread) -> float:
+    return spread.variance**0.5 if spread.n > 1 else 0.0

@@ -4,9 +4,7 @@ Pure: rows in, numbers out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -18,46 +16,38 @@ Row = Mapping[str, Any]
 Trial = Sequence[Row]  # its steps, the unpruned model first
 Groups = dict[str, list[Trial]]
 
-FEW_GROUPS, MOST_GROUPS, MOST_VIEWS = (
-    6,
-    12,
-    24,
-)  # that overlap readably, that one figure shows, views that a reader can choose from
-FINE = (*(round(0.025 * place, 3) for place in range(40)), 0.99)
+FEW_GROUPS = 6  # that overlap readably
+MOST_GROUPS = 12  # that one figure shows
+MOST_VIEWS = 24  # that a reader can choose from
+FINE = (*(round(0.025 * number, 3) for number in range(40)), 0.99)
 _PLAIN = ("data", "model", "criterion")  # whose values say by themselves what they are
-_CELLS = (60, 40)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A point that a model can have: cost, metric, of how many, and what it is."""
-
-    x: float
-    y: float
-    n: int = 1
-    text: str = ""
 
 
 def groups(rows: Sequence[Row], axes: Sequence[str]) -> Groups:
     """The finished trials of each combination, under its name."""
     paths = {row["data"]: row["data_name"] for row in rows}
     is_clear = len(set(paths.values())) == len(paths)
-    found: Groups = {}
-    for several in by_combination(rows, axes).values():
-        first = {**several[0][0], **({"data": several[0][0]["data_name"]} if is_clear else {})}
-        found[name_of(first, axes)] = [*several]
-    return found
+    named: Groups = {}
+    for trials in by_combination(rows, axes).values():
+        first = dict(trials[0][0])
+        if is_clear:
+            first["data"] = first["data_name"]
+        named[name_of(first, axes)] = [*trials]
+    return named
 
 
 def name_of(row: Row, axes: Sequence[str]) -> str:
     """A combination in words."""
-    return (
-        ", ".join(
-            str(row[key]) if key in _PLAIN else f"{key.replace('_', ' ')} {row[key]}"
-            for key in axes
-        )
-        or "all trials"
-    )
+    words = []
+    for key in axes:
+        value = str(row[key])
+        words.append(value if key in _PLAIN else f"{key.replace('_', ' ')} {value}")
+    return ", ".join(words) or "all trials"
+
+
+def rows_of(trials: Sequence[Trial]) -> list[Row]:
+    """The steps of all trials in one list."""
+    return [row for trial in trials for row in trial]
 
 
 def views(
@@ -71,24 +61,45 @@ def views(
     every = groups(rows, axes)
     if len(every) <= most:
         return ({"all": every} if every else {}), 0
+
     outer = [key for key in axes if key in ("data", "model")]
     inner = [key for key in axes if key not in outer]
     if not inner:
-        outer, inner = outer[:-1], outer[-1:]
-    found: dict[str, Groups] = {}
-    for context, several in groups(rows, outer).items():
-        some = [row for trial in several for row in trial]
-        parts = {context: groups(some, inner)}
-        if len(inner) > 1 and len(parts[context]) > MOST_GROUPS:
-            by = {f"by {axis.replace('_', ' ')}": groups(some, [axis]) for axis in inner}
-            parts = {
-                f"{context}, {name}" if outer else name: part
-                for name, part in by.items()
-                if len(part) > 1
-            }
-        for name, part in parts.items():
-            found.update(_leaves(name, part))
-    return dict(islice(found.items(), MOST_VIEWS)), max(0, len(found) - MOST_VIEWS)
+        inner = outer[-1:]
+        outer = outer[:-1]
+
+    seen: dict[str, Groups] = {}
+    for context, trials in groups(rows, outer).items():
+        for name, view in _views_within(context if outer else "", rows_of(trials), inner).items():
+            seen.update(_leaves(name or context, view))
+    return dict(islice(seen.items(), MOST_VIEWS)), max(0, len(seen) - MOST_VIEWS)
+
+
+def _views_within(context: str, rows: Sequence[Row], inner: Sequence[str]) -> dict[str, Groups]:
+    """The views of one set of images and model: all combinations together, or an axis at a time."""
+    together = groups(rows, inner)
+    if len(inner) < 2 or len(together) <= MOST_GROUPS:
+        return {context: together}
+    by_axis = {}
+    for axis in inner:
+        view = groups(rows, [axis])
+        if len(view) > 1:
+            name = f"by {axis.replace('_', ' ')}"
+            by_axis[f"{context}, {name}" if context else name] = view
+    return by_axis
+
+
+def _leaves(name: str, view: Groups) -> dict[str, Groups]:
+    """A view, or several where it has too many groups for one."""
+    if len(view) <= MOST_GROUPS:
+        return {name: view}
+    names = list(view)
+    leaves = {}
+    for start in range(0, len(names), MOST_GROUPS):
+        chosen = names[start : start + MOST_GROUPS]
+        title = f"{name}, {start + 1} to {start + len(chosen)}"
+        leaves[title] = {group: view[group] for group in chosen}
+    return leaves
 
 
 def curve(
@@ -97,17 +108,21 @@ def curve(
     """`key` at each fraction of the channels pruned, over the trials that reached it with accepted
     steps.
     """
-    found = [at_fractions(trial, key, fractions) for trial in trials]
-    return {
-        f: spread(values) for f in fractions if (values := [one[f] for one in found if f in one])
-    }
+    of_trials = [at_fractions(trial, key, fractions) for trial in trials]
+    means = {}
+    for fraction in fractions:
+        values = [reached[fraction] for reached in of_trials if fraction in reached]
+        if values:
+            means[fraction] = spread(values)
+    return means
 
 
 def drawn_curve(trials: Sequence[Trial], key: str) -> dict[float, Spread]:
     """The same as far as half of the trials came: beyond, the mean is that of the few that did
     best.
     """
-    return {f: one for f, one in curve(trials, key).items() if 2 * one.n >= len(trials)}
+    means = curve(trials, key)
+    return {fraction: mean for fraction, mean in means.items() if 2 * mean.n >= len(trials)}
 
 
 def end(trial: Trial) -> Row:
@@ -120,6 +135,21 @@ def over(trials: Sequence[Trial], what: Callable[[Row, Row], float]) -> Spread:
     return spread([what(trial[0], end(trial)) for trial in trials])
 
 
+def at_start(trials: Sequence[Trial], key: str, per: float = 1) -> Spread:
+    """A figure of the unpruned models, in units of `per`."""
+    return over(trials, lambda first, _: first[key] / per)
+
+
+def at_end(trials: Sequence[Trial], key: str, per: float = 1) -> Spread:
+    """A figure of the models that were handed over, in units of `per`."""
+    return over(trials, lambda _, best: best[key] / per)
+
+
+def saving(trials: Sequence[Trial], key: str) -> Spread:
+    """How many times smaller a figure of the model handed over is than the unpruned model's."""
+    return over(trials, lambda first, best: first[key] / best[key])
+
+
 def total_seconds(trial: Trial) -> float:
     """What all steps of a trial took on the machine that pruned."""
     return sum(seconds(row) for row in trial)
@@ -127,15 +157,16 @@ def total_seconds(trial: Trial) -> float:
 
 def shares(trials: Sequence[Trial]) -> dict[str, float]:
     """The mean share of its channels that each layer kept, in the model's order."""
-    names = dict.fromkeys(name for trial in trials for name in trial[0]["original"])
-    return {
-        name: fmean(
-            end(trial)["kept"].get(name, 0) / whole
-            for trial in trials
-            if (whole := trial[0]["original"].get(name))
+    names: dict[str, None] = {}
+    for trial in trials:
+        names.update(dict.fromkeys(trial[0]["original"]))
+    kept = {}
+    for name in names:
+        with_layer = [trial for trial in trials if trial[0]["original"].get(name)]
+        kept[name] = fmean(
+            end(trial)["kept"].get(name, 0) / trial[0]["original"][name] for trial in with_layer
         )
-        for name in names
-    }
+    return kept
 
 
 def time_ratios(
@@ -148,108 +179,18 @@ def time_ratios(
     all else (fold and seed too).
     """
     rest = [key for key in axes if key != "epochs"]
-    found: dict[str, dict[int, tuple[list[float], list[float]]]] = {}
+    combinations = {}
     for name, trials in groups(rows, rest).items():
         times: dict[int, dict[tuple[Any, Any], float]] = {}
         for trial in trials:
-            times.setdefault(trial[0]["epochs"], {})[trial[0]["fold"], trial[0]["seed"]] = (
-                total_seconds(trial)
-            )
-        most = times[max(times)]
-        found[name] = {
-            epochs: (
-                list(times[epochs].values()),
-                [
-                    most[pair] / took
-                    for pair, took in times[epochs].items()
-                    if pair in most and took
-                ],
-            )
-            for epochs in sorted(times)
-        }
-    return found
+            repeat = (trial[0]["fold"], trial[0]["seed"])
+            times.setdefault(trial[0]["epochs"], {})[repeat] = total_seconds(trial)
+        longest = times[max(times)]
 
-
-def step_places(trials: Sequence[Trial], cost: str, key: str = "metric_after") -> list[Place]:
-    """All accepted steps, those that lie close together (in the logarithm of the cost) as one place
-    with their number.
-    """
-    points = [
-        (math.log10(row[cost]), row[key])
-        for trial in trials
-        for row in trial
-        if row["accepted"] and row[cost] > 0
-    ]
-    if not points:
-        return []
-    lows = [min(values) for values in zip(*points, strict=True)]
-    sizes = [
-        (max(values) - min(values)) / cells or 1.0
-        for values, cells in zip(zip(*points, strict=True), _CELLS, strict=True)
-    ]
-    cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for x, y in points:
-        cells.setdefault((int((x - lows[0]) / sizes[0]), int((y - lows[1]) / sizes[1])), []).append(
-            (x, y)
-        )
-    return [
-        Place(10 ** fmean(x for x, _ in cell), fmean(y for _, y in cell), len(cell))
-        for cell in cells.values()
-    ]
-
-
-def mean_places(found: Groups, cost: str, key: str = "metric_after") -> list[Place]:
-    """Each combination at each fraction that all of its trials reached: the mean cost and the mean
-    metric.
-    """
-    places = []
-    for name, trials in found.items():
-        costs, values = curve(trials, cost), curve(trials, key)
-        places += [
-            Place(
-                costs[f].mean,
-                values[f].mean,
-                len(trials),
-                f"{name}, {f:.1%} of the channels pruned",
-            )
-            for f in values
-            if values[f].n == len(trials)
-        ]
-    return places
-
-
-def end_places(found: Groups, cost: str) -> list[Place]:
-    """The models that each combination handed over: the means of cost and metric on the
-    validation split.
-    """
-    return [
-        Place(
-            over(trials, lambda _, best: best[cost]).mean,
-            over(trials, lambda _, best: best["metric_after"]).mean,
-            text=f"{name}: handed over, mean of {len(trials)}",
-        )
-        for name, trials in found.items()
-    ]
-
-
-def front(places: Sequence[Place]) -> list[Place]:
-    """Those that no other beats in both, the cheapest first."""
-    best, found = -math.inf, []
-    for place in sorted(places, key=lambda one: (one.x, -one.y)):
-        if place.y > best:
-            best = place.y
-            found.append(place)
-    return found
-
-
-def _leaves(name: str, part: Groups) -> dict[str, Groups]:
-    """A view, or several where it has too many groups for one."""
-    if len(part) <= MOST_GROUPS:
-        return {name: part}
-    names = list(part)
-    return {
-        f"{name}, {start + 1} to {min(start + MOST_GROUPS, len(names))}": {
-            one: part[one] for one in names[start : start + MOST_GROUPS]
-        }
-        for start in range(0, len(names), MOST_GROUPS)
-    }
+        by_epochs = {}
+        for epochs in sorted(times):
+            took = times[epochs]
+            ratios = [longest[r] / took[r] for r in took if r in longest and took[r]]
+            by_epochs[epochs] = (list(took.values()), ratios)
+        combinations[name] = by_epochs
+    return combinations

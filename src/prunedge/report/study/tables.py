@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from prunedge.edge.bench.ratios import UNTOLD, speed_of
+from prunedge.edge.bench.ratios import speed_of
+from prunedge.report.metric_text import metric_interval, metric_spread, metric_variance
+from prunedge.report.study.cells import (
+    device_of,
+    duration,
+    pair_cells,
+    ratio_spread,
+    share_spread,
+    times_faster,
+)
 from prunedge.report.study.numbers import (
     Groups,
     Row,
     Trial,
+    at_end,
+    at_start,
     curve,
     end,
-    over,
+    saving,
     time_ratios,
     total_seconds,
 )
-from prunedge.study.statistics import FRACTIONS, Comparison, Spread, compared, spread
-from prunedge.study.summary import comparisons
+from prunedge.study.statistics import FRACTIONS, Spread, compared, spread
+from prunedge.study.summary import comparisons, metric_of
+from prunedge.tasks import Metric
 
-MOST_LINES, MOST_TABLES = 200, 24
-FEW = 6  # pairs: with fewer, Wilcoxon's two-sided p can't fall below 0.05, whatever the differences
+MOST_LINES = 200
+MOST_TABLES = 24
 BASELINES = {
     "scratch": "the same shape, trained from random weights",
     "random": "as many channels of each group, drawn at random",
@@ -42,11 +53,9 @@ class Table:
     is_prose: bool = False
 
 
-def summary_table(found: Groups) -> Table:
+def summary_table(combinations: Groups) -> Table:
     """One line for each combination."""
-    is_timed = any(
-        end(trial)["latency_ms_best"] is not None for trials in found.values() for trial in trials
-    )
+    is_timed = any(_timed(trials) for trials in combinations.values())
     head = (
         "combination",
         "n",
@@ -60,15 +69,16 @@ def summary_table(found: Groups) -> Table:
         "pruning time",
     )
     lines = []
-    for name, trials in islice(found.items(), MOST_LINES):
-        after = over(trials, lambda _, best: best["test_best"])
+    for name, trials in islice(combinations.items(), MOST_LINES):
+        metric = metric_of(trials[0])
+        after = at_end(trials, "test_best")
         lines.append(
             (
                 name,
                 str(len(trials)),
-                with_spread(over(trials, lambda _, best: best["test_baseline"]), "%"),
-                f"{with_spread(after, '%')}\n{interval(after)}",
-                with_spread(over(trials, lambda _, best: best["fraction_removed"]), "%"),
+                metric_spread(metric, at_end(trials, "test_baseline")),
+                f"{metric_spread(metric, after)}\n{metric_interval(metric, after)}",
+                share_spread(at_end(trials, "fraction_removed")),
                 _saved(trials, "macs", 1e6),
                 _saved(trials, "params", 1e6),
                 _saved(trials, "size_mb", 1),
@@ -79,7 +89,7 @@ def summary_table(found: Groups) -> Table:
     return Table(head, lines)
 
 
-def fraction_tables(found: Groups) -> list[Table]:
+def fraction_tables(combinations: Groups) -> list[Table]:
     """Mean, variance and interval of the metric before and after fine-tuning at each fraction, for
     each combination.
     """
@@ -94,50 +104,38 @@ def fraction_tables(found: Groups) -> list[Table]:
         "95 % interval",
     )
     tables = []
-    for name, trials in islice(found.items(), MOST_TABLES):
-        before, after = (
-            curve(trials, "metric_before", FRACTIONS),
-            curve(trials, "metric_after", FRACTIONS),
-        )
-        lines = [
-            (
-                f"{f:.0%}",
-                str(after[f].n),
-                *(
-                    cell
-                    for one in (before[f], after[f])
-                    for cell in (f"{one.mean:.1%}", variance(one), interval(one))
-                ),
-            )
-            for f in after
-        ]
-        tables.append(Table(head, lines, name, is_folded=len(found) > 1))
+    for name, trials in islice(combinations.items(), MOST_TABLES):
+        metric = metric_of(trials[0])
+        before = curve(trials, "metric_before", FRACTIONS)
+        lines = []
+        for fraction, after in curve(trials, "metric_after", FRACTIONS).items():
+            cells = (*_mean_cells(metric, before[fraction]), *_mean_cells(metric, after))
+            lines.append((f"{fraction:.0%}", str(after.n), *cells))
+        tables.append(Table(head, lines, name, is_folded=len(combinations) > 1))
     return tables
 
 
-def stops_table(found: Groups) -> Table:
+def stops_table(combinations: Groups) -> Table:
     """Why the trials ended, percentages of single trials left out of the reasons."""
-    reasons: dict[str, list[float]] = {}
-    for trials in found.values():
+    removed: dict[str, list[float]] = {}
+    for trials in combinations.values():
         for trial in trials:
             reason = re.sub(r"\d+(\.\d+)?%", "… %", str(trial[0]["stop"] or "unknown"))
-            reasons.setdefault(reason, []).append(end(trial)["fraction_removed"])
-    ranked = sorted(reasons.items(), key=lambda one: -len(one[1]))
-    lines = [
-        (reason, str(len(several)), with_spread(spread(several), "%")) for reason, several in ranked
-    ]
+            removed.setdefault(reason, []).append(end(trial)["fraction_removed"])
+    lines = []
+    for reason, shares in sorted(removed.items(), key=lambda item: -len(item[1])):
+        lines.append((reason, str(len(shares)), share_spread(spread(shares))))
     return Table(("why the search ended", "trials", "channels pruned then"), lines)
 
 
 def epochs_table(rows: Sequence[Row], axes: Sequence[str]) -> Table:
     """The pruning time for each number of epochs, and how much longer the largest number took."""
     lines = []
-    for name, several in time_ratios(rows, axes).items():
-        for epochs, (took, ratios) in several.items():
+    for name, by_epochs in time_ratios(rows, axes).items():
+        for epochs, (took, ratios) in by_epochs.items():
             ratio = times_faster(ratios) if ratios else "no pairs"
-            lines.append(
-                (name, str(epochs), str(len(took)), duration(spread(took)), ratio, str(len(ratios)))
-            )
+            time = duration(spread(took))
+            lines.append((name, str(epochs), str(len(took)), time, ratio, str(len(ratios))))
     head = (
         "combination",
         "epochs in each step",
@@ -153,65 +151,61 @@ def paired_tables(rows: Sequence[Row], axes: Sequence[str]) -> list[Table]:
     """For each axis but the images: how its values differ, over trials that are equal in all
     else.
     """
+    metric = metric_of(rows)
+    head = (
+        "pair",
+        f"test metric, {metric.unit}",
+        "95 % interval",
+        "Wilcoxon's p",
+        "pairs",
+        "what it says",
+        "channels removed, points",
+    )
     tables = []
     for axis in axes:
         if axis == "data":
             continue
-        metric, pruned = (
-            comparisons(rows, axes, axis, key) for key in ("test_best", "fraction_removed")
-        )
-        lines = [
-            (f"{first} against {second}", *_pair(points), f"{100 * share.difference:+.1f}")
-            for (first, second, points), (_, _, share) in zip(metric, pruned, strict=True)
-        ]
-        ranked = sorted(zip(metric, lines, strict=True), key=lambda one: -abs(one[0][2].difference))
-        if lines:
-            left = (
-                f", the {MOST_LINES} largest of {len(lines)} differences"
-                if len(lines) > MOST_LINES
-                else ""
-            )
-            shown = [line for _, line in ranked[:MOST_LINES]]
-            head = (
-                "pair",
-                "test metric, points",
-                "95 % interval",
-                "Wilcoxon's p",
-                "pairs",
-                "what it says",
-                "channels removed, points",
-            )
-            tables.append(
-                Table(
-                    head,
-                    shown,
-                    f"{axis.replace('_', ' ')}{left}",
-                    is_folded=len(lines) > MOST_LINES // 10,
-                )
-            )
+        by_metric = comparisons(rows, axes, axis, "test_best")
+        by_removed = comparisons(rows, axes, axis, "fraction_removed")
+        ranked = []
+        for (first, second, pairs), (_, _, removed) in zip(by_metric, by_removed, strict=True):
+            share = f"{100 * removed.difference:+.1f}"
+            line = (f"{first} against {second}", *pair_cells(metric, pairs), share)
+            ranked.append((abs(pairs.difference), line))
+        if not ranked:
+            continue
+        ranked.sort(key=lambda entry: -entry[0])
+        caption = axis.replace("_", " ")
+        if len(ranked) > MOST_LINES:
+            caption += f", the {MOST_LINES} largest of {len(ranked)} differences"
+        lines = [line for _, line in ranked[:MOST_LINES]]
+        tables.append(Table(head, lines, caption, is_folded=len(ranked) > MOST_LINES // 10))
     return tables
 
 
-def controls_table(found: Groups) -> Table | None:
+def baselines_table(combinations: Groups) -> Table | None:
     """The result beside each baseline, trial by trial; None where there are no baselines."""
     lines = []
-    for name, trials in found.items():
-        for baseline, said in BASELINES.items():
-            both = [
-                (best["test_best"], other)
-                for trial in trials
-                if (other := (best := end(trial))[f"test_baseline_{baseline}"]) is not None
-            ]
-            if both:
-                ours, theirs = zip(*both, strict=True)
-                means = (with_spread(spread(ours), "%"), with_spread(spread(theirs), "%"))
-                lines.append((name, said, *means, *_pair(compared(ours, theirs))))
+    unit = "points"
+    for name, trials in combinations.items():
+        metric = metric_of(trials[0])
+        for baseline, title in BASELINES.items():
+            ends = [end(trial) for trial in trials]
+            compared_ends = [row for row in ends if row[f"test_baseline_{baseline}"] is not None]
+            if not compared_ends:
+                continue
+            unit = metric.unit
+            pruned = [row["test_best"] for row in compared_ends]
+            others = [row[f"test_baseline_{baseline}"] for row in compared_ends]
+            means = [metric_spread(metric, spread(values)) for values in (pruned, others)]
+            cells = pair_cells(metric, compared(pruned, others))
+            lines.append((name, title, *means, *cells))
     head = (
         "combination",
         "baseline",
         "pruned",
         "baseline",
-        "difference, points",
+        f"difference, {unit}",
         "95 % interval",
         "Wilcoxon's p",
         "pairs",
@@ -251,94 +245,31 @@ def times_table(names: Mapping[str, str], benches: Mapping[str, Mapping[str, Any
     return Table(head, lines[:MOST_LINES])
 
 
-def device_of(bench: Mapping[str, Any]) -> str:
-    """Where and how a bench was measured."""
-    threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
+def _mean_cells(metric: Metric, mean: Spread) -> tuple[str, str, str]:
     return (
-        f"{bench['device']['processor']}, {bench['bundles'][0]['runtime']}, {threads}, batch "
-        f"{bench['batch']}"
-    )
-
-
-def with_spread(one: Spread, unit: str) -> str:
-    """The mean with its standard deviation: `unit` is % for shares, × for ratios."""
-    factor, digits = (100, 1) if unit == "%" else (1, 2 if one.mean < 10 else 1)
-    more = f" ± {factor * one.variance**0.5:.{digits}f}" if one.n > 1 else ""
-    return f"{factor * one.mean:.{digits}f}{more} {unit}"
-
-
-def times_faster(ratios: Sequence[float]) -> str:
-    """Ratios of times, each of one pair of trials, as their mean; what their interval leaves open
-    is said not to be told apart.
-    """
-    one = spread(ratios)
-    return (
-        UNTOLD if one.n > 1 and one.variance and one.low <= 1 <= one.high else with_spread(one, "×")
-    )
-
-
-def variance(one: Spread) -> str:
-    """The variance of shares, in points squared."""
-    return f"{1e4 * one.variance:.3g}" if one.n > 1 else "-"
-
-
-def interval(one: Spread) -> str:
-    """The 95 % interval of the mean of shares: no share is below 0 or above 1."""
-    return (
-        f"{max(0.0, 100 * one.low):.1f} to {min(100.0, 100 * one.high):.1f} %" if one.n > 1 else "-"
-    )
-
-
-def duration(one: Spread) -> str:
-    """Seconds, minutes or hours, with the standard deviation."""
-    unit, by = next(
-        (name, by)
-        for name, by in (("h", 3600), ("min", 60), ("s", 1))
-        if one.mean >= 1.5 * by or by == 1
-    )
-    more = f" ± {one.variance**0.5 / by:.1f}" if one.n > 1 else ""
-    return f"{one.mean / by:.1f}{more} {unit}"
-
-
-def verdict(one: Comparison) -> str:
-    """What a paired comparison says, in words."""
-    if one.n < FEW:
-        return (
-            f"too few pairs to tell (with {one.n}, p can't fall below {2 ** (1 - one.n):.2g})"
-            if one.n > 1
-            else "one pair tells nothing"
-        )
-    if math.isnan(one.p):
-        return "no difference"
-    side = "larger" if one.difference > 0 else "smaller"
-    return side if one.p < 0.05 and not one.low <= 0 <= one.high else "no clear difference"
-
-
-def _pair(one: Comparison) -> tuple[str, ...]:
-    between = f"{100 * one.low:+.1f} to {100 * one.high:+.1f}" if one.n > 1 else "-"
-    return (
-        f"{100 * one.difference:+.1f}",
-        between,
-        "-" if math.isnan(one.p) else f"{one.p:.2g}",
-        str(one.n),
-        verdict(one),
+        metric.text(mean.mean),
+        metric_variance(metric, mean),
+        metric_interval(metric, mean),
     )
 
 
 def _saved(trials: Sequence[Trial], key: str, per: float) -> str:
-    ratio = over(trials, lambda first, best: first[key] / best[key])
-    before, after = (
-        over(trials, lambda first, _: first[key] / per),
-        over(trials, lambda _, best: best[key] / per),
-    )
-    return f"{with_spread(ratio, '×')}\n{before.mean:,.4g} → {after.mean:,.3g}"
+    ratio = ratio_spread(saving(trials, key))
+    before = at_start(trials, key, per).mean
+    after = at_end(trials, key, per).mean
+    return f"{ratio}\n{before:,.4g} → {after:,.3g}"
+
+
+def _timed(trials: Sequence[Trial]) -> list[Row]:
+    """The ends of those trials whose models were timed."""
+    ends = [end(trial) for trial in trials]
+    return [row for row in ends if row["latency_ms_best"] is not None]
 
 
 def _latency(trials: Sequence[Trial]) -> str:
-    timed = [best for trial in trials if (best := end(trial))["latency_ms_best"] is not None]
+    timed = _timed(trials)
     if not timed:
         return "-"
-    before, after = (
-        spread([one[f"latency_ms_{name}"] for one in timed]).mean for name in ("baseline", "best")
-    )
+    before = spread([row["latency_ms_baseline"] for row in timed]).mean
+    after = spread([row["latency_ms_best"] for row in timed]).mean
     return f"{before:.3g} → {after:.3g} ms"

@@ -1,4 +1,4 @@
-"""A study beside the talk that began it (Wu et al. 2019): its figures, ours, and what differs.
+"""A study beside the talk that began it (Wu et al. 2019): both their figures, and what differs.
 Pure.
 """
 
@@ -9,13 +9,29 @@ from statistics import fmean
 from typing import Any
 
 from prunedge.edge.bench.ratios import UNTOLD, speed_of
-from prunedge.report.study.numbers import Groups, Row, Trial, curve, over, shares, time_ratios
-from prunedge.report.study.tables import Table, device_of, duration, times_faster, with_spread
+from prunedge.report.metric_text import (
+    difference_number,
+    is_share,
+    metric_spread,
+)
+from prunedge.report.study.cells import device_of, duration, times_faster
+from prunedge.report.study.numbers import (
+    Groups,
+    Row,
+    Trial,
+    at_end,
+    at_start,
+    curve,
+    shares,
+    time_ratios,
+)
+from prunedge.report.study.section import StudyRows
+from prunedge.report.study.tables import Table
 from prunedge.study.statistics import FRACTIONS, spread
-from prunedge.study.summary import comparisons
+from prunedge.study.summary import comparisons, metric_of
 
-# What stands under a section's title.
-SAID = {
+# The talk's results, which stand under the titles of the sections on them.
+RESULTS = {
     "summary": (
         "transfer learning first, without pruning; then VGG16 525 MB → 125 MB and ResNet18 44 "
         "MB → 2 MB"
@@ -44,91 +60,106 @@ _ELSEWHERE = (
     "a study times models on the machine that prunes: carry its bundles to the device and "
     "run prunedge bench there"
 )
-_SIZE, _WEIGHTS, _FOLDS, _PATCHES = 224, "imagenet", 5, 3720
+_SIZE = 224
+_WEIGHTS = "imagenet"
+_FOLDS = 5
+_PATCHES = 3720
+_MOST = 8  # combinations in a cell
 
 
-def differs(rows: Sequence[Row], benches: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What is not as in the talk, so that no figure of ours is taken for a repetition of one of
-    its.
+def differences(rows: Sequence[Row], benches: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is not as in the talk, so that no figure of the study is taken for a repetition of one
+    of the talk's.
     """
-    names = list(dict.fromkeys(row["data_name"] for row in rows))
-    images = {
-        row["data_name"]: row["test_images"] for row in rows if row["test_images"] is not None
-    }
-    ours = ", ".join(
-        f"{name} ({images[name]:,} test images)" if name in images else name for name in names
-    )
-    found = [
-        f"The images: {ours}; the talk has 8,887 test patches of cracks and 10,078 of corrosion."
+    lines = [
+        f"The images: {_images(rows)}; the talk has 8,887 test patches of cracks and 10,078 of "
+        "corrosion."
     ]
-    for key, talk, said in (
+    for key, of_talk, name in (
         ("size", _SIZE, "Image size"),
         ("weights", _WEIGHTS, "Starting weights"),
         ("folds", _FOLDS, "Folds"),
     ):
         values = sorted({str(row[key]) for row in rows})
-        if values != [str(talk)]:
-            found.append(f"{said}: {', '.join(values)}; the talk: {talk}.")
-    others = sorted(
-        {row["model"] for row in rows if family(row["model"]) != _MODELS.get(row["model"])}
-    )
+        if values != [str(of_talk)]:
+            lines.append(f"{name}: {', '.join(values)}; the talk: {of_talk}.")
+    models = {row["model"] for row in rows}
+    others = sorted(model for model in models if family(model) != _MODELS.get(model))
     if others:
-        found.append(f"Models that the talk doesn't have: {', '.join(others)}.")
+        lines.append(f"Models that the talk doesn't have: {', '.join(others)}.")
     if benches:
-        devices = sorted({device_of(one) for one in benches.values()})
-        found.append(f"Times: {'; '.join(devices)}; the talk: a TITAN X and a Jetson TX2.")
-        patches = sorted({one["patches"] for one in benches.values()} - {_PATCHES})
+        devices = sorted({device_of(bench) for bench in benches.values()})
+        lines.append(f"Times: {'; '.join(devices)}; the talk: a TITAN X and a Jetson TX2.")
+        patches = sorted({bench["patches"] for bench in benches.values()} - {_PATCHES})
         if patches:
-            found.append(f"Patches timed: {', '.join(map(str, patches))}; the talk: {_PATCHES:,}.")
-    found.append(
+            lines.append(f"Patches timed: {', '.join(map(str, patches))}; the talk: {_PATCHES:,}.")
+    lines.append(
         "Fractions are of prunable channels, those tied by a residual sum counted once; "
         "the split never parts a source."
     )
-    return found
+    return lines
 
 
 def family(model: str) -> str | None:
     """The talk's model that a model is a kind of."""
-    return next((said for name, said in _MODELS.items() if model.startswith(name)), None)
+    for name, title in _MODELS.items():
+        if model.startswith(name):
+            return title
+    return None
 
 
-def beside(
-    rows: Sequence[Row],
-    axes: Sequence[str],
-    found: Groups,
-    benches: Mapping[str, Mapping[str, Any]],
-    names: Mapping[str, str],
-) -> Table:
-    """Each result of the talk, in its order, beside ours: what hasn't been measured is said to be
-    missing.
+def beside(study: StudyRows) -> Table:
+    """Each result of the talk, in its order, beside the study's: what hasn't been measured is said
+    to be missing.
     """
+    combinations = study.combinations()
+    before = _each(combinations, _metric("test_baseline"))
+    after = _each(combinations, _metric("test_best"))
+    by_epochs = _by_epochs(study)
+    speeds = _speeds(study.benches, study.names())
+    unit = "points" if is_share(study.metric) else study.metric.unit
     lines = [
-        (
-            "accuracy without pruning",
-            "VGG16, shown in a figure",
-            _each(found, _metric("test_baseline")),
-        ),
-        ("accuracy after pruning", "stays decent", _each(found, _metric("test_best"))),
-        ("where filters go", "early layers lose less", _each(found, _thirds)),
-        ("epochs: accuracy", "hardly depends on them (1 to 10)", _epochs(rows, axes)),
-        ("epochs: pruning time, the fewest", "1.5 h, 4.6 × faster than 10", _times(rows, axes)),
-        ("inference, server", "VGG16 3.5 × faster (TITAN X)", _speeds(benches, names)),
+        ("accuracy without pruning", "VGG16, shown in a figure", before),
+        ("accuracy after pruning", "stays decent", after),
+        ("where filters go", "early layers lose less", _each(combinations, _thirds)),
+        ("epochs: accuracy", "hardly depends on them (1 to 10)", by_epochs),
+        ("epochs: pruning time, the fewest", "1.5 h, 4.6 × faster than 10", _times(study)),
+        ("inference, server", "VGG16 3.5 × faster (TITAN X)", speeds),
         ("inference, edge", "VGG16 8.9 ×, ResNet18 4.1 × faster (Jetson TX2)", _ELSEWHERE),
-        ("size", "VGG16 525 → 125 MB, ResNet18 44 → 2 MB", _each(found, _size)),
-        ("variance over folds, points²", "small, larger at 97 %", _each(found, _variance)),
+        ("size", "VGG16 525 → 125 MB, ResNet18 44 → 2 MB", _each(combinations, _size)),
+        (
+            f"variance over folds, {unit}²",
+            "small, larger at 97 %",
+            _each(combinations, _variance),
+        ),
         ("gain on the edge against the server", "8.9 against 3.5", _ELSEWHERE),
     ]
     return Table(("result", "the talk", "this study"), lines, is_prose=True)
 
 
+def _images(rows: Sequence[Row]) -> str:
+    """The sets of images with the size of their test splits."""
+    counts: dict[str, int | None] = {}
+    for row in rows:
+        counts.setdefault(row["data_name"], None)
+        if row["test_images"] is not None:
+            counts[row["data_name"]] = row["test_images"]
+    texts = []
+    for name, count in counts.items():
+        texts.append(name if count is None else f"{name} ({count:,} test images)")
+    return ", ".join(texts)
+
+
 def _metric(key: str) -> Callable[[list[Trial]], str]:
-    return lambda trials: with_spread(over(trials, lambda _, best: best[key]), "%")
+    return lambda trials: metric_spread(metric_of(trials[0]), at_end(trials, key))
 
 
-def _each(found: Groups, what: Callable[[list[Trial]], str]) -> str:
-    return "\n".join(f"{name}: {what(trials)}" for name, trials in list(found.items())[:8]) + (
-        "\n…" if len(found) > 8 else ""
-    )
+def _each(combinations: Groups, what: Callable[[list[Trial]], str]) -> str:
+    """A line for each of the first combinations."""
+    lines = [f"{name}: {what(trials)}" for name, trials in list(combinations.items())[:_MOST]]
+    if len(combinations) > _MOST:
+        lines.append("…")
+    return "\n".join(lines)
 
 
 def _thirds(trials: list[Trial]) -> str:
@@ -141,57 +172,53 @@ def _thirds(trials: list[Trial]) -> str:
 
 
 def _size(trials: list[Trial]) -> str:
-    before, after = (
-        over(trials, lambda first, _: first["size_mb"]),
-        over(trials, lambda _, best: best["size_mb"]),
-    )
-    return f"{before.mean:.3g} → {after.mean:.3g} MB"
+    before = at_start(trials, "size_mb").mean
+    after = at_end(trials, "size_mb").mean
+    return f"{before:.3g} → {after:.3g} MB"
 
 
 def _variance(trials: list[Trial]) -> str:
+    """The variance at the smallest and at the largest fraction that several trials reached."""
+    factor = 1e4 if is_share(metric_of(trials[0])) else 1.0
     reached = curve(trials, "metric_after", FRACTIONS)
-    known = [(f, one.variance) for f, one in reached.items() if one.n > 1]
-    return (
-        (
-            f"{1e4 * known[0][1]:.2g} at {known[0][0]:.0%}, {1e4 * known[-1][1]:.2g} at "
-            f"{known[-1][0]:.0%}"
-        )
-        if known
-        else "one trial has none"
-    )
+    texts = []
+    for fraction, mean in reached.items():
+        if mean.n > 1:
+            texts.append(f"{factor * mean.variance:.2g} at {fraction:.0%}")
+    return f"{texts[0]}, {texts[-1]}" if texts else "one trial has none"
 
 
-def _epochs(rows: Sequence[Row], axes: Sequence[str]) -> str:
-    found = comparisons(rows, axes, "epochs") if "epochs" in axes else []
-    return (
-        "\n".join(
-            f"{a} against {b} epochs: {100 * one.difference:+.1f} points (n = {one.n})"
-            for a, b, one in found
-        )
-        or "one number only"
-    )
-
-
-def _times(rows: Sequence[Row], axes: Sequence[str]) -> str:
-    if "epochs" not in axes:
+def _by_epochs(study: StudyRows) -> str:
+    """How the metric differs between the numbers of epochs."""
+    if "epochs" not in study.axes:
         return "one number only"
-    said = []
-    for name, several in time_ratios(rows, axes).items():
-        took, ratios = several[least := min(several)]
-        if ratios and least != max(several):
+    metric = study.metric
+    lines = []
+    for first, second, pairs in comparisons(study.rows, study.axes, "epochs"):
+        difference = f"{difference_number(metric, pairs.difference)} {metric.unit}"
+        lines.append(f"{first} against {second} epochs: {difference} (n = {pairs.n})")
+    return "\n".join(lines) or "one number only"
+
+
+def _times(study: StudyRows) -> str:
+    """How long pruning took with the fewest epochs, and how much longer with the most."""
+    if "epochs" not in study.axes:
+        return "one number only"
+    lines = []
+    for name, by_epochs in time_ratios(study.rows, study.axes).items():
+        fewest = min(by_epochs)
+        most = max(by_epochs)
+        took, ratios = by_epochs[fewest]
+        if ratios and fewest != most:
             ratio = times_faster(ratios)
-            than = (
-                f"{ratio} from {max(several)}"
-                if ratio == UNTOLD
-                else f"{ratio} faster than {max(several)}"
-            )
-            said.append(f"{name}: {duration(spread(took))}, {than}")
-    return "\n".join(said) or "no pairs yet"
+            than = f"{ratio} from {most}" if ratio == UNTOLD else f"{ratio} faster than {most}"
+            lines.append(f"{name}: {duration(spread(took))}, {than}")
+    return "\n".join(lines) or "no pairs yet"
 
 
 def _speeds(benches: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    said = [
-        f"{names[trial]}: {speed_of(one).said('×')} on {one['device']['processor']}"
-        for trial, one in benches.items()
-    ]
-    return "\n".join(said) or "not measured yet"
+    lines = []
+    for trial, bench in benches.items():
+        speed = speed_of(bench).said("×")
+        lines.append(f"{names[trial]}: {speed} on {bench['device']['processor']}")
+    return "\n".join(lines) or "not measured yet"

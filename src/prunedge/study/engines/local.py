@@ -23,7 +23,7 @@ _LOOK = 0.2  # seconds between looks at the processes
 
 NOT_NOTED = "the study's folder can't be written: see whether the disk is full"
 
-Told = Callable[[str], None]
+OnLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ class _Running:
     process: subprocess.Popen[str]
     work: Start | Trial
     tries: int
-    said: _LastLine
+    last_line: _LastLine
+
+
+# What waits for a process, and how often it was tried.
+_Waiting = tuple[Start | Trial, int]
 
 
 class _LastLine:
@@ -57,49 +61,50 @@ class _LastLine:
         return shown(self.text)
 
 
-def run_local(study: StudyStore, *, workers: int, threads: int, told: Told) -> None:
-    """Do all that is left of the study, `workers` trials at a time with `threads` each; `told`
-    hears how each ends.
+def run_local(study: StudyStore, *, workers: int, threads: int, on_line: OnLine) -> None:
+    """Do all that is left of the study, `workers` trials at a time with `threads` each; `on_line`
+    is given a line as each ends.
 
     A start is trained once, and the trials that wait for it follow. What fails is noted and the
     rest goes on; a process that dies is tried again from its last step. Ctrl-C stops all of them
     and is raised again.
     """
-    done = {one.name for one in study.work if study.is_done(one)}
-    waiting: list[tuple[Start | Trial, int]] = [
-        (one, 0) for one in study.work if one.name not in done
-    ]
-    running: list[_Running] = []
+    done = {work.name for work in study.work if study.is_done(work)}
     lost: set[str] = set()
-    said = Failures()
+    waiting: list[_Waiting] = [(work, 0) for work in study.work if work.name not in done]
+    running: list[_Running] = []
+    failures = Failures()
     try:
         while waiting or running:
             for entry in list(waiting):
                 work, tries = entry
+                is_ready = isinstance(work, Start) or work.start.name in done
                 if isinstance(work, Trial) and work.start.name in lost:
                     waiting.remove(entry)
                     lost.add(work.name)
                     study.fail(work, f"its starting model {work.start.name} failed")
-                elif len(running) < workers and (
-                    isinstance(work, Start) or work.start.name in done
-                ):
+                elif len(running) < workers and is_ready:
                     waiting.remove(entry)
                     running.append(_begin(study, work, threads, tries))
+
             time.sleep(_LOOK)
-            for one in list(running):
-                if (code := one.process.poll()) is None:
+            for trial in list(running):
+                code = trial.process.poll()
+                if code is None:
                     continue
-                running.remove(one)
-                again = _ended(study, one, code, told, said)
+                running.remove(trial)
+                again = _ended(study, trial, code, on_line, failures)
                 if again is not None:
                     waiting.insert(0, again)
+                elif study.is_done(trial.work):
+                    done.add(trial.work.name)
                 else:
-                    (done if study.is_done(one.work) else lost).add(one.work.name)
+                    lost.add(trial.work.name)
     finally:
-        for one in running:
-            one.process.terminate()
-        for one in running:
-            one.process.wait()
+        for trial in running:
+            trial.process.terminate()
+        for trial in running:
+            trial.process.wait()
 
 
 def _begin(study: StudyStore, work: Start | Trial, threads: int, tries: int) -> _Running:
@@ -117,29 +122,29 @@ def _begin(study: StudyStore, work: Start | Trial, threads: int, tries: int) -> 
 
 
 def _ended(
-    study: StudyStore, one: _Running, code: int, told: Told, said: Failures
-) -> tuple[Start | Trial, int] | None:
+    study: StudyStore, trial: _Running, code: int, on_line: OnLine, failures: Failures
+) -> _Waiting | None:
     """What to do again, and how often it was tried; None when it is over."""
-    name = one.work.name
+    work = trial.work
     if code == 0:
-        told(f"{name}: done")
+        on_line(f"{work.name}: done")
         return None
     if code == BUSY:
         time.sleep(1.0)
-        return one.work, one.tries
-    if code != FAILED and one.tries < RETRIES:
-        told(f"{name}: its process died (exit code {code}), tried again from its last step")
-        return one.work, one.tries + 1
-    last = one.said.whole()
+        return work, trial.tries
+    if code != FAILED and trial.tries < RETRIES:
+        on_line(f"{work.name}: its process died (exit code {code}), tried again from its last step")
+        return work, trial.tries + 1
+
+    last = trial.last_line.whole()
     if code != FAILED:
-        study.fail(
-            one.work,
-            f"its process died {RETRIES + 1} times, the last time with exit code {code}"
-            + (f": {last}" if last else ""),
+        error = f"its process died {RETRIES + 1} times, the last time with exit code {code}" + (
+            f": {last}" if last else ""
         )
-    elif study.failure(one.work) is None:
-        study.fail(one.work, last or NOT_NOTED)
-    told(said.of(name, study.failure(one.work) or NOT_NOTED))
+        study.fail(work, error)
+    elif study.failure(work) is None:
+        study.fail(work, last or NOT_NOTED)
+    on_line(failures.line(work.name, study.failure(work) or NOT_NOTED))
     return None
 
 
@@ -149,17 +154,15 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
 
-    def of(self, name: str, why: str) -> str:
+    def line(self, name: str, reason: str) -> str:
         """The line for a trial that failed for this reason."""
-        self._seen[name] = why
-        mine = next(names for names in kinds(self._seen) if name in names)
-        return (
-            f"{name}: failed: {why}"
-            if mine[0] == name
-            else f"{name}: failed for the same reason as {mine[0]} ({len(mine)} so far)"
-        )
+        self._reasons[name] = reason
+        alike = next(names for names in kinds(self._reasons) if name in names)
+        if alike[0] == name:
+            return f"{name}: failed: {reason}"
+        return f"{name}: failed for the same reason as {alike[0]} ({len(alike)} so far)"
 
 
 def divided(workers: int | None, threads: int | None) -> tuple[int, int]:

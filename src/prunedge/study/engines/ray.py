@@ -8,22 +8,19 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prunedge.errors import ExtraMissing, PrunedgeError
-from prunedge.study.engines.local import Failures
+from prunedge.study.engines.local import Failures, OnLine
+from prunedge.study.folder import open_study
 from prunedge.study.grid import Start, Trial
-from prunedge.study.store import Busy, StudyStore, open_study
+from prunedge.study.store import Busy, StudyStore
 from prunedge.utils.machine import pass_on
 
-RETRIES = (
-    3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
-)
+# Of a task whose worker is lost: it goes on from its last step, on another node if need be.
+RETRIES = 3
 _PATIENCE = 30.0  # seconds that a lost worker's lock may outlive it on a shared disk
-
-Told = Callable[[str], None]
 
 
 def run_ray(
@@ -33,9 +30,10 @@ def run_ray(
     workers: int | None,
     threads: int,
     gpus: float,
-    told: Told,
+    on_line: OnLine,
 ) -> None:
-    """Do all that is left of the study on Ray; `told` hears how each trial ends.
+    """Do all that is left of the study on Ray; `on_line` is given a line as each
+    trial ends.
 
     `address` is that of a running cluster (`auto` finds it), None starts one on this machine for
     `workers` trials at a time (a running cluster has its own number: PrunedgeError). A trial's task
@@ -57,8 +55,8 @@ def run_ray(
     # Ray's workers import prunedge from where this process did.
     path = os.pathsep.join(filter(None, (_home(), os.environ.get("PYTHONPATH"))))
     environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}}
-    ours = not ray.is_initialized()
-    if ours:
+    is_started_here = not ray.is_initialized()
+    if is_started_here:
         try:
             _knock(address)
             ray.init(
@@ -78,18 +76,21 @@ def run_ray(
         starts = {
             start.name: task.remote(study.address, start.name, threads) for start in study.starts
         }
-        names: dict[Any, str] = {ref: name for name, ref in starts.items()}
+        names: dict[Any, str] = {reference: name for name, reference in starts.items()}
         for trial in study.trials:
             if not study.is_done(trial):
-                names[task.remote(study.address, trial.name, threads, starts[trial.start.name])] = (
-                    trial.name
-                )
-        waiting, said = list(names), Failures()
+                start = starts[trial.start.name]
+                names[task.remote(study.address, trial.name, threads, start)] = trial.name
+
+        waiting = list(names)
+        failures = Failures()
         while waiting:
-            ended, waiting = ray.wait(waiting, num_returns=1)
-            _tell(study, names[ended[0]], ended[0], told, said)
+            (ended,), waiting = ray.wait(waiting, num_returns=1)
+            line = _result_line(study, names[ended], ended, failures)
+            if line is not None:
+                on_line(line)
     finally:
-        if ours:
+        if is_started_here:
             ray.shutdown()
 
 
@@ -100,7 +101,8 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _tell(study: StudyStore, name: str, reference: Any, told: Told, said: Failures) -> None:
+def _result_line(study: StudyStore, name: str, reference: Any, failures: Failures) -> str | None:
+    """What is to be said of a task that has ended; None of a starting model that is there."""
     import ray
 
     try:
@@ -109,9 +111,8 @@ def _tell(study: StudyStore, name: str, reference: Any, told: Told, said: Failur
         error = f"its worker was lost {RETRIES + 1} times: {type(lost).__name__}"
         study.fail(study.find(name), error)
     if error:
-        told(said.of(name, error))
-    elif isinstance(study.find(name), Trial):
-        told(f"{name}: done")
+        return failures.line(name, error)
+    return f"{name}: done" if isinstance(study.find(name), Trial) else None
 
 
 def _perform(address: str, name: str, threads: int, start: str | None = None) -> str | None:

@@ -1,0 +1,96 @@
+"""What `prunedge inspect` prints: the regions of a photograph, or the worst of many photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prunedge.edge.inspect.runner import Outcome
+
+SHOWN = 15  # regions or photographs in a table
+
+
+def print_inspection(outcome: Outcome, rate: float, folder: Path | None) -> None:
+    """The damage, and how many photographs were looked at; `rate` is photographs a second."""
+    from prunedge.cli.console import out
+
+    records = outcome.records
+    damaged = [record for record in records if record["regions"]]
+    if len(records) == 1 and damaged:
+        out.print(_regions(records[0]))
+    elif damaged:
+        out.print(_worst(damaged))
+    patches = sum(record["patches"] for record in records)
+    reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
+    out.print(
+        f"{len(records):,} image(s) inspected ({patches:,} patches){reused}: {rate:.3g} "
+        "images a second"
+    )
+    regions = sum(len(record["regions"]) for record in records)
+    skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
+    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}")
+    if folder is not None:
+        out.print(f"page: {folder / 'inspection.html'}")
+
+
+def _regions(record: Mapping[str, Any]) -> Table:
+    """The regions of one photograph, in millimetres where they are known."""
+    is_measured = bool(record["mm_per_pixel"])
+    unit = "mm" if is_measured else "px"
+    suffix = "_mm" if is_measured else ""
+    names = (
+        "damage",
+        "surest",
+        "mean",
+        "left px",
+        "top px",
+        f"width {unit}",
+        f"height {unit}",
+        f"area {unit}2",
+    )
+    count = len(record["regions"])
+    title = record["name"]
+    if count > SHOWN:
+        title += f": {SHOWN} of {count:,} regions, worst first"
+    table = _table(title, *names)
+    for region in record["regions"][:SHOWN]:
+        area = region["area_mm2" if is_measured else "area"]
+        sizes = [region[f"width{suffix}"], region[f"height{suffix}"], area]
+        table.add_row(
+            region["label"],
+            f"{region['probability']:.1%}",
+            f"{region['mean_probability']:.1%}",
+            str(region["left"]),
+            str(region["top"]),
+            *(f"{size:,.4g}" if size < 1e4 else f"{size:,.0f}" for size in sizes),
+        )
+    return table
+
+
+def _worst(damaged: Sequence[Mapping[str, Any]]) -> Table:
+    """The photographs with the worst damage, a line each."""
+    title = "worst first"
+    if len(damaged) > SHOWN:
+        title += f", {SHOWN} of {len(damaged):,}"
+    table = _table(title, "image", "regions", "damaged", "surest")
+    for record in damaged[:SHOWN]:
+        table.add_row(
+            record["name"],
+            str(len(record["regions"])),
+            f"{record['damaged_share']:.1%}",
+            f"{record['probability']:.1%}",
+        )
+    return table
+
+
+def _table(title: str, *names: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    return table

@@ -1,0 +1,84 @@
+"""What `prunedge study` prints of a study: how far it is, its table, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from prunedge.utils.advice import command
+from prunedge.utils.sanitize import by_kind, kinds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prunedge.study import Spread, StudyProgress
+    from prunedge.study.summary import Line
+    from prunedge.tasks import Metric
+
+
+def progress_text(counts: StudyProgress) -> str:
+    """The counts in a line."""
+    time_left = ""
+    if counts.seconds_left is not None and (counts.left or counts.running):
+        time_left = f", about {_duration(counts.seconds_left)} left"
+    return (
+        f"{len(counts.done)} done, {len(counts.running)} running, {len(counts.failed)} failed, "
+        f"{len(counts.left)} left{time_left}"
+    )
+
+
+def failure_text(failed: Mapping[str, str], out: str) -> str:
+    """How many trials failed and why, the reason of the first one; others are told elsewhere."""
+    count = len(failed)
+    first = next(iter(failed))
+    alike = next(names for names in kinds(failed) if first in names)
+    (why,) = by_kind({name: failed[name] for name in alike})
+    rest = ""
+    if count > len(alike):
+        status = command("study", "status", out)
+        rest = f"; {count - len(alike)} for other reasons, see {status}"
+    return f"{count} trial{'s' if count > 1 else ''} failed: {why}{rest}"
+
+
+def summary_table(axes: Sequence[str], lines: Sequence[Line], metric: Metric) -> Table:
+    """A line for each combination. `metric` is that of all, unless it is an axis itself: it is one
+    of the same task then.
+    """
+    from rich.table import Table
+
+    from prunedge.study.grid import data_name
+
+    table = Table(title="on the test split, mean ± standard deviation over folds and seeds")
+    for name in (*axes, "trials", "before", "after", "channels removed", "MACs", "size", "seconds"):
+        table.add_column(name, justify="left" if name in axes else "right")
+    for line in lines:
+        cells = []
+        for key, value in line.values.items():
+            cells.append(data_name(str(value)) if key == "data" else str(value))
+        table.add_row(
+            *cells,
+            str(line.n),
+            _metric_spread(line.before, metric),
+            _metric_spread(line.after, metric),
+            _spread(line.removed, "{:.1%}"),
+            _spread(line.macs_ratio, "{:.1f} x"),
+            _spread(line.size_ratio, "{:.1f} x"),
+            _spread(line.seconds, "{:.0f}"),
+        )
+    return table
+
+
+def _metric_spread(spread: Spread, metric: Metric) -> str:
+    deviation = f" ± {metric.text(spread.variance**0.5)}" if spread.n > 1 else ""
+    return metric.text(spread.mean) + deviation
+
+
+def _spread(spread: Spread, text: str) -> str:
+    deviation = f" ± {text.format(spread.variance**0.5)}" if spread.n > 1 else ""
+    return text.format(spread.mean) + deviation
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,92 @@
+"""Running a grid from the command line: where its trials run, and what is printed of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from prunedge.cli.study_output import failure_text, progress_text, summary_table
+from prunedge.utils.advice import command
+
+if TYPE_CHECKING:
+    from prunedge.study import Grid, StudyProgress
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Where the trials run.
+
+    Parameters
+    ----------
+    out
+        The study's folder, or any fsspec URL (s3://bucket/study). With that of an earlier study,
+        what is done there is not done again.
+    engine
+        Processes on this machine, or Ray.
+    address
+        Of a running Ray cluster (`auto` finds it); without it Ray starts on this machine.
+    workers
+        Trials at a time (as many as the cores allow); a running Ray cluster has its own number.
+    threads
+        Threads of each trial (the cores divided by the workers).
+    gpus
+        With Ray: the share of a GPU that each trial asks for.
+    json
+        Print the summary as JSON.
+    """
+
+    out: str
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    gpus: float = 0.0
+    json: Annotated[bool, Parameter(negative="")] = False
+
+
+def run_grid(grid: Grid, where: Where) -> None:
+    """Run what is left of a grid, and print its table; PrunedgeError where a trial failed."""
+    from prunedge.cli.console import out, print_json, progress, say, tell
+    from prunedge.errors import PrunedgeError
+    from prunedge.study import create, execute
+    from prunedge.study.engines.local import NOT_NOTED
+    from prunedge.study.summary import axes_of, metric_of, summary
+    from prunedge.study.validate import check
+
+    engine = execute.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+    check(grid, here=engine.name == "local")
+    study = create(where.out, grid)
+    if not where.json:
+        say(f"{len(study.trials)} trials from {len(study.starts)} starting models")
+
+    with progress("study", quiet=where.json) as advance:
+        total = len(study.trials) + len(study.starts)
+
+        def on_counts(counts: StudyProgress) -> None:
+            _, _, rest = progress_text(counts).partition(" done, ")
+            advance(len(counts.done), total, rest)
+
+        callbacks = execute.Callbacks(
+            on_line=(lambda line: None) if where.json else say, on_counts=on_counts
+        )
+        counts, rows = execute.run(study, engine, callbacks)
+
+    axes = axes_of(rows, study.grid.axes)
+    lines = summary(rows, axes)
+    if where.json:
+        print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
+    else:
+        out.print(summary_table(axes, lines, metric_of(rows)))
+        tell(progress_text(counts))
+        tell(f"tables: {study.path / 'study.csv'}, study.parquet")
+        tell(f"next: {command('report', where.out)}")
+
+    remedy = "mend it and give the same command again"
+    if counts.failed:
+        raise PrunedgeError(failure_text(counts.failed, where.out), remedy=remedy)
+    if counts.left:
+        what = f"{len(counts.left)} trials are left, {counts.left[0]} first: {NOT_NOTED}"
+        raise PrunedgeError(what, remedy=remedy)

@@ -1,0 +1,121 @@
+"""The first screen of a run's page: before and after, in cards and in a line for each reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prunedge.edge.bench.ratios import speed_of
+from prunedge.pruning.steps import Step
+from prunedge.report.metric_text import change_number, change_text
+from prunedge.runs.chain import Reference
+from prunedge.tasks import Metric
+
+SIZE_NOTE = "float32 weights, 1 MB = 10⁶ bytes"
+WORK_NOTE = "million multiply-accumulates for one image"
+
+
+def card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
+    """A card of the first screen."""
+    return {"name": name, "before": before, "after": after, "change": change, "note": note}
+
+
+def cards(
+    first: Step,
+    best: Step,
+    metric: Metric,
+    test: Mapping[str, Any] | None,
+    bench: Mapping[str, Any] | None,
+) -> list[dict[str, str]]:
+    """The before/after figures of the first screen: name, before, after, change, and what was
+    measured where.
+    """
+    made = [
+        _metric_card(first, best, metric, test),
+        card(
+            "size",
+            f"{first.size_mb:.1f} MB",
+            f"{best.size_mb:.1f} MB",
+            f"{first.size_mb / best.size_mb:.1f} × smaller",
+            SIZE_NOTE,
+        ),
+        card(
+            "work",
+            f"{first.macs / 1e6:,.0f}",
+            f"{best.macs / 1e6:,.0f}",
+            f"{first.macs / best.macs:.1f} × less",
+            WORK_NOTE,
+        ),
+    ]
+    if bench and bench.get("ratios"):
+        made.append(_time_card(bench))
+    return made
+
+
+def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:
+    """The same of a model that was trained, and not pruned yet."""
+    note = "validation split; the test split is kept for the result of a pruning"
+    return [
+        card(metric.name, "", "", metric.text(step.metric_after), note),
+        card("size", "", "", f"{step.size_mb:.1f} MB", SIZE_NOTE),
+        card("work", "", "", f"{step.macs / 1e6:,.0f}", WORK_NOTE),
+    ]
+
+
+def against(
+    references: Sequence[Reference], best: Step, metric: Metric, test: Mapping[str, Any] | None
+) -> list[dict[str, str]]:
+    """What the result has over each model that it is compared with, in a line; nothing where
+    there is only the unpruned one.
+    """
+    if len(references) < 2:
+        return []
+    lines = []
+    for reference in references:
+        step = reference.step
+        change = change_text(metric, step.metric_after, best.metric_after)
+        text = (
+            f"{step.macs / best.macs:.1f} × less work, {step.size_mb / best.size_mb:.1f} × "
+            f"smaller, {metric.name} {change} on validation data"
+        )
+        if test:
+            before = test[reference.tested][metric.name]
+            change = change_number(metric, before, test["best"][metric.name])
+            text += f", {change} on test data"
+        lines.append({"name": reference.name, "text": text})
+    return lines
+
+
+def _metric_card(
+    first: Step, best: Step, metric: Metric, test: Mapping[str, Any] | None
+) -> dict[str, str]:
+    if test:
+        before = test["baseline"][metric.name]
+        after = test["best"][metric.name]
+        note = f"test split, {test['best']['n']} images, {_looks(test)}"
+    else:
+        before = first.metric_after
+        after = best.metric_after
+        note = "validation split; the test split is measured at the run's end"
+    change = change_text(metric, before, after)
+    return card(metric.name, metric.text(before), metric.text(after), change, note)
+
+
+def _looks(test: Mapping[str, Any]) -> str:
+    """How often the test split was looked at."""
+    before = test.get("looks_before", 0)
+    return f"looked at {before} time(s) before the run went on" if before else "measured once"
+
+
+def _time_card(bench: Mapping[str, Any]) -> dict[str, str]:
+    speed = speed_of(bench)
+    threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
+    note = (
+        f"{bench['device']['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch "
+        f"{bench['batch']}, {bench['patches']} patches; "
+        f"medians; ratio over interleaved blocks {speed.bounds()}"
+    )
+    title = "time for an image" if bench["batch"] == 1 else f"time for {bench['batch']} images"
+    before = f"{speed.before_ms:.2f} ms"
+    after = f"{speed.after_ms:.2f} ms"
+    return card(title, before, after, speed.said("×"), note)

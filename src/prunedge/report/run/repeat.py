@@ -1,0 +1,74 @@
+"""How to repeat a run: its command, and everything that it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prunedge.config import RunConfig, asked
+from prunedge.utils import advice
+
+OF_TRAIN = (
+    "size",
+    "seed",
+    "folds",
+    "fold",
+    "group_by",
+    "skip_unreadable",
+    "range",
+    "metric",
+    "precision",
+    "batch_size",
+    "augment",
+    "train_epochs",
+    "lr",
+    "sparsity",
+    "sparsity_strength",
+)
+GIVEN_OTHERWISE = ("data", "model", "weights", "start")
+
+
+def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
+    """The command that repeats the run, which `train` or `prune` (`verb`) made."""
+    is_training = verb == "train"
+    words = ["train" if is_training else "prune", config.data.path]
+    if config.model.start:
+        words += ["--from", config.model.start]
+    else:
+        words += ["--model", config.model.name, "--weights", config.model.weights]
+
+    for key, value in config.flat().items():
+        is_of_start = bool(config.model.start) and key in ("train_epochs", "lr")
+        is_of_pruning = is_training and key not in OF_TRAIN
+        is_option = key in asked() and key not in GIVEN_OTHERWISE
+        if not is_option or is_of_start or is_of_pruning:
+            continue
+        name = "epochs" if is_training and key == "train_epochs" else key.replace("_", "-")
+        words += _option(f"--{name}", value)
+    return advice.command(*words, "--out", f"{path.name}-again")
+
+
+def facts(config: RunConfig) -> list[tuple[str, str]]:
+    """Every setting with its value, in words."""
+    listed = []
+    for key, value in config.flat().items():
+        if value is not None:
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            listed.append((key.replace("_", " "), text))
+    return listed
+
+
+def _option(flag: str, value: Any) -> Iterator[str]:
+    """The words that give a setting this value; none where it has none."""
+    if value is None or value is False:
+        return
+    for item in value if isinstance(value, list) else [value]:
+        if item is True:
+            yield flag
+        elif str(item).startswith("-"):
+            # A number that begins with a minus would be taken for a flag.
+            yield f"{flag}={item}"
+        else:
+            yield flag
+            yield str(item)

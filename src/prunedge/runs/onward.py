@@ -1,0 +1,45 @@
+"""What a new run is asked to do that goes on from the best model of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunedge.config import TRAINING_KEYS, RunConfig
+from prunedge.errors import PrunedgeError
+from prunedge.runs.run import open_run
+from prunedge.utils.advice import option
+from prunedge.utils.files import real_path
+
+
+def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
+    """The config of a pruning that begins with the best model of the run `start`: its images and
+    its training are kept where `values` say nothing else.
+
+    PrunedgeError where they ask for another model or another training, RunError where the run has
+    no model yet.
+    """
+    if "model" in values:
+        raise PrunedgeError(
+            "--model and --from exclude each other", remedy="--from takes the run's own model"
+        )
+    source = open_run(start)
+    source.best()
+    for key in ("weights", "train_epochs", "lr"):
+        if key in values:
+            raise PrunedgeError(
+                "--from has a model that is trained already",
+                where=option(key),
+                remedy="leave it out, or begin with --model",
+            )
+
+    settings = source.config.flat()
+    kept = {key: settings[key] for key in TRAINING_KEYS}
+    return RunConfig.make(
+        "prunedge prune",
+        **{**kept, **values},
+        start=str(real_path(start)),
+        train_epochs=0,
+        schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
+    )
