@@ -152,7 +152,7 @@ def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_ch
     with pytest.raises(ModelError, match="loss="):
         fit(model, batches, epochs=1, config=TrainConfig(), engine=engine, seed=0)
     with pytest.raises(ModelError, match="loss="):
-        evaluate(model, batches, engine, 2)
+        evaluate(model, batches, engine)
     with pytest.raises(ModelError, match="loss="):
         measure_engine(model, INPUTS)
     for name, tensor in model.state_dict().items():
@@ -168,7 +168,7 @@ def test_logits_are_found_in_whatever_a_model_gives(form: str) -> None:
         torch.testing.assert_close(found[name], value, rtol=0, atol=0)
     engine = make_engine("32")
     metrics, same = (
-        evaluate(one, [(INPUTS, LABELS)], engine, 2) for one in (net(), net(form=FORMS[form]))
+        evaluate(one, [(INPUTS, LABELS)], engine) for one in (net(), net(form=FORMS[form]))
     )
     assert metrics == same
     fitted = fit(

@@ -56,7 +56,7 @@ def test_the_readmes_example_trains_prunes_exports_and_reports(
     with redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), names)  # our own text
     data = names["data"]
-    assert pe.evaluate(names["net"], data.test).accuracy >= MAJORITY + 0.4, "trained"
+    assert pe.evaluate(names["model"], data.test).accuracy >= MAJORITY + 0.4, "trained"
     assert pe.evaluate(names["small"], data.test).accuracy >= MAJORITY + 0.4, "pruned once"
     assert pe.evaluate(names["best"], data.test).accuracy >= MAJORITY + 0.35, (
         "pruned to the rule, from the bundle"

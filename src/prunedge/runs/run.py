@@ -376,7 +376,9 @@ def open_run(path: Path | str) -> Run:
     if not (folder / CONFIG).is_file():
         why, remedy = instead(folder, CONFIG, "name the folder that --out made")
         raise RunError(f"not a run folder ({why})", where=folder, remedy=remedy)
-    run = Run(folder, RunConfig.from_toml(folder / CONFIG), sign_of(folder))
+    # Before its values are looked at: what a flipped bit makes of them is no other format.
+    sign = sign_of(folder)
+    run = Run(folder, RunConfig.from_toml(folder / CONFIG), sign)
     engine = run.engine()
     if engine is not None:
         run = run.of_images(engine)
