@@ -52,7 +52,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
             main([str(word) for word in words])
         _, err = capsys.readouterr()
         lines = [line for line in err.splitlines() if line.startswith("error: ")]
-        assert ended.value.code == 2 and len(lines) == 1 and "Traceback" not in err, err
+        assert ended.value.code == 2, err
+        assert len(lines) == 1, err
+        assert "Traceback" not in err, err
         return lines[0]
 
     return run

@@ -19,5 +19,6 @@ def refusal(*arguments: object) -> str:
     text = stderr.getvalue()
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     assert end.value.code == 2, text
-    assert len(errors) == 1 and "Traceback" not in text, text
+    assert len(errors) == 1, text
+    assert "Traceback" not in text, text
     return errors[0]

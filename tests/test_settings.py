@@ -181,10 +181,8 @@ def test_the_library_has_every_setting_with_the_configs_default() -> None:
         if key not in OWN_DEFAULTS:
             assert (list(default) if isinstance(default, tuple) else default) == DEFAULTS[key], key
     rule = {one.name for one in dataclasses.fields(StopPolicy)} - {"judged_from"}
-    assert (
-        rule <= set(found)
-        and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
-    )
+    assert rule <= set(found)
+    assert {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
     for kind in (PlanConstraints, ScoreScaling):
         assert {one.name for one in dataclasses.fields(kind)} == {
             key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind

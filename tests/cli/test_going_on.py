@@ -19,9 +19,8 @@ def test_nothing_is_said_to_be_kept_before_there_is_anything(tmp_path: Path) -> 
     assert SO_FAR not in how_to_go_on(asked)
     out.mkdir()
     (out / "config.toml").touch()
-    assert SO_FAR not in how_to_go_on(asked) and how_to_go_on(asked).endswith(
-        f"go on with prunedge train --resume {out}"
-    )
+    assert SO_FAR not in how_to_go_on(asked)
+    assert how_to_go_on(asked).endswith(f"go on with prunedge train --resume {out}")
     (out / "history.jsonl").touch()
     assert SO_FAR in how_to_go_on(asked)
 
@@ -55,10 +54,12 @@ def test_what_goes_on_with_the_same_command_says_so_once_it_has_begun(tmp_path: 
 )
 def test_what_to_do_then_is_said_once(make: object, error: Exception, tmp_path: Path) -> None:
     said = str(make(error, where="x.png")) + once_mended(["check", "cracks"])  # type: ignore[operator]
-    assert said.count("again") == 1 and said.endswith("and give the same command again")
+    assert said.count("again") == 1
+    assert said.endswith("and give the same command again")
     (tmp_path / "config.toml").touch()
     said = str(make(error, where="x.png")) + once_mended(["prune", "--resume", str(tmp_path)])  # type: ignore[operator]
-    assert "again" not in said and said.endswith(f"; go on with prunedge prune --resume {tmp_path}")
+    assert "again" not in said
+    assert said.endswith(f"; go on with prunedge prune --resume {tmp_path}")
 
 
 def test_a_path_with_two_spaces_stays_what_it_is() -> None:

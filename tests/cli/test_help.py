@@ -21,7 +21,9 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0 and "Example:" in done.stdout and f"prunedge {verb}" in done.stdout
+    assert done.returncode == 0
+    assert "Example:" in done.stdout
+    assert f"prunedge {verb}" in done.stdout
 
 
 def test_help_does_not_import_the_training_stack() -> None:
@@ -40,11 +42,9 @@ def test_help_does_not_import_the_training_stack() -> None:
 def test_a_missing_extra_is_named() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom prunedge.cli.app import main\nmain(['show', '/nowhere'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (
-        done.returncode == 2
-        and "pip install 'prunedge[prune]'" in done.stderr
-        and len(done.stderr.splitlines()) == 1
-    )
+    assert done.returncode == 2
+    assert "pip install 'prunedge[prune]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -91,4 +91,5 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(imported: str, tmp_path: 
 def test_a_help_that_nobody_reads_to_its_end_ends_quietly() -> None:
     command = f"{sys.executable} -m prunedge prune --help | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 141) and done.stderr == "", done.stderr
+    assert done.returncode in (0, 141), done.stderr
+    assert done.stderr == "", done.stderr

@@ -114,22 +114,20 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     after = open_run(folder).config.flat()[key]
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     if key not in CHANGEABLE[verb]:
-        assert (
-            code == 2
-            and len(lines) == 1
-            and f"{flag} can't change in a run that has begun" in lines[0]
-        ), said
+        assert code == 2, said
+        assert len(lines) == 1, said
+        assert f"{flag} can't change in a run that has begun" in lines[0], said
         assert after == before
     elif key == "data":
-        assert code == 2 and "/nowhere/else" in lines[0], "there are no images"
+        assert code == 2, "there are no images"
+        assert "/nowhere/else" in lines[0], "there are no images"
     elif key == "target_latency":
-        assert code == 2 and "--target-latency needs --device" in lines[0], said
+        assert code == 2, said
+        assert "--target-latency needs --device" in lines[0], said
     else:
         assert code == 0, said
-        assert (
-            after != before
-            and f"{key.replace('_', ' ')}: {after} instead of {before or 'none'}" in said
-        )
+        assert after != before
+        assert f"{key.replace('_', ' ')}: {after} instead of {before or 'none'}" in said
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -150,7 +148,8 @@ def test_the_options_that_the_run_began_with_may_be_given_again(
         str(run.path),
     ]
     code, said = call([verb, "--resume", str(run.path), *same], capsys)
-    assert code == 0 and "instead of" not in said, said
+    assert code == 0, said
+    assert "instead of" not in said, said
 
 
 def test_a_run_goes_on_in_its_own_folder(
@@ -159,16 +158,19 @@ def test_a_run_goes_on_in_its_own_folder(
     code, said = call(
         ["prune", "--resume", str(runs["prune"]), "--out", str(tmp_path / "other")], capsys
     )
-    assert code == 2 and "--out and --resume name two folders" in said
+    assert code == 2
+    assert "--out and --resume name two folders" in said
 
 
 def test_each_verb_goes_on_with_its_own_runs(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = call(["train", "--resume", str(runs["prune"])], capsys)
-    assert code == 2 and f"prunedge prune --resume {runs['prune']}" in said
+    assert code == 2
+    assert f"prunedge prune --resume {runs['prune']}" in said
     code, said = call(["prune", "--resume", str(runs["train"])], capsys)
-    assert code == 2 and f"prunedge prune --from {runs['train']}" in said
+    assert code == 2
+    assert f"prunedge prune --from {runs['train']}" in said
 
 
 def test_images_that_moved_may_be_named_to_a_training(
@@ -177,7 +179,8 @@ def test_images_that_moved_may_be_named_to_a_training(
     folder = Path(shutil.copytree(runs["train"], tmp_path / "run"))
     moved = Path(shutil.copytree(open_run(folder).config.data.path, tmp_path / "images")).resolve()
     code, said = call(["train", str(moved), "--resume", str(folder)], capsys)
-    assert code == 0 and open_run(folder).config.data.path == str(moved), said
+    assert code == 0, said
+    assert open_run(folder).config.data.path == str(moved), said
 
 
 def test_training_without_images_or_folder_is_one_line(

@@ -28,7 +28,8 @@ def test_nothing_can_be_read(tmp_path: Path, skips: bool, folds: int | None) -> 
     data = damaged(tmp_path)
     with pytest.raises(DataError, match="none of 12 ") as error:
         load(data, size=16, skip_unreadable=skips, folds=folds, fold=0)
-    assert error.value.where == str(data) and "000.png" in str(error.value)
+    assert error.value.where == str(data)
+    assert "000.png" in str(error.value)
     assert "skip" not in str(error.value.remedy)
 
 

@@ -50,9 +50,11 @@ def test_images_are_decoded_once(
         folder=home,
         progress=lambda done, total, what: told.append((done, total, what)),
     )
-    assert told[-1] == (20, 20, "decoding images") and len(told) == 20
+    assert told[-1] == (20, 20, "decoding images")
+    assert len(told) == 20
     pixels = read_pixels(first.cache, range(20))
-    assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8
+    assert pixels.shape == (20, 16, 16, 3)
+    assert pixels.dtype == np.uint8
     assert (pixels == np.stack([try_image(path, square(16)) for path in paths])).all()
     monkeypatch.setattr(cache, "try_looking", lambda *_: pytest.fail("decoded again"))
     assert decode_all(paths, square(16), folder=home) == first
@@ -124,7 +126,8 @@ def test_a_changed_file_is_decoded_again(paths: list[Path], home: Path) -> None:
     first = decode_all(paths, square(16), folder=home)
     write_tiny(paths[0].parents[1], 10, 16, seed=1)
     second = decode_all(paths, square(16), folder=home)
-    assert second.cache != first.cache and second.digests != first.digests
+    assert second.cache != first.cache
+    assert second.digests != first.digests
     assert decode_all(paths, square(8), folder=home).cache != second.cache
 
 
@@ -132,7 +135,8 @@ def test_unreadable_images_are_remembered(paths: list[Path], home: Path) -> None
     paths[3].write_bytes(b"")
     first = decode_all([*paths, paths[0].with_name("gone.png")], square(16), folder=home)
     assert first.unreadable == {3: "empty file", 20: "no such file"}
-    assert first.digests[3] == first.digests[20] == "" and all(first.digests[:3])
+    assert first.digests[3] == first.digests[20] == ""
+    assert all(first.digests[:3])
     forget(first.cache)
     assert decode_all([*paths, paths[0].with_name("gone.png")], square(16), folder=home) == first
 
@@ -179,7 +183,9 @@ def test_what_does_not_fit_is_not_kept(
     paths: list[Path], home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = decode_all(paths, square(16), folder=home, limit=1000)
-    assert found.cache is None and all(found.digests) and not list(home.glob("*.npy"))
+    assert found.cache is None
+    assert all(found.digests)
+    assert not list(home.glob("*.npy"))
     assert "decoding anew each epoch" in caplog.text
 
 
@@ -219,7 +225,8 @@ def test_runs_that_share_it_and_are_killed(tmp_path: Path, home: Path) -> None:
     victim.communicate()
     answers = [runner.communicate()[0] for runner in [start(), start()]]
     assert answers[0] == answers[1]
-    assert len(list(home.glob("*.npy"))) == 1 and not list(home.glob(".prunedge-*"))
+    assert len(list(home.glob("*.npy"))) == 1
+    assert not list(home.glob(".prunedge-*"))
     assert int(answers[0].split()[1]) == int(
         read_pixels(next(home.glob("*.npy")), range(200)).sum(dtype="int64")
     )

@@ -25,15 +25,15 @@ def test_clean_images(tmp_path: Path) -> None:
         "val": {"a": 9, "b": 9},
         "test": {"a": 9, "b": 9},
     }
-    assert report.imbalance == 1 and report.majority == 0.5
+    assert report.imbalance == 1
+    assert report.majority == 0.5
     assert report.sizes.smallest == report.sizes.largest == report.sizes.median == (32, 32)
-    assert report.modes == {"RGB": 120} and report.formats == {"PNG": 120}
-    assert (
-        report.sources is None
-        and not report.duplicates
-        and not report.leaks
-        and report.problems == ()
-    )
+    assert report.modes == {"RGB": 120}
+    assert report.formats == {"PNG": 120}
+    assert report.sources is None
+    assert not report.duplicates
+    assert not report.leaks
+    assert report.problems == ()
     assert json.loads(json.dumps(report.to_json()))["counts"]["train"] == {"a": 42, "b": 42}
 
 
@@ -62,11 +62,9 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
     assert report.leaks == {"s25": ("train", "val")}
     assert report.conflicts == (("2.png", "same.png"),)
     said = " | ".join(report.problems)
-    assert (
-        "1 source on two sides" in said
-        and "1 image of val and test also in" in said
-        and "different labels" in said
-    )
+    assert "1 source on two sides" in said
+    assert "1 image of val and test also in" in said
+    assert "different labels" in said
 
 
 def test_even_surfaces_are_not_twins(tmp_path: Path) -> None:
@@ -86,9 +84,9 @@ def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
     write_scene(tmp_path / "sound" / "001.jpg", 1, 24)
     report = check(tmp_path, size=20)
     assert list(report.unreadable) == ["sound/000.png"]
-    assert (
-        report.imbalance == 6 and report.sizes.enlarged == 69 and report.sizes.largest == (24, 24)
-    )
+    assert report.imbalance == 6
+    assert report.sizes.enlarged == 69
+    assert report.sizes.largest == (24, 24)
     assert report.masks == ("sound/001.jpg", "sound/001.png")
     said = " | ".join(report.problems)
     assert all(
@@ -105,5 +103,7 @@ def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")
 def test_real_patches_that_were_split_by_photograph_have_no_leaks() -> None:
     report = check(SHARED / "masonry", size=48)
-    assert report.classes == ("crack", "noncrack") and report.sources == 240
-    assert not report.leaks and not any(duplicate.identical for duplicate in report.duplicates)
+    assert report.classes == ("crack", "noncrack")
+    assert report.sources == 240
+    assert not report.leaks
+    assert not any(duplicate.identical for duplicate in report.duplicates)

@@ -38,13 +38,14 @@ def test_the_range_comes_from_the_training_images_and_keeps_the_levels(
     kind: str, low: float, high: float, tmp_path: Path
 ) -> None:
     found = load(write_deep(tmp_path / "d", 20, kind, low, high), size=32)
-    assert found.greys is not None and found.extremes is not None
-    assert (
-        low <= found.greys.low < low + 0.2 * (high - low)
-        and high - 0.2 * (high - low) < found.greys.high <= high
-    )
+    assert found.greys is not None
+    assert found.extremes is not None
+    assert low <= found.greys.low < low + 0.2 * (high - low)
+    assert high - 0.2 * (high - low) < found.greys.high <= high
     pixels = found.train.pixels([0, 1])
-    assert pixels.min() < 40 and pixels.max() > 215 and len(np.unique(pixels[0])) > 50
+    assert pixels.min() < 40
+    assert pixels.max() > 215
+    assert len(np.unique(pixels[0])) > 50
     again = np.stack(
         [read_image(sample.path, square(32), found.greys) for sample in found.train.samples[:2]]
     )
@@ -58,17 +59,16 @@ def test_images_are_not_stretched_one_by_one(tmp_path: Path) -> None:
     dark = save(tmp_path / "dark.png", np.full((32, 32), found.greys.low + 10), "png")
     light = save(tmp_path / "light.png", np.full((32, 32), found.greys.high - 10), "png")
     greys = [int(read_image(file, square(32), found.greys)[0, 0, 0]) for file in (dark, light)]
-    assert greys[0] < 40 and greys[1] > 215
+    assert greys[0] < 40
+    assert greys[1] > 215
 
 
 def test_a_given_range_is_taken_and_the_cache_tells_ranges_apart(tmp_path: Path) -> None:
     write_deep(tmp_path / "d", 20)
     usual, wide = load(tmp_path / "d", size=32), load(tmp_path / "d", size=32, range="0:4095")
-    assert (
-        wide.greys == Greys(0, 4095)
-        and wide.fingerprint != usual.fingerprint
-        and wide.train.cache != usual.train.cache
-    )
+    assert wide.greys == Greys(0, 4095)
+    assert wide.fingerprint != usual.fingerprint
+    assert wide.train.cache != usual.train.cache
     assert wide.train.pixels([0]).max() <= round(HIGH / 4095 * 255)
     assert [s.path for s in wide.train.samples] == [s.path for s in usual.train.samples]
     assert load(tmp_path / "d", size=32, range=(0, 4095)).train.cache == wide.train.cache
@@ -85,7 +85,8 @@ def test_without_room_for_the_cache_the_range_is_the_same(
         cache.decode_all, "__kwdefaults__", {**cache.decode_all.__kwdefaults__, "limit": 10}
     )
     anew = load(tmp_path / "d", size=32, cache_dir=tmp_path / "other")
-    assert anew.train.cache is None and anew.fingerprint == kept.fingerprint
+    assert anew.train.cache is None
+    assert anew.fingerprint == kept.fingerprint
     np.testing.assert_array_equal(anew.train.pixels([3]), kept.train.pixels([3]))
 
 
@@ -104,7 +105,8 @@ def test_test_images_have_no_say_in_the_range(tmp_path: Path) -> None:
     for side, low in (("train", 1000), ("val", 1000), ("test", 30_000)):
         write_deep(tmp_path / "d" / side, 8, low=low, high=low + 100)
     found = load(tmp_path / "d", size=32)
-    assert found.greys is not None and found.greys.high <= 1100
+    assert found.greys is not None
+    assert found.greys.high <= 1100
     assert found.test.pixels([0]).min() == 255
 
 
@@ -117,7 +119,8 @@ def test_a_few_strange_images_and_dead_pixels_don_t_spoil_the_range(tmp_path: Pa
         values[5, 5] = 65535
         save(file, values, "png")
     found = load(tmp_path / "d", size=32)
-    assert found.greys is not None and found.greys.high < HIGH + 100
+    assert found.greys is not None
+    assert found.greys.high < HIGH + 100
     assert len(np.unique(found.train.pixels([0])[0])) > 40
 
 
@@ -125,7 +128,8 @@ def test_a_rare_class_keeps_its_greys() -> None:
     usual = [Shade("16 bits", 20, 60, 18, 66, "") for _ in range(97)]
     hot = [Shade("16 bits", 300, 400, 290, 410, "") for _ in range(3)]
     found = usual_range([*usual, *hot], [0] * 97 + [1] * 3)
-    assert found.low == 18 and found.high == 410
+    assert found.low == 18
+    assert found.high == 410
 
 
 def test_images_of_one_grey_alone_have_a_range_too() -> None:
@@ -151,7 +155,8 @@ def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(
     found = load(tmp_path / "d", size=32, range="900:1200")
     assert found.greys == Greys(900, 1200, mixed="tiny" in kinds)
     report = check(tmp_path / "d", size=32)
-    assert "no range of greys in common" in report.problems[0] and len(report.levels.depths) == 2
+    assert "no range of greys in common" in report.problems[0]
+    assert len(report.levels.depths) == 2
 
 
 def test_a_image_that_holds_no_numbers_is_named_and_can_be_skipped(tmp_path: Path) -> None:
@@ -178,28 +183,25 @@ def test_shards_have_a_range_as_well(tmp_path: Path) -> None:
             (f"{i:04d}.cls", file.parent.name.encode()),
         ]
     found = load(write_shard(tmp_path / "s" / "0.tar", members), size=32)
-    assert (
-        found.greys is not None
-        and LOW <= found.greys.low < LOW + 40
-        and len(np.unique(found.train.pixels([0]))) > 50
-    )
+    assert found.greys is not None
+    assert LOW <= found.greys.low < LOW + 40
+    assert len(np.unique(found.train.pixels([0]))) > 50
 
 
 def test_check_tells_depth_range_and_levels(tmp_path: Path) -> None:
     levels = check(write_deep(tmp_path / "d", 20), size=32).levels
-    assert levels.depths == {"16 bits": 40} and levels.range is not None
-    assert (
-        levels.least is not None
-        and levels.most is not None
-        and LOW <= levels.least < levels.most <= HIGH
-    )
+    assert levels.depths == {"16 bits": 40}
+    assert levels.range is not None
+    assert levels.least is not None
+    assert levels.most is not None
+    assert LOW <= levels.least < levels.most <= HIGH
     assert 40 < levels.seen == levels.stored <= 147
     coarse = check(tmp_path / "d", size=32, range="0:65535")
-    assert coarse.levels.seen <= 2 and any(
-        "is the range right? (--range)" in problem for problem in coarse.problems
-    )
+    assert coarse.levels.seen <= 2
+    assert any("is the range right? (--range)" in problem for problem in coarse.problems)
     shallow = check(write_tiny(tmp_path / "e", 20), size=32)
-    assert shallow.levels.depths == {"8 bits": 40} and shallow.levels.range is None
+    assert shallow.levels.depths == {"8 bits": 40}
+    assert shallow.levels.range is None
 
 
 def test_colours_of_sixteen_bits_are_told_by_check_and_load(
@@ -210,7 +212,8 @@ def test_colours_of_sixteen_bits_are_told_by_check_and_load(
             values = np.stack([1000 + scene(100 * place + i, label == "crack") * 3000] * 3, axis=2)
             colour_png(tmp_path / "d" / label / f"{i}.png", values.astype(np.uint16))
     report = check(tmp_path / "d", size=32)
-    assert report.levels.depths == {"colours of 16 bits": 24} and report.levels.seen <= 16
+    assert report.levels.depths == {"colours of 16 bits": 24}
+    assert report.levels.seen <= 16
     assert any(
         "colours of 16 bits, of which only the upper 8 are read" in problem
         for problem in report.problems

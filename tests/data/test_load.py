@@ -83,7 +83,9 @@ def test_a_manifest_groups_by_source(tmp_path: Path, column: str, delimiter: str
     data = load(tmp_path, size=16)
     assert data.classes == ("0", "1")
     train, val, test = sources_of(data)
-    assert not train & val and not train & test and not val & test
+    assert not train & val
+    assert not train & test
+    assert not val & test
     assert len(train | val | test) == 15
 
 
@@ -129,7 +131,9 @@ def test_identical_images_stay_together(tmp_path: Path) -> None:
     seen = [
         {split.pixels([i]).tobytes() for i in range(len(split))} for split in data.splits().values()
     ]
-    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+    assert not seen[0] & seen[1]
+    assert not seen[0] & seen[2]
+    assert not seen[1] & seen[2]
 
 
 def test_all_unreadable_images_are_named_at_once(
@@ -148,7 +152,8 @@ def test_all_unreadable_images_are_named_at_once(
         name in message
         for name in ("crack/000.png (", "crack/001.png (empty file)", "sound/002.jpg (")
     )
-    assert "skip_unreadable=True" in message and "\n" not in message
+    assert "skip_unreadable=True" in message
+    assert "\n" not in message
     data = load(tmp_path, size=16, skip_unreadable=True)
     assert [path.name for path in data.skipped] == ["000.png", "001.png", "002.jpg"]
     assert sum(map(len, data.splits().values())) == 38
@@ -213,7 +218,8 @@ def test_mistakes_in_the_layout(tmp_path: Path, message: str) -> None:
     MISTAKES[message](tmp_path)
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path, size=16)
-    assert caught.value.where and caught.value.remedy
+    assert caught.value.where
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -271,14 +277,16 @@ def test_folds_share_all_images_out_and_never_part_a_source(tmp_path: Path) -> N
     file = write_manifest(tmp_path, rows)
     parts = [load(file, size=16, folds=4, fold=fold) for fold in range(4)]
     tested = [sample.path for part in parts for sample in part.test.samples]
-    assert len(tested) == len(set(tested)) == 120 and all(len(part.test) == 30 for part in parts)
+    assert len(tested) == len(set(tested)) == 120
+    assert all(len(part.test) == 30 for part in parts)
     for part in parts:
         train, val, test = sources_of(part)
-        assert not (train & val or train & test or val & test) and len(part.val)
-    assert (
-        len({part.fingerprint for part in parts}) == 4
-        and load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
-    )
+        assert not (train & val)
+        assert not (train & test)
+        assert not (val & test)
+        assert len(part.val)
+    assert len({part.fingerprint for part in parts}) == 4
+    assert load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
     with pytest.raises(
         DataError,
         match=r"fold 4 of 4 \(fold=\): give at least 2 folds, and one from 0 to folds - 1",

@@ -33,10 +33,11 @@ def collect(batches: object) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
     images, labels = collect(split.batches(10))
-    assert (
-        images.shape == (56, 3, 32, 32) and images.dtype == torch.float32 and images.is_contiguous()
-    )
-    assert labels.dtype == torch.int64 and labels.tolist() == split.labels().tolist()
+    assert images.shape == (56, 3, 32, 32)
+    assert images.dtype == torch.float32
+    assert images.is_contiguous()
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == split.labels().tolist()
     for i in (0, 33):
         expected = normalise(read_image(split.samples[i].path, square(32))[None])[0]
         assert np.array_equal(images[i].numpy(), expected)
@@ -62,7 +63,9 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(split: Split) -> None:
     assert torch.equal(torch.get_rng_state(), state), (
         "the training thread's random numbers stay as they were"
     )
-    assert torch.equal(a[0], b[0]) and torch.equal(a[0], c[0]) and torch.equal(a[1], c[1])
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[0], c[0])
+    assert torch.equal(a[1], c[1])
     assert not torch.equal(a[0], collect(split.batches(8, epoch=2, **how))[0])
     assert not torch.equal(
         a[0], collect(split.batches(8, epoch=1, shuffle_seed=4, augment="full"))[0]
@@ -104,7 +107,8 @@ def test_augmentation_is_each_images_own_and_keeps_what_it_shows() -> None:
     image[0, 1] = 200  # lies in another place for each of the eight ways to lay the square
     changes = draw(200, generator)
     made = augment(np.repeat(image[None], 200, 0), changes)
-    assert made.shape == (200, 3, 8, 8) and made.dtype == np.float32
+    assert made.shape == (200, 3, 8, 8)
+    assert made.dtype == np.float32
     places = {np.unravel_index(p[0].argmax(), (8, 8)) for p in made}
     assert len(places) == 8
     assert len({int(p.max()) for p in made}) > 20, "brightness differs"
@@ -182,7 +186,8 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(
     dealt = [list(batches.shard(rank, processes)) for rank in range(processes)]
     for index, (images, labels) in enumerate(whole):
         found = dealt[index % processes][index // processes]
-        assert torch.equal(found[0], images) and torch.equal(found[1], labels)
+        assert torch.equal(found[0], images)
+        assert torch.equal(found[1], labels)
 
 
 @pytest.mark.parametrize("makers", [2, 5])
@@ -194,7 +199,8 @@ def test_several_threads_make_the_same_batches_in_the_same_order(
     together = list(split.batches(7, shuffle_seed=3, augment="full"))
     assert len(alone) == len(together) > makers
     for (x, y), (z, w) in zip(alone, together, strict=True):
-        assert torch.equal(x, z) and torch.equal(y, w)
+        assert torch.equal(x, z)
+        assert torch.equal(y, w)
 
 
 def test_several_threads_end_with_their_consumer_and_hand_over_an_error(

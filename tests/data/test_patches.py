@@ -69,9 +69,9 @@ def test_labels_pixels_and_manifest(tmp_path: Path) -> None:
         tmp_path, "site2/one", (16, 0, 17, 1), seed=1
     )  # a single pixel of the second: too faint at 1 %
     report = cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", size=16)
-    assert (
-        report.counts == {"damaged": 1, "intact": 10} and report.faint == 1 and report.photos == 2
-    )
+    assert report.counts == {"damaged": 1, "intact": 10}
+    assert report.faint == 1
+    assert report.photos == 2
     rows = rows_of(report.manifest)
     assert {row["source"] for row in rows} == {"site1/one", "site2/one"}
     damaged = next(row for row in rows if row["label"] == "damaged")
@@ -114,7 +114,8 @@ def test_surplus_of_intact_patches_and_groups(tmp_path: Path) -> None:
         intact_per_damaged=2,
         group_by=r"bridge\d",
     )
-    assert report.counts == {"damaged": 4, "intact": 8} and report.surplus == 12
+    assert report.counts == {"damaged": 4, "intact": 8}
+    assert report.surplus == 12
     assert {row["source"] for row in rows_of(report.manifest)} == {"bridge0", "bridge1"}
 
 
@@ -157,9 +158,13 @@ def test_a_photograph_that_the_camera_stored_on_its_side(tmp_path: Path) -> None
     turned[0x0112] = 6  # stored 48x32, seen 32x48
     image = photo(tmp_path / "p.jpg", exif=turned)
     upright = damage(mask(tmp_path / "upright.png", (0, 0, 8, 4), 32, 48), image, None)
-    assert upright.shape == (48, 32) and upright[:4, :8].all() and upright.sum() == 32
+    assert upright.shape == (48, 32)
+    assert upright[:4, :8].all()
+    assert upright.sum() == 32
     stored = damage(mask(tmp_path / "stored.png", (0, 0, 8, 4)), image, None)
-    assert stored.shape == (48, 32) and stored[:8, -4:].all() and stored.sum() == 32
+    assert stored.shape == (48, 32)
+    assert stored[:8, -4:].all()
+    assert stored.sum() == 32
 
 
 def test_small_and_unmasked_photographs(tmp_path: Path) -> None:
@@ -171,11 +176,9 @@ def test_small_and_unmasked_photographs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 of 3 photographs have no mask: bare"):
         cut_patches(*where, tmp_path / "out", size=16)
     skipped = cut_patches(*where, tmp_path / "skipped", size=16, unmasked="skip")
-    assert (
-        skipped.unmasked == ("bare",)
-        and skipped.small == ("small",)
-        and skipped.counts["intact"] == 5
-    )
+    assert skipped.unmasked == ("bare",)
+    assert skipped.small == ("small",)
+    assert skipped.counts["intact"] == 5
     assert (
         cut_patches(*where, tmp_path / "intact", size=16, unmasked="intact").counts["intact"] == 11
     )
@@ -241,4 +244,5 @@ def test_real_photographs_with_masks_beside_them(tmp_path: Path) -> None:
     report = cut_patches(
         folder, folder, tmp_path / "out", size=96, group_by=r"num_(\d+)", intact_per_damaged=1
     )
-    assert report.photos > 90 and report.counts["damaged"] == report.counts["intact"] > 90
+    assert report.photos > 90
+    assert report.counts["damaged"] == report.counts["intact"] > 90

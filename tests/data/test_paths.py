@@ -42,7 +42,8 @@ def test_braces(pattern: str, places: list[str]) -> None:
 def test_braces_that_mean_nothing(pattern: str) -> None:
     with pytest.raises(DataError) as caught:
         expand(pattern)
-    assert pattern in str(caught.value) and "{000..012}" in str(caught.value)
+    assert pattern in str(caught.value)
+    assert "{000..012}" in str(caught.value)
 
 
 def test_a_pattern_of_too_many_shards_is_refused_before_it_is_made() -> None:
@@ -59,7 +60,8 @@ def test_every_number_of_a_range_is_there_once(
     found = expand(f"{text}{{{first:0{width}d}..{last:0{width}d}}}.tar")
     numbers = [int(place[len(text) : -len(".tar")]) for place in found]
     assert sorted(numbers) == list(range(min(first, last), max(first, last) + 1))
-    assert numbers[0] == first and numbers[-1] == last
+    assert numbers[0] == first
+    assert numbers[-1] == last
     if len(str(max(first, last))) < width:
         assert {len(place) for place in found} == {len(text) + width + len(".tar")}
 
@@ -76,10 +78,8 @@ def test_a_url_survives_path(scheme: str, parts: list[str]) -> None:
 def test_local_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = Path.cwd()
-    assert (
-        written(Path("a/b.png")) == "a/b.png"
-        and written(tmp_path / "x.tar" / "1.png") == f"{tmp_path}/x.tar/1.png"
-    )
+    assert written(Path("a/b.png")) == "a/b.png"
+    assert written(tmp_path / "x.tar" / "1.png") == f"{tmp_path}/x.tar/1.png"
     assert written("file:///data/x.tar") == written(Path("file:///data/x.tar")) == "/data/x.tar"
     assert absolute("t-{0..1}.tar") == str(here / "t-{0..1}.tar")
     assert absolute("../t-{0..1}.tar", tmp_path / "a") == str(tmp_path / "t-{0..1}.tar")

@@ -73,7 +73,8 @@ def test_without_a_cache_the_pixels_are_the_same(
     kept = load(wide_data, size=WIDE, resize="pad", cache_dir=wide_data.parent / "a")
     monkeypatch.setitem(cache.decode_all.__kwdefaults__, "limit", 10)
     anew = load(wide_data, size=WIDE, resize="pad", cache_dir=wide_data.parent / "b")
-    assert kept.train.cache is not None and anew.train.cache is None
+    assert kept.train.cache is not None
+    assert anew.train.cache is None
     indices = [0, 3]
     assert (kept.train.pixels(indices) == anew.train.pixels(indices)).all()
 
@@ -108,7 +109,8 @@ def test_a_square_size_keeps_the_names_of_what_was_cached_before(tmp_path: Path)
     text = f"{VERSION} 16 None 1\n{_stamp(file)}"
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     found = decode_all([file], square(16), folder=tmp_path / "cache").cache
-    assert found is not None and found.stem == key
+    assert found is not None
+    assert found.stem == key
 
 
 def test_the_library_refuses_what_is_no_size(wide_data: Path) -> None:
@@ -133,7 +135,8 @@ def test_images_that_are_not_square_are_never_turned_by_a_quarter() -> None:
 def test_a_config_keeps_the_size_as_it_is_written(tmp_path: Path) -> None:
     config = RunConfig.make("test", data="d", model="m", size="128x384", resize="crop")
     assert config.data.size == Size(128, 384)
-    assert 'size = "128x384"' in config.to_toml() and 'resize = "crop"' in config.to_toml()
+    assert 'size = "128x384"' in config.to_toml()
+    assert 'resize = "crop"' in config.to_toml()
     (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
     assert config.flat()["size"] == "128x384"
@@ -141,7 +144,8 @@ def test_a_config_keeps_the_size_as_it_is_written(tmp_path: Path) -> None:
 
     plain = RunConfig.make("test", data="d", model="m", size="64")
     assert plain.data.size == square(64)
-    assert plain.flat()["size"] == 64 and "size = 64" in plain.to_toml()
+    assert plain.flat()["size"] == 64
+    assert "size = 64" in plain.to_toml()
     with pytest.raises(PrunedgeError, match="sides from 8 to 4,096"):
         RunConfig.make("test", data="d", model="m", size="7x100")
 
@@ -163,7 +167,8 @@ def test_a_study_takes_sizes_and_ways_to_resize() -> None:
 def test_a_check_counts_what_is_enlarged(wide_data: Path, resize: str, enlarged: int) -> None:
     report = check(wide_data, size="16x64", resize=resize, cache_dir=wide_data.parent / "cache")  # type: ignore[arg-type]
     assert report.sizes.enlarged == enlarged
-    assert report.size == Size(16, 64) and report.to_json()["size"] == "16x64"
+    assert report.size == Size(16, 64)
+    assert report.to_json()["size"] == "16x64"
 
 
 def test_patches_need_not_be_square(tmp_path: Path) -> None:
@@ -195,7 +200,8 @@ def test_train_and_prune_with_images_that_are_not_square(
         main([*words, *shape, *common, "--out", str(taught)])
     assert ended.value.code in (0, None)
     config = open_run(taught).config
-    assert config.data.size == Size(32, 96) and config.data.resize == "pad"
+    assert config.data.size == Size(32, 96)
+    assert config.data.resize == "pad"
 
     pruned = here / "pruned"
     limits = ["--max-steps", "1", "--max-drop", "100", "--step-ratio", "0.3", "--epochs", "1"]
@@ -203,7 +209,8 @@ def test_train_and_prune_with_images_that_are_not_square(
         main(["prune", "--from", str(taught), *limits, *common, "--out", str(pruned)])
     assert ended.value.code in (0, None)
     run = open_run(pruned)
-    assert run.config.data.size == Size(32, 96) and run.config.data.resize == "pad"
+    assert run.config.data.size == Size(32, 96)
+    assert run.config.data.resize == "pad"
     first, best = run.first(), run.best()
     assert best.macs < first.macs
     data = load(wide_data, **run.config.image_settings())

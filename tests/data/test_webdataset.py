@@ -63,17 +63,14 @@ def right(data: Dataset) -> bool:
 def test_one_shard_a_pattern_and_a_folder_are_the_same_images(tmp_path: Path) -> None:
     write_shards(tmp_path / "s")
     data = load(tmp_path / "s", size=16)
-    assert (
-        data.classes == ("0", "1")
-        and [len(split) for split in data.splits().values()] == [28, 6, 6]
-        and right(data)
-    )
+    assert data.classes == ("0", "1")
+    assert [len(split) for split in data.splits().values()] == [28, 6, 6]
+    assert right(data)
     assert load(f"{tmp_path}/s/{{000..003}}.tar", size=16).fingerprint == data.fingerprint
     assert load(f"file://{tmp_path}/s/{{000..003}}.tar", size=16).fingerprint == data.fingerprint
     one = load(tmp_path / "s" / "002.tar", size=16, val=0.2, test=0.2)
-    assert set.union(*names_of(one)) == {f"002.tar/{i:04d}.png" for i in range(20, 30)} and right(
-        one
-    )
+    assert set.union(*names_of(one)) == {f"002.tar/{i:04d}.png" for i in range(20, 30)}
+    assert right(one)
 
 
 def test_braces_in_a_name_that_is_there(tmp_path: Path) -> None:
@@ -137,10 +134,8 @@ def test_group_by_reads_the_name_in_the_shard(tmp_path: Path) -> None:
     write_shards(tmp_path)
     data = load(tmp_path, size=16, group_by=r"^(\d+\.tar/\d{3})")
     parts = [{sample.source for sample in split.samples} for split in data.splits().values()]
-    assert (
-        set.union(*parts) == {"000.tar/000", "001.tar/001", "002.tar/002", "003.tar/003"}
-        and sum(map(len, parts)) == 4
-    )
+    assert set.union(*parts) == {"000.tar/000", "001.tar/001", "002.tar/002", "003.tar/003"}
+    assert sum(map(len, parts)) == 4
 
 
 def test_classes_txt_names_the_integers(tmp_path: Path) -> None:
@@ -186,7 +181,8 @@ def test_unreadable_images_in_a_shard_are_named(tmp_path: Path) -> None:
         load(tmp_path, size=16)
     assert "0x" not in str(caught.value)
     data = load(tmp_path, size=16, skip_unreadable=True)
-    assert [path.name for path in data.skipped] == ["bad.png", "none.png"] and right(data)
+    assert [path.name for path in data.skipped] == ["bad.png", "none.png"]
+    assert right(data)
 
 
 def _rewrite(path: Path, change: Any) -> None:
@@ -241,7 +237,9 @@ def test_faults_of_a_shard(tmp_path: Path, message: str) -> None:
     FAULTS[message](shard)
     with pytest.raises(DataError, match=message) as caught:
         load(shard, size=16)
-    assert "x.tar" in str(caught.value) and caught.value.remedy and "\n" not in str(caught.value)
+    assert "x.tar" in str(caught.value)
+    assert caught.value.remedy
+    assert "\n" not in str(caught.value)
 
 
 def test_links_in_a_shard_are_refused(tmp_path: Path) -> None:
@@ -330,19 +328,19 @@ def test_a_url_is_read_once_and_then_by_parts(
     memory.pipe("/bucket/s/other/000.tar", b"neither here nor in a split's folder")
     count = Counting(monkeypatch)
     data = load(url, size=16, cache_dir=home)
-    assert (
-        data.fingerprint == load(tmp_path / "s", size=16).fingerprint
-        and data.classes == ("sound", "track")
-        and right(data)
-    )
-    assert set(count.fetched.values()) == {1} and len(count.fetched) == 6 and not count.parts
+    assert data.fingerprint == load(tmp_path / "s", size=16).fingerprint
+    assert data.classes == ("sound", "track")
+    assert right(data)
+    assert set(count.fetched.values()) == {1}
+    assert len(count.fetched) == 6
+    assert not count.parts
     assert not list((home / "shards").glob("*.tar")), "the copies are not needed any more"
     shards._open.clear()  # as another process
-    assert load(Path(url), size=16, cache_dir=home) == data and sum(count.fetched.values()) == 6
+    assert load(Path(url), size=16, cache_dir=home) == data
+    assert sum(count.fetched.values()) == 6
     one = data.test.samples[0].path
-    assert (try_image(one, square(16)) == data.test.pixels([0])[0]).all() and sum(
-        count.parts.values()
-    ) == 1
+    assert (try_image(one, square(16)) == data.test.pixels([0])[0]).all()
+    assert sum(count.parts.values()) == 1
     assert source_of("memory://bucket/s/test-001.tar/0055.png").getvalue() == image(55)
     with pytest.raises(FileNotFoundError):
         source_of("memory://bucket/s/test-001.tar/0000.png")
@@ -355,10 +353,8 @@ def test_chained_urls(home: Path, memory: Any, data: str) -> None:
     for i in range(2):
         memory.pipe(f"/b/s/{i}.tar", tar_bytes(samples(i * 20, i * 20 + 20)))
     found = load(data, size=16, cache_dir=home)
-    assert (
-        right(found)
-        and (try_image(found.test.samples[0].path, square(16)) == found.test.pixels([0])[0]).all()
-    )
+    assert right(found)
+    assert (try_image(found.test.samples[0].path, square(16)) == found.test.pixels([0])[0]).all()
 
 
 def test_a_new_version_behind_a_url_is_noticed(tmp_path: Path, home: Path, memory: Any) -> None:
@@ -366,7 +362,8 @@ def test_a_new_version_behind_a_url_is_noticed(tmp_path: Path, home: Path, memor
     first = load("memory://b/x.tar", size=16, cache_dir=home)
     memory.pipe("/b/x.tar", tar_bytes(samples(2, 42)))
     second = load("memory://b/x.tar", size=16, cache_dir=home)
-    assert first.fingerprint != second.fingerprint and right(second)
+    assert first.fingerprint != second.fingerprint
+    assert right(second)
 
 
 def test_without_room_for_the_array_copies_are_read(
@@ -379,9 +376,12 @@ def test_without_room_for_the_array_copies_are_read(
     )
     count = Counting(monkeypatch)
     data = load("memory://b/x.tar", size=16, cache_dir=home)
-    assert data.train.cache is None and right(data) and not count.parts
+    assert data.train.cache is None
+    assert right(data)
+    assert not count.parts
     next((home / "shards").glob("*.tar")).unlink()  # another run made room
-    assert right(data) and sum(count.parts.values()) == 40
+    assert right(data)
+    assert sum(count.parts.values()) == 40
 
 
 def test_without_room_for_copies_images_are_asked_for_one_by_one(
@@ -392,7 +392,8 @@ def test_without_room_for_copies_images_are_asked_for_one_by_one(
     monkeypatch.setattr(shards.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     count = Counting(monkeypatch)
     data = load("memory://b/x.tar", size=16, cache_dir=home)
-    assert not count.fetched and sum(count.parts.values()) == 40, "each image is asked for once"
+    assert not count.fetched, "each image is asked for once"
+    assert sum(count.parts.values()) == 40, "each image is asked for once"
     assert right(data)
     assert "asked for one by one" in caplog.text
 
@@ -419,7 +420,8 @@ def test_half_of_a_shard_that_arrives_is_an_error(
     )
     with pytest.raises(DataError, match=r"9,000 of .* bytes arrived.*memory://b/x.tar"):
         load("memory://b/x.tar", size=16, cache_dir=home)
-    assert not list((home / "shards").glob("*.tar")) and not list((home / "shards").glob("*.tmp*"))
+    assert not list((home / "shards").glob("*.tar"))
+    assert not list((home / "shards").glob("*.tmp*"))
 
 
 def test_a_store_without_parts_of_files_is_not_taken_at_its_word(
@@ -448,18 +450,15 @@ def test_check_looks_at_shards(
     memory.pipe("/b/x.tar", tar_bytes([*samples(0, 60), *extra]))
     count = Counting(monkeypatch)
     report = check("memory://b/x.tar", size=16, cache_dir=home)
-    assert report.data == "memory://b/x.tar" and sum(report.counts["train"].values()) > 0
-    assert list(report.unreadable) == ["x.tar/bad.png"] and report.conflicts == (
-        ("x.tar/0003.png", "x.tar/copy.png"),
-    )
-    assert (
-        report.formats == {"PNG": 61, "JPEG": 1}
-        and report.sizes.largest == (24, 24)
-        and report.modes == {"RGB": 62}
-    )
-    assert sum(count.fetched.values()) == 1 and sum(count.parts.values()) == 1, (
-        "the headers were seen while decoding"
-    )
+    assert report.data == "memory://b/x.tar"
+    assert sum(report.counts["train"].values()) > 0
+    assert list(report.unreadable) == ["x.tar/bad.png"]
+    assert report.conflicts == (("x.tar/0003.png", "x.tar/copy.png"),)
+    assert report.formats == {"PNG": 61, "JPEG": 1}
+    assert report.sizes.largest == (24, 24)
+    assert report.modes == {"RGB": 62}
+    assert sum(count.fetched.values()) == 1, "the headers were seen while decoding"
+    assert sum(count.parts.values()) == 1, "the headers were seen while decoding"
 
 
 @given(
@@ -487,9 +486,8 @@ def test_the_key_ends_at_the_first_dot(members: list[tuple[str, str]]) -> None:
         }
         for key, kind in kinds.items():
             one = found[f"d.e/{key}.{next(iter(kind - texts))}"]
-            assert one.label == ("7" if "cls" in kind else "j") and one.source == (
-                "3" if "json" in kind else None
-            )
+            assert one.label == ("7" if "cls" in kind else "j")
+            assert one.source == ("3" if "json" in kind else None)
             assert tar[one.offset : one.offset + one.size] == b"x"
     else:
         with pytest.raises(DataError, match="samples that can't be used"):
@@ -504,6 +502,7 @@ def test_a_damaged_shard_is_an_error_or_whole(place: int, bytes_: bytes) -> None
     try:
         found = index(io.BytesIO(damaged[: len(whole)]), "x.tar")
     except DataError as error:
-        assert "x.tar" in str(error) and "\n" not in str(error)
+        assert "x.tar" in str(error)
+        assert "\n" not in str(error)
     else:
         assert len(found) == 8, "no sample is lost in silence"

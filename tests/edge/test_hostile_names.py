@@ -57,7 +57,9 @@ def is_harmless(text: str) -> bool:
 def test_two_names_that_print_the_same_are_shown_apart(names: tuple[str, str]) -> None:
     first, second = map(printable, names)
     assert unicodedata.normalize("NFC", first) != unicodedata.normalize("NFC", second)
-    assert first.isprintable() and second.isprintable() and len(first.encode()) <= 200
+    assert first.isprintable()
+    assert second.isprintable()
+    assert len(first.encode()) <= 200
 
 
 @given(st.text(min_size=1, max_size=12), st.text(min_size=1, max_size=12))
@@ -92,7 +94,8 @@ def test_other_content_with_the_same_size_and_time_is_another_image(tmp_path: Pa
     os.utime(other, ns=(image.stat().st_atime_ns, image.stat().st_mtime_ns))
     other.replace(image)
     assert image.stat().st_mtime_ns == before[0].mtime_ns
-    assert stamp_of(image, "a.png") != before[0] and file_stamp(image) != before[1]
+    assert stamp_of(image, "a.png") != before[0]
+    assert file_stamp(image) != before[1]
 
 
 def test_the_training_cache_sees_other_content_with_the_same_size_and_time(tmp_path: Path) -> None:
@@ -103,7 +106,8 @@ def test_the_training_cache_sees_other_content_with_the_same_size_and_time(tmp_p
     known, first = image.stat(), fingerprint([image], 8)
     Image.new("RGB", (8, 8), "blue").save(image)
     os.utime(image, ns=(known.st_atime_ns, known.st_mtime_ns))
-    assert image.stat().st_size == known.st_size and fingerprint([image], 8) != first
+    assert image.stat().st_size == known.st_size
+    assert fingerprint([image], 8) != first
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[str, str, object]:
@@ -127,8 +131,12 @@ def test_check_prints_no_name_as_it_is(tmp_path: Path, capsys: pytest.CaptureFix
             write(tmp_path / "data" / label / f"{number}{name}", number)
         (tmp_path / "data" / label / f"bad{CLEAR}\n.png").write_bytes(b"no image")
     out, err, code = run(capsys, "check", tmp_path / "data", "--size", 16)
-    assert code == 0 and is_harmless(out) and is_harmless(err), (out, err)
-    assert "sound[/red]" in out and "\\x1b[2J" in out and "\n- forged" not in out
+    assert code == 0, (out, err)
+    assert is_harmless(out), (out, err)
+    assert is_harmless(err), (out, err)
+    assert "sound[/red]" in out
+    assert "\\x1b[2J" in out
+    assert "\n- forged" not in out
     out, err, code = run(
         capsys,
         "train",
@@ -140,7 +148,10 @@ def test_check_prints_no_name_as_it_is(tmp_path: Path, capsys: pytest.CaptureFix
         "--out",
         tmp_path / "run",
     )
-    assert code == 2 and is_harmless(err) and len(err.splitlines()) == 1 and "bad\\x1b" in err, err
+    assert code == 2, err
+    assert is_harmless(err), err
+    assert len(err.splitlines()) == 1, err
+    assert "bad\\x1b" in err, err
 
 
 def test_inspect_prints_and_writes_no_name_as_it_is(
@@ -164,7 +175,9 @@ def test_inspect_prints_and_writes_no_name_as_it_is(
         "--threshold",
         0.1,
     )
-    assert code == 0 and is_harmless(out) and is_harmless(err), (out, err)
+    assert code == 0, (out, err)
+    assert is_harmless(out), (out, err)
+    assert is_harmless(err), (out, err)
     for file in (tmp_path / "found").rglob("*"):
         assert file.name.isprintable()
         if file.suffix in (".html", ".csv", ".json"):
@@ -201,7 +214,10 @@ def test_no_verb_s_error_holds_what_a_terminal_obeys(
         "patches": [tmp_path / f"m{CLEAR}", "--out", tmp_path / "x", "--size", 16],
     }
     _, err, code = run(capsys, verb, tmp_path / f"none{CLEAR}\n[/red]\udcff", *more.get(verb, []))
-    assert code == 2 and is_harmless(err) and len(err.splitlines()) == 1 and "\\x1b[2J" in err, err
+    assert code == 2, err
+    assert is_harmless(err), err
+    assert len(err.splitlines()) == 1, err
+    assert "\\x1b[2J" in err, err
 
 
 def test_log_lines_hold_nothing_that_a_terminal_obeys() -> None:

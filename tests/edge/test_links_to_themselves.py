@@ -30,7 +30,8 @@ def test_a_file_of_a_bundle(name: str, bundle: Path) -> None:
     file = loop(bundle / name)
     with pytest.raises(BundleError) as error:
         open_bundle(bundle)
-    assert str(error.value.where) in (str(file), str(bundle)) and error.value.remedy
+    assert str(error.value.where) in (str(file), str(bundle))
+    assert error.value.remedy
 
 
 def test_a_bundle_that_is_one(tmp_path: Path) -> None:

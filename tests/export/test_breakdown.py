@@ -39,7 +39,8 @@ def result(two: Path) -> BenchResult:
 
 
 def test_every_contestant_says_where_its_time_went(result: BenchResult) -> None:
-    assert result.profile is not None and [one["target"] for one in result.profile] == [
+    assert result.profile is not None
+    assert [one["target"] for one in result.profile] == [
         "onnx",
         "openvino",
     ]
@@ -56,16 +57,12 @@ def test_every_contestant_says_where_its_time_went(result: BenchResult) -> None:
             "layers",
         ]
         # The blocks hold what was timed in them, and the load its own figure.
-        assert (
-            seconds["inference"] >= measured["seconds_total"]
-            and 0 < seconds["load"] <= measured["load_seconds"]
-        )
-        assert set(one["image_ms"]) == {"preprocess", "model", "probabilities"} and all(
-            ms > 0 for ms in one["image_ms"].values()
-        )
-        assert one["passes"] == PASSES and one["layers"] == sorted(
-            one["layers"], key=lambda layer: -layer["ms"]
-        )
+        assert seconds["inference"] >= measured["seconds_total"]
+        assert 0 < seconds["load"] <= measured["load_seconds"]
+        assert set(one["image_ms"]) == {"preprocess", "model", "probabilities"}
+        assert all(ms > 0 for ms in one["image_ms"].values())
+        assert one["passes"] == PASSES
+        assert one["layers"] == sorted(one["layers"], key=lambda layer: -layer["ms"])
         assert sum(layer["share"] for layer in one["layers"]) == pytest.approx(1)
         assert any("Conv" in layer["kind"] for layer in one["layers"])
     json.dumps(result.to_json())
@@ -93,9 +90,8 @@ def test_what_is_timed_is_not_looked_at(result: BenchResult) -> None:
         inside = [
             span for span in one["spans"] if span[0] in ("preprocess", "model", "probabilities")
         ]
-        assert inside and all(
-            look[2] <= span[2] and span[2] + span[3] <= look[2] + look[3] for span in inside
-        )
+        assert inside
+        assert all(look[2] <= span[2] and span[2] + span[3] <= look[2] + look[3] for span in inside)
 
 
 def test_the_trace_has_a_process_for_each(result: BenchResult) -> None:
@@ -116,11 +112,9 @@ def test_the_trace_has_a_process_for_each(result: BenchResult) -> None:
             key=lambda one: one["ts"],
         )
         passes = next(one for one in spans if one["pid"] == pid and one["name"] == "layers")
-        assert (
-            layers
-            and passes["ts"] <= layers[0]["ts"]
-            and layers[-1]["ts"] + layers[-1]["dur"] <= passes["ts"] + passes["dur"] + 5e3
-        )
+        assert layers
+        assert passes["ts"] <= layers[0]["ts"]
+        assert layers[-1]["ts"] + layers[-1]["dur"] <= passes["ts"] + passes["dur"] + 5e3
     # The candidates took turns on one clock.
     turns = [
         one["pid"]
@@ -147,7 +141,9 @@ def test_a_runtime_that_tells_nothing_has_no_layers(two: Path) -> None:
         ],
         [],
     )
-    assert found["layers"] == [] and found["passes"] == 0 and trace_of([found])
+    assert found["layers"] == []
+    assert found["passes"] == 0
+    assert trace_of([found])
 
 
 def node(

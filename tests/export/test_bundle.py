@@ -73,13 +73,12 @@ def test_a_bundle_is_small_and_says_what_was_checked(bundle: Path) -> None:
     }
     manifest = open_bundle(bundle).manifest
     check = manifest.forms["onnx"].check
-    assert (
-        check is not None
-        and check.images == 5
-        and check.agreement == 1
-        and check.max_abs_difference < 1e-4
-    )
-    assert manifest.mean == IMAGENET_MEAN and manifest.std == IMAGENET_STD
+    assert check is not None
+    assert check.images == 5
+    assert check.agreement == 1
+    assert check.max_abs_difference < 1e-4
+    assert manifest.mean == IMAGENET_MEAN
+    assert manifest.std == IMAGENET_STD
     assert set(json.loads((bundle / "plan.json").read_text())) == {"expand", "squeeze", "project"}
 
 

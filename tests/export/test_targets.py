@@ -89,7 +89,8 @@ def bundle(formats: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...]) -> None:
-    assert tuple(bundle.manifest.forms) == formats and bundle.target == "onnx"
+    assert tuple(bundle.manifest.forms) == formats
+    assert bundle.target == "onnx"
     model = randomise(Mobile()).eval()
     with torch.no_grad():
         wanted = model(IMAGES).numpy()
@@ -97,7 +98,8 @@ def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...])
         session = open_session(bundle, 1, name)
         for count in (1, 5):
             found = session.logits(IMAGES[:count].numpy())
-            assert found.shape == (count, 3) and found.dtype == np.float32
+            assert found.shape == (count, 3)
+            assert found.dtype == np.float32
             spread = np.abs(wanted).max()
             assert (
                 np.abs(found - wanted[:count]).max()
@@ -105,7 +107,8 @@ def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...])
             ), name
         assert session.self_test().images == 4
         check = bundle.form(name).check
-        assert check is not None and check.images == 6
+        assert check is not None
+        assert check.images == 6
         assert bool(check.metrics) != TARGETS[name].is_exact
 
 
@@ -147,12 +150,14 @@ def test_integers_that_lose_too_much_are_refused(
         match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop=",
     ):
         export(randomise(Mobile()), tmp_path / "b", ("onnx-int8",), max_drop=1.0)
-    assert list(tmp_path.iterdir()) == [] and module.SELFTEST_IMAGES
+    assert list(tmp_path.iterdir()) == []
+    assert module.SELFTEST_IMAGES
 
 
 def test_integers_alone_leave_no_float_file(tmp_path: Path) -> None:
     found = export(randomise(Mobile()), tmp_path / "b", ("onnx-int8",))
-    assert found.target == "onnx-int8" and not (found.path / "model.onnx").exists()
+    assert found.target == "onnx-int8"
+    assert not (found.path / "model.onnx").exists()
     assert open_session(found).predict(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 3)
 
 
@@ -188,7 +193,8 @@ def test_tensorrt_says_what_it_needs_and_nothing_else_runs_in_its_place(bundle: 
     script = bundle.path / "build_tensorrt.sh"
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
     found = subprocess.run([script], capture_output=True, text=True, check=False)
-    assert found.returncode == 2 and "no trtexec here" in found.stderr
+    assert found.returncode == 2
+    assert "no trtexec here" in found.stderr
 
 
 def test_the_script_calls_trtexec_with_the_bundles_shapes(
@@ -201,12 +207,10 @@ def test_the_script_calls_trtexec_with_the_bundles_shapes(
     said = subprocess.run(
         [bundle.path / "build_tensorrt.sh", "--verbose"], capture_output=True, text=True, check=True
     ).stdout
-    assert (
-        str(bundle.path) in said
-        and "--onnx=model.onnx" in said
-        and "--maxShapes=images:32x3x16x16" in said
-        and "--verbose" in said
-    )
+    assert str(bundle.path) in said
+    assert "--onnx=model.onnx" in said
+    assert "--maxShapes=images:32x3x16x16" in said
+    assert "--verbose" in said
 
 
 def test_a_form_that_was_not_exported_is_named(tmp_path: Path) -> None:
@@ -226,7 +230,8 @@ def test_bench_interleaves_forms(bundle: Bundle) -> None:
         "onnx-int8",
         "openvino",
         "executorch",
-    ] and len(result.ratios) == 3
+    ]
+    assert len(result.ratios) == 3
     assert ["onnxruntime" in one["runtime"] for one in result.bundles] == [True, True, False, False]
 
 

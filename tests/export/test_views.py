@@ -110,14 +110,16 @@ def test_a_training_image_is_seen_on_the_device_as_it_was_in_training(
     data = load(write_set(tmp_path / "d", kind), size=SIZE)
     told = bundle_of(data, bundle)
     view = told.manifest.view
-    assert view is not None and view.kind == ("whole" if "whole" in kind else "patch")
+    assert view is not None
+    assert view.kind == ("whole" if "whole" in kind else "patch")
     if kind == "turned":
         assert (view.width, view.height) == (24, 60)
     for i in range(len(data.test)):
         session = Watching(told)
         found = inspect_image(data.test.samples[i].path, session, Settings())
         np.testing.assert_array_equal(session.shown, data.test.pixels([i]))
-        assert found.patches == 1 and found.patch == (
+        assert found.patches == 1
+        assert found.patch == (
             (found.width, found.height) if "whole" in kind else (view.width, view.height)
         )
 
@@ -169,7 +171,8 @@ def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     for photo in sorted((tmp_path / "photos").iterdir()):
         session = Watching(told)
         found = inspect_image(photo, session, Settings(overlap=0))
-        assert found.patches == len(session.shown) == 6 and found.patch == (24, 24)
+        assert found.patches == len(session.shown) == 6
+        assert found.patch == (24, 24)
         places = [(x, y) for y in range(0, found.height, 24) for x in range(0, found.width, 24)]
         for place, shown in zip(places, session.shown, strict=True):
             if (name := f"{photo.stem}_{place[0]}_{place[1]}") in trained:
@@ -192,7 +195,8 @@ def test_a_larger_photograph_is_cut_into_patches_of_the_training_s_width_and_hei
     ]
     np.testing.assert_array_equal(session.shown, np.stack([np.asarray(one) for one in wanted]))
     nearly = inspect_image(large.crop((0, 0, 63, 25)), Watching(told), Settings())
-    assert nearly.patches == 1 and nearly.patch == (63, 25)
+    assert nearly.patches == 1
+    assert nearly.patch == (63, 25)
     assert inspect_image(large, Watching(told), Settings(patch="whole")).patch == (120, 48)
     assert inspect_image(large, Watching(told), Settings(patch=(30, 24), overlap=0)).patches == 8
 
@@ -206,9 +210,8 @@ def test_the_view_is_whole_where_sizes_differ_and_a_patch_where_nearly_none_does
 
 def test_the_view_in_words(tmp_path: Path, bundle: Path) -> None:
     old = open_bundle(bundle).manifest
-    assert "for want of better" in Settings().fitted(old).looked(
-        old
-    ) and "export it again" in Settings().fitted(old).looked(old)
+    assert "for want of better" in Settings().fitted(old).looked(old)
+    assert "export it again" in Settings().fitted(old).looked(old)
     assert Settings(patch=(9, 5)).fitted(old).looked(old) == "patches of 9 x 5 pixels"
     for overlap, shared in ((0.0, "nothing"), (0.2, "20%")):
         said = Settings(patch=(9, 5), overlap=overlap).fitted(old).looked(old)
@@ -244,9 +247,8 @@ def test_a_bundle_with_a_range_that_is_none_is_damaged(tmp_path: Path) -> None:
         greys=data.greys,
         **NAMED,
     )
-    assert bundle.greys == data.greys and bundle.manifest.view == View(
-        kind="patch", width=60, height=24
-    )
+    assert bundle.greys == data.greys
+    assert bundle.manifest.view == View(kind="patch", width=60, height=24)
     file = tmp_path / "b" / "manifest.json"
     text = file.read_text()
     assert '"low": 1' in text

@@ -107,8 +107,10 @@ def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
     ]
     kept = model.cache["biases"]
     surgery = operate(model, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
-    assert surgery.refused == {} and surgery.difference < 1e-6
-    assert model.cache["biases"] is kept and not model.training
+    assert surgery.refused == {}
+    assert surgery.difference < 1e-6
+    assert model.cache["biases"] is kept
+    assert not model.training
     again = adopt(model, surgery.model.state_dict(), sizes_of(surgery.model))
     torch.testing.assert_close(again(IMAGE), surgery.model(IMAGE))
 
@@ -219,7 +221,8 @@ def test_what_other_ways_demand_of_channels_is_known_before_the_plan(
     model = randomise(kind())
     graph = trace(model, IMAGE)
     surgery = operate(model, graph, random_plan(graph, share, torch.Generator().manual_seed(1)))
-    assert surgery.refused == {} and "a" in surgery.plan.keep
+    assert surgery.refused == {}
+    assert "a" in surgery.plan.keep
     small = surgery.model
     assert small.eval()(torch.randn(1, 3, 16, 16)).shape == (1, 2, 16, 16)
     small.train()(IMAGE).square().mean().backward()
@@ -240,7 +243,8 @@ def test_ways_that_the_whole_model_does_not_take_are_not_asked_of_the_smaller_on
     model = randomise(OneSize())
     graph = trace(model, IMAGE)
     surgery = operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(1)))
-    assert surgery.refused == {} and "a" in surgery.plan.keep
+    assert surgery.refused == {}
+    assert "a" in surgery.plan.keep
     surgery.model.train()(IMAGE).square().mean().backward()
 
 
@@ -261,7 +265,8 @@ def first_half(model: nn.Module) -> Plan:
 def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> None:
     model = randomise(kind())
     surgery = operate(model, trace(model, IMAGE), first_half(model))
-    assert surgery.refused == {} and surgery.plan.keep
+    assert surgery.refused == {}
+    assert surgery.plan.keep
     small = surgery.model.eval()
     torch.testing.assert_close(small.forward_split(IMAGE), small(IMAGE))
     small.forward = small.forward_split  # what ultralytics' exporter does
@@ -274,7 +279,8 @@ def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> N
 
 def test_sizes_that_a_method_beside_forward_reads_are_mended_and_no_others() -> None:
     small = operate(split := randomise(Split()), trace(split, IMAGE), first_half(split)).model
-    assert sizes_of(small) == {"c": small.a.out_channels // 2} and small.c < 6
+    assert sizes_of(small) == {"c": small.a.out_channels // 2}
+    assert small.c < 6
     small = operate(model := randomise(Sized()), trace(model, IMAGE), first_half(model)).model
     width = small.a.out_channels // 2
     assert (small.parts, small.window) == ([width, width], 6)
@@ -288,7 +294,8 @@ def test_a_method_that_was_put_in_forward_s_place_is_pruned_and_pruned_again() -
     surgery = operate(model, trace(model, IMAGE), first_half(model))
     assert surgery.refused == {}
     second = operate(surgery.model, trace(surgery.model, IMAGE), first_half(surgery.model))
-    assert second.refused == {} and second.model.a.out_channels < surgery.model.a.out_channels
+    assert second.refused == {}
+    assert second.model.a.out_channels < surgery.model.a.out_channels
     small = second.model.eval()
     del small.forward
     torch.testing.assert_close(small(IMAGE), small.forward_split(IMAGE))
@@ -403,8 +410,6 @@ def test_modes_and_random_generators_stay_as_they_were() -> None:
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
     assert [one.training for one in model] == [True, True, False]
-    assert (
-        model[2].num_batches_tracked == 0
-        and not hasattr(model, "extra")
-        and model[0].bias is not None
-    )
+    assert model[2].num_batches_tracked == 0
+    assert not hasattr(model, "extra")
+    assert model[0].bias is not None

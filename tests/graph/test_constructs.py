@@ -292,7 +292,8 @@ def test_torchs_own_attention_loses_heads_and_embedding(layer: nn.Module, attent
     model = randomise(Encoder(copy.deepcopy(layer)))
     sizes = {group.name: group.size for group in trace(model, IMAGE, attention=attention).groups}
     inner = "layer.self_attn" if isinstance(layer, nn.TransformerEncoderLayer) else "layer"
-    assert sizes["first"] == 12 and sizes[inner] == (3 if attention == "heads" else 4)
+    assert sizes["first"] == 12
+    assert sizes[inner] == (3 if attention == "heads" else 4)
     prune_and_compare(model, IMAGE, attention=attention)
     graph = trace(model, IMAGE, attention=attention)
     small = operate(model, graph, Plan({"first": (0, 3, 4, 7, 9), inner: (0, 2)})).model
@@ -316,7 +317,8 @@ def test_several_inputs_and_outputs_nested() -> None:
     graph = trace(model, example)
     assert [group.name for group in graph.groups] == ["a"]
     surgery = operate(model, graph, Plan({"a": (1, 4)}))
-    assert surgery.difference <= 1e-4 and not surgery.refused
+    assert surgery.difference <= 1e-4
+    assert not surgery.refused
     assert (
         operate(model, trace(model, (IMAGE, {"right": IMAGE})), Plan({"a": (1, 4)})).refused == {}
     )

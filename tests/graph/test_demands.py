@@ -170,7 +170,8 @@ def test_whatever_is_chosen_can_be_carried_out(demand: str, seed: int) -> None:
     }
     plan = choose(graph, Scores(scores, "random"), 0.3, constraints=PlanConstraints(max_ratio=0.7))
     surgery = operate(model, graph, plan)
-    assert surgery.refused == {} and surgery.plan.removes(graph) > 0
+    assert surgery.refused == {}
+    assert surgery.plan.removes(graph) > 0
     found = cost(surgery.model, IMAGE)
     assert (found.macs, found.params) == (graph.macs(plan), graph.params(plan))
 
@@ -219,7 +220,8 @@ def test_the_width_of_a_single_head_can_leave(seed: int) -> None:
         for group in graph.groups
     }
     surgery = operate(model, graph, choose(graph, Scores(scores, "random"), 0.3))
-    assert surgery.refused == {} and "middle.q" in surgery.plan.keep
+    assert surgery.refused == {}
+    assert "middle.q" in surgery.plan.keep
 
 
 class Scrambled(nn.Module):

@@ -39,10 +39,8 @@ def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
             (one.tensor, one.dim, one.role) for one in theirs.slices
         ]
         for one, other in zip(ours.slices, theirs.slices, strict=True):
-            assert (
-                np.array_equal(one.indices, other.indices)
-                and one.indices.dtype == other.indices.dtype
-            )
+            assert np.array_equal(one.indices, other.indices)
+            assert one.indices.dtype == other.indices.dtype
     assert [read_there(one) for one in found.reads] == [read_there(one) for one in wanted.reads]
     for field in fields(ChannelGraph):
         if field.name not in ("groups", "example", "statistics", "reshapes", "resizes", "reads"):

@@ -42,9 +42,8 @@ def test_blocks_are_the_same_places(place: tuple[torch.Tensor, int, np.ndarray])
     tensor, dim, indices = place
     view, where = in_blocks(tensor, dim, indices)
     wanted = tensor.index_select(dim, torch.as_tensor(indices))
-    assert view.data_ptr() == tensor.data_ptr() and torch.equal(
-        view.index_select(dim, where).reshape(wanted.shape), wanted
-    )
+    assert view.data_ptr() == tensor.data_ptr()
+    assert torch.equal(view.index_select(dim, where).reshape(wanted.shape), wanted)
 
 
 @given(places())
@@ -59,4 +58,5 @@ def test_zeroed_for_a_moment(place: tuple[torch.Tensor, int, np.ndarray]) -> Non
 def test_the_columns_of_a_channel_move_at_once() -> None:
     columns = (np.array([0, 1, 4])[:, None] * 49 + np.arange(49)).ravel()
     view, where = in_blocks(torch.zeros(3, 6 * 49), 1, columns)
-    assert view.shape == (3, 6, 49) and where.tolist() == [0, 1, 4]
+    assert view.shape == (3, 6, 49)
+    assert where.tolist() == [0, 1, 4]

@@ -272,7 +272,8 @@ def test_a_number_of_heads_that_is_compared_is_mended_beside_the_pins() -> None:
     graph = trace(model, IMAGE)
     surgery = operate(model, graph, Plan({"first": (0, 1, 3, 4, 6, 8, 11), "middle.qkv": (0, 2)}))
     assert surgery.refused == {}
-    assert surgery.model.middle.num_heads == 2 and "middle()" in sizes_of(surgery.model)
+    assert surgery.model.middle.num_heads == 2
+    assert "middle()" in sizes_of(surgery.model)
     again = adopt(model, surgery.model.state_dict(), sizes_of(surgery.model)).eval()
     torch.testing.assert_close(again(IMAGE), surgery.model.eval()(IMAGE))
 

@@ -112,7 +112,8 @@ def test_a_wrong_cut_is_seen_through_any_wrapping(wrapped: str) -> None:
     assert "is the model's output" in {frozen.reason for frozen in graph.frozen}
     assert "head" not in {group.name for group in graph.groups}
     surgery = operate(model, graph, Plan({"a": (0, 1, 2, 3), "b": (0, 1)}))
-    assert list(surgery.refused) == ["a"] and surgery.plan.keep == {"b": (0, 1)}
+    assert list(surgery.refused) == ["a"]
+    assert surgery.plan.keep == {"b": (0, 1)}
 
 
 @pytest.mark.parametrize(

@@ -78,15 +78,18 @@ HEADS = Plan({"middle.qkv": (0, 2)})
 def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
     model = attention()
     surgery = operate(model, trace(model, IMAGE), plan)
-    assert surgery.refused == {} and surgery.difference <= 1e-7
+    assert surgery.refused == {}
+    assert surgery.difference <= 1e-7
     assert any(name == "middle()" for name in sizes_of(surgery.model))
 
 
 def test_an_attribute_that_a_split_reads_is_mended() -> None:
     model = randomise(Around(Scales()))
     surgery = operate(model, trace(model, IMAGE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
-    assert surgery.refused == {} and surgery.difference <= 1e-6
-    assert sizes_of(surgery.model) == {"middle.part": 2} and surgery.model.middle.part == 2
+    assert surgery.refused == {}
+    assert surgery.difference <= 1e-6
+    assert sizes_of(surgery.model) == {"middle.part": 2}
+    assert surgery.model.middle.part == 2
 
 
 def test_a_split_by_a_number_is_pinned() -> None:
@@ -97,17 +100,16 @@ def test_a_split_by_a_number_is_pinned() -> None:
 
     model = randomise(Around(Written()))
     surgery = operate(model, trace(model, IMAGE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
-    assert (
-        surgery.refused == {}
-        and surgery.difference <= 1e-7
-        and list(sizes_of(surgery.model)) == ["middle()"]
-    )
+    assert surgery.refused == {}
+    assert surgery.difference <= 1e-7
+    assert list(sizes_of(surgery.model)) == ["middle()"]
 
 
 def test_a_size_that_is_written_down_is_pinned() -> None:
     model = randomise(Baked())
     surgery = operate(model, trace(model, IMAGE), Plan({"a": (0, 1, 2), "b": (0, 1)}))
-    assert surgery.refused == {} and surgery.model.a.out_channels == 3
+    assert surgery.refused == {}
+    assert surgery.model.a.out_channels == 3
 
 
 class Scaled(nn.Module):
@@ -128,7 +130,8 @@ def test_a_scale_worked_out_from_a_width_is_pinned() -> None:
     graph = trace(model, IMAGE)
     for plan in (EMBEDDING, HEADS, Plan({**EMBEDDING.keep, **HEADS.keep})):
         surgery = operate(model, graph, plan)
-        assert surgery.refused == {} and surgery.difference <= 1e-7
+        assert surgery.refused == {}
+        assert surgery.difference <= 1e-7
 
 
 def test_a_pinned_scale_follows_the_image_s_size() -> None:
@@ -145,7 +148,8 @@ def test_a_scale_in_a_tensor_stays_what_it_was() -> None:
     model, plan = randomise(Around(Scaled(True))), Plan({"middle.a": (0, 2, 5), "first": (1, 2)})
     graph = trace(model, IMAGE)
     surgery = operate(model, graph, plan)
-    assert surgery.refused == {} and surgery.difference <= 1e-7
+    assert surgery.refused == {}
+    assert surgery.difference <= 1e-7
     other = torch.randn(2, 3, 12, 8)
     (wanted,) = masked_outputs(model, graph, plan, example=other)
     torch.testing.assert_close(surgery.model.eval()(other), wanted)
@@ -319,7 +323,8 @@ def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
 
     model = randomise(Around(Learned()))
     surgery = operate(model, trace(model, IMAGE), Plan({**EMBEDDING.keep, **HEADS.keep}))
-    assert surgery.refused == {} and surgery.model.middle.heat.shape == (2,)
+    assert surgery.refused == {}
+    assert surgery.model.middle.heat.shape == (2,)
 
 
 class Levels(nn.Module):

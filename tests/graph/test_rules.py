@@ -34,7 +34,8 @@ def test_by_tag_and_in_place() -> None:
 
 def test_anything_else_is_unknown() -> None:
     entry = rule_for(aten._fft_r2c.default)
-    assert entry.label is unknown and not entry.is_regular
+    assert entry.label is unknown
+    assert not entry.is_regular
 
 
 def test_no_operation_has_two_rules() -> None:

@@ -134,16 +134,16 @@ def test_models_with_such_parameters_are_ranked(dtype: torch.dtype) -> None:
     )
     graph = trace(model, IMAGE)
     scores = rank(model, graph, [(IMAGE, torch.tensor([0, 1]))], "taylor")
-    assert scores.values.keys() == {"a", "b"} and all(
-        bool((value > 0).any()) for value in scores.values.values()
-    )
+    assert scores.values.keys() == {"a", "b"}
+    assert all(bool((value > 0).any()) for value in scores.values.values())
 
 
 def test_layers_quantized_as_they_run_stay_and_the_rest_is_pruned() -> None:
     model = torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, dtype=torch.qint8)
     graph = trace(model, IMAGE)
     surgery = operate(model, graph, Plan({"0": (0, 1, 5)}))
-    assert surgery.refused == {} and surgery.model[0].out_channels == 3
+    assert surgery.refused == {}
+    assert surgery.model[0].out_channels == 3
 
 
 def prepared(train: bool) -> nn.Module:

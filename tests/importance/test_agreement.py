@@ -51,18 +51,17 @@ def test_what_was_not_measured_or_not_judged_is_left_out() -> None:
     change = torch.tensor([1.0, float("nan"), 3.0, 2.0], dtype=torch.float64)
     scores = Scores({"a": torch.tensor([1.0, 100.0, 3.0, 2.0], dtype=torch.float64)}, "x")
     found = agreement(truth_of(a=change, b=torch.ones(5, dtype=torch.float64)), scores)
-    assert (
-        found.channels == 3
-        and found.overall["none"].rho == pytest.approx(1)
-        and list(found.layers) == ["a"]
-    )
+    assert found.channels == 3
+    assert found.overall["none"].rho == pytest.approx(1)
+    assert list(found.layers) == ["a"]
 
 
 def test_a_constant_has_no_correlation() -> None:
     found = agreement(
         truth_of(a=torch.ones(4, dtype=torch.float64)), Scores({"a": torch.arange(4).double()}, "x")
     )
-    assert np.isnan(found.per_layer.rho) and str(found.overall["l2"]) == "-"
+    assert np.isnan(found.per_layer.rho)
+    assert str(found.overall["l2"]) == "-"
     assert found.to_json()["overall"]["none"]["rho"] is None
     assert "measure more channels" in recommendation([found], "net")
 
@@ -101,6 +100,6 @@ def test_the_recommendation_names_the_best_and_those_like_it() -> None:
         for name, values in guesses.items()
     ]
     text = recommendation(found, "vgg16")
-    assert (
-        "--criterion best" in text and "Not told apart from it: near." in text and "bad" not in text
-    )
+    assert "--criterion best" in text
+    assert "Not told apart from it: near." in text
+    assert "bad" not in text

@@ -73,7 +73,8 @@ def assert_direct(model: nn.Module, inputs: torch.Tensor) -> None:
     """taylor, fisher and taylor-fo are their formulas, however the examples are divided into batches."""
     graph = trace(model, inputs[:1])
     changes = first_order(model, graph, inputs)
-    assert graph.groups and all(bool(change.any()) for change in changes.values())
+    assert graph.groups
+    assert all(bool(change.any()) for change in changes.values())
     wanted = {
         "taylor": {
             group.name: changes[group.name].abs().mean(0) / group.positions
@@ -107,7 +108,8 @@ def assert_whole_batches_are_single_examples(model: nn.Module, inputs: torch.Ten
         whole, single = (
             rank(model, graph, batches(inputs, sizes), criterion) for sizes in ([4], [1, 1, 1, 1])
         )
-        assert whole.values.keys() == single.values.keys() and whole.values, criterion
+        assert whole.values.keys() == single.values.keys(), criterion
+        assert whole.values, criterion
         for name, value in whole.values.items():
             wanted = single.values[name]
             torch.testing.assert_close(
@@ -289,7 +291,8 @@ def test_as_many_windows_as_examples_are_told_apart_in_either_order() -> None:
         ):  # type: ignore[misc]
             hooks.start(4)
             model(inputs)
-        assert not hooks.undecided and met[0] is not None
+        assert not hooks.undecided
+        assert met[0] is not None
         orders.append((met[0].outer, met[0].inner))
     assert orders == [(1, 4), (4, 1)]
 
@@ -401,15 +404,14 @@ def test_batches_of_every_form_are_counted_and_taken_apart() -> None:
     taken = picked(
         {"x": x, "more": {"y": y, "scale": torch.ones(2)}, "names": ["a", "b", "c"], "n": 3}, [2], 3
     )
-    assert (
-        taken["x"].tolist() == [[4, 5]]
-        and taken["more"]["y"].tolist() == [2]
-        and taken["names"] == ["c"]
-        and taken["n"] == 3
-    )
+    assert taken["x"].tolist() == [[4, 5]]
+    assert taken["more"]["y"].tolist() == [2]
+    assert taken["names"] == ["c"]
+    assert taken["n"] == 3
     assert taken["more"]["scale"].shape == (2,)
     boxes = picked((images, [{"boxes": 1}, {"boxes": 2}]), [1], 2)
-    assert boxes[0][0].shape == (3, 6, 6) and boxes[1] == [{"boxes": 2}]
+    assert boxes[0][0].shape == (3, 6, 6)
+    assert boxes[1] == [{"boxes": 2}]
     with pytest.raises(PrunedgeError, match="may be the examples or their parts"):
         picked(([torch.zeros(2, 4), torch.zeros(2, 4)],), [0], 2)
     with pytest.raises(PrunedgeError, match="can't be counted"):

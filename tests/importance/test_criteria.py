@@ -96,7 +96,9 @@ def test_a_channel_that_is_zero_scores_lowest(name: str) -> None:
             with torch.no_grad():
                 tensors[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[3]), 0)
     value = scores_of(model, name)["stem"]
-    assert value[3] == value.min() and (value >= 0).all() and value.max() > 0
+    assert value[3] == value.min()
+    assert (value >= 0).all()
+    assert value.max() > 0
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS)
@@ -246,7 +248,8 @@ def test_joined_cells_keep_their_counts_and_order(seed: int, examples: int) -> N
     for channel in range(3):
         counts[channel, :, 0] = torch.bincount(cells[:, channel], minlength=CELLS)
     bins = joined(counts)
-    assert bins.shape == (3, BINS, 1) and (bins.sum((1, 2)) == examples).all()
+    assert bins.shape == (3, BINS, 1)
+    assert (bins.sum((1, 2)) == examples).all()
 
 
 def test_fpgm_prefers_what_others_cannot_stand_in_for() -> None:
@@ -314,7 +317,8 @@ def test_a_function_becomes_a_criterion() -> None:
 
     try:
         found = rank(Residual(), trace(Residual(), EXAMPLE[:2]), [], "mine")
-        assert isinstance(found, Scores) and list(found.values) == ["stem"]
+        assert isinstance(found, Scores)
+        assert list(found.values) == ["stem"]
     finally:
         del CRITERIA["mine"]
 

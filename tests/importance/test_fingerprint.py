@@ -53,7 +53,8 @@ def of_an_object(change: torch.Tensor) -> torch.Tensor:
 
 def test_every_criterion_can_be_told_and_none_is_another() -> None:
     found = [identity(name) for name in CRITERIA]
-    assert None not in found and len(set(found)) == len(CRITERIA)
+    assert None not in found
+    assert len(set(found)) == len(CRITERIA)
 
 
 @pytest.mark.parametrize("reads", ["weights", "activations", "gradients"])
@@ -62,7 +63,9 @@ def test_another_function_under_the_same_name_is_another_criterion(reads: Any) -
     for function in (factor(1), factor(2), factor(1), torch.abs, torch.square):
         criterion("mine", reads=reads)(function)
         said.append(identity("mine"))
-    assert None not in said and said[0] == said[2] and len(set(said)) == 4
+    assert None not in said
+    assert said[0] == said[2]
+    assert len(set(said)) == 4
 
 
 def test_the_same_function_for_other_readings_is_another_criterion() -> None:
@@ -96,7 +99,8 @@ def test_defaults_and_given_arguments_are_a_part_of_it() -> None:
 
 
 def test_functions_that_call_each_other_can_be_told() -> None:
-    assert function_digest(even) is not None and function_digest(even) != function_digest(odd)
+    assert function_digest(even) is not None
+    assert function_digest(even) != function_digest(odd)
 
 
 @pytest.mark.parametrize("value", [of_an_object, partial(with_default, power=HELD), HELD, Plain()])
@@ -128,7 +132,9 @@ def test_another_process_tells_the_same(tmp_path: Path) -> None:
         ).stdout.split()
         for seed in ("1", "2")
     ]
-    assert said[0] == said[1] and said[0][0] != said[0][1] and "None" not in said[0]
+    assert said[0] == said[1]
+    assert said[0][0] != said[0][1]
+    assert "None" not in said[0]
 
 
 def test_models_differ_by_any_bit_of_any_tensor() -> None:

@@ -57,7 +57,8 @@ def test_taylor_is_the_published_formula_on_vgg16() -> None:
     graph = trace(model, inputs[:1])
     found = rank(model, graph, [(inputs[:2], labels[:2]), (inputs[2:], labels[2:])]).values
     wanted = direct_taylor(model, inputs, labels)
-    assert found.keys() == wanted.keys() and len(found) == 15
+    assert found.keys() == wanted.keys()
+    assert len(found) == 15
     for name, theta in wanted.items():
         torch.testing.assert_close(found[name], theta, rtol=1e-5, atol=1e-5 * float(theta.max()))
 
@@ -116,7 +117,8 @@ def test_a_channel_that_nothing_reads_scores_zero() -> None:
     with torch.no_grad():
         model.b.weight[:, 3] = 0
     values = rank(model, trace(model, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values["a"]
-    assert values[3] == 0 and (values[[0, 1, 2, 4, 5]] > 0).all()
+    assert values[3] == 0
+    assert (values[[0, 1, 2, 4, 5]] > 0).all()
 
 
 def test_taylor_sees_behind_a_frozen_backbone_and_leaves_gradients_alone() -> None:
@@ -131,7 +133,8 @@ def test_taylor_sees_behind_a_frozen_backbone_and_leaves_gradients_alone() -> No
         functional.cross_entropy(model(EXAMPLE), LABELS).backward()
     for name, value in collector.result().values.items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-8)
-    assert model.stem.weight.grad is None and model.head.weight.grad is not None
+    assert model.stem.weight.grad is None
+    assert model.head.weight.grad is not None
     assert not model.stem.weight.requires_grad
 
 
@@ -149,7 +152,8 @@ def test_random_follows_its_seed() -> None:
     one, same, other = (
         rank(model, graph, [], "random", seed=seed).values["a"] for seed in (1, 1, 2)
     )
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 def test_an_unknown_criterion_names_the_known() -> None:
@@ -219,7 +223,8 @@ def test_a_ranking_in_bfloat16_is_the_float32_one_but_for_rounding() -> None:
         rank(model, graph, batches),
         rank(model, graph, batches, engine=make_engine("bf16")),
     )
-    assert next(model.parameters()).dtype == torch.float32 and rounded.examples == exact.examples
+    assert next(model.parameters()).dtype == torch.float32
+    assert rounded.examples == exact.examples
     for name, values in exact.values.items():
         assert not torch.equal(values, rounded.values[name]), "it ran in bfloat16"
         torch.testing.assert_close(

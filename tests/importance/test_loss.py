@@ -142,7 +142,7 @@ def test_the_oracle_refuses_the_same(what: str) -> None:
         oracle(model, graph, [(INPUTS, labels)], sample(graph, 2))
 
 
-@pytest.mark.parametrize("outputs, places", [(1, False), (1, True), (2, True)])
+@pytest.mark.parametrize(("outputs", "places"), [(1, False), (1, True), (2, True)])
 def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_changes(
     outputs: int, places: bool
 ) -> None:
@@ -266,7 +266,8 @@ def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
     ]
     for batches in ([batch], parts):
         found = rank(model, graph, batches, loss=loss)
-        assert found.examples == 4 and not found.zero
+        assert found.examples == 4
+        assert not found.zero
         torch.testing.assert_close(found.values[group.name], wanted)
     for criterion in (
         "activation-mean",
@@ -322,7 +323,7 @@ def test_criteria_that_need_a_loss_name_those_that_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss, said",
+    ("loss", "said"),
     [
         (lambda model, batch: model(batch[0]), "not a number"),
         (lambda model, batch: 1.0, "not a number"),
@@ -343,7 +344,8 @@ def test_groups_that_score_zero_are_told(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.WARNING):
         found = pe.rank(model, graph, [(INPUTS, LABELS)])
     assert found.zero == ("first", "second")
-    assert "every score is 0" in caplog.text and "first, second" in caplog.text
+    assert "every score is 0" in caplog.text
+    assert "first, second" in caplog.text
     assert pe.rank(net(), graph, [(INPUTS, LABELS)]).zero == ()
 
 
@@ -357,4 +359,5 @@ def test_cross_entropy_is_torchs() -> None:
 def test_the_plain_model_of_the_tests_is_judged_as_before() -> None:
     model = randomise(Plain())
     found = rank(model, trace(model, INPUTS[:1]), [(INPUTS, LABELS)])
-    assert found.examples == 4 and not found.zero
+    assert found.examples == 4
+    assert not found.zero

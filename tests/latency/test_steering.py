@@ -113,14 +113,15 @@ def test_a_table_gives_the_times_that_it_was_made_of_and_those_between() -> None
         Shape(64, 128, (6, 6), (3, 3)),
     ]
     table = measure_table(layers, Clock())  # type: ignore[arg-type]
-    assert table.step == 8 and {one.step for one in table.staircases if one.axis == "outputs"} == {
-        8
-    }
+    assert table.step == 8
+    assert {one.step for one in table.staircases if one.axis == "outputs"} == {8}
     for layer in (*layers, layers[2].wide(24, 104), layers[0].wide(3, 40)):
         assert table.ms(layer) == pytest.approx(layer.weights / 1000, rel=1e-6)
     assert table.ms(layers[2].wide(64, 97)) == table.ms(layers[2].wide(64, 104))
     again = Table.from_json(json.loads(json.dumps(table.to_json())))
-    assert again == table and again.knows(layers) and not again.knows([layers[1].wide(65, 64)])
+    assert again == table
+    assert again.knows(layers)
+    assert not again.knows([layers[1].wide(65, 64)])
     assert not again.knows([replace(layers[1], stride=(2, 2))])
 
 
@@ -132,7 +133,8 @@ def test_the_fit_finds_what_made_the_times(
     sums, megabytes = [1.0, 2.0, 5.0, 9.0, 4.0, 7.0], [1.0, 30.0, 3.0, 44.0, 20.0, 8.0]
     made = Fit(layers, megabyte, rest, cache)
     found = Fit.to(sums, megabytes, [made.ms(a, b) for a, b in zip(sums, megabytes, strict=True)])
-    assert found.error < 0.02 and found.ms(3.0, 25.0) == pytest.approx(made.ms(3.0, 25.0), rel=0.05)
+    assert found.error < 0.02
+    assert found.ms(3.0, 25.0) == pytest.approx(made.ms(3.0, 25.0), rel=0.05)
 
 
 def test_steering_on_this_machine_measures_once_and_is_kept(
@@ -142,10 +144,10 @@ def test_steering_on_this_machine_measures_once_and_is_kept(
     first = steer(model, EXAMPLE, Timer(), tmp_path)
     assert len(list((tmp_path / "latency").iterdir())) == 1
     graph = trace(model, EXAMPLE)
-    assert first.predict(model, graph) > 0 and set(first.costs(model, graph)) == {
-        group.name for group in graph.groups
-    }
-    assert min(first.costs(model, graph).values()) >= 0 and first.measure(model, EXAMPLE) > 0
+    assert first.predict(model, graph) > 0
+    assert set(first.costs(model, graph)) == {group.name for group in graph.groups}
+    assert min(first.costs(model, graph).values()) >= 0
+    assert first.measure(model, EXAMPLE) > 0
     monkeypatch.setattr(
         "prunedge.latency.steering.measure_table", lambda *_: pytest.fail("it was measured already")
     )
@@ -166,9 +168,8 @@ def test_costly_channels_cost_more(tmp_path: Path) -> None:
     steering = Steering(Timer(), measure_table(layers, Clock()), Fit(1.0, 0.0, 0.0))  # type: ignore[arg-type]
     first, second = (steering.costs(model, graph)[group.name] for group in graph.groups)
     # A channel of the first layer is made by 27 weights and taken by 288; one of the second is made by 288 and taken by 2.
-    assert first == pytest.approx((27 + 288) / 1000, rel=0.05) and second == pytest.approx(
-        (288 + 2) / 1000, rel=0.1
-    )
+    assert first == pytest.approx((27 + 288) / 1000, rel=0.05)
+    assert second == pytest.approx((288 + 2) / 1000, rel=0.1)
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", "executorch", "nonsense"])

@@ -55,7 +55,8 @@ def test_the_model_and_the_random_state_stay_as_they_were() -> None:
         torch.get_rng_state(),
     )
     cost(net, torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
-    assert [module.training for module in net] == [True, False, True] and net.training
+    assert [module.training for module in net] == [True, False, True]
+    assert net.training
     assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
 

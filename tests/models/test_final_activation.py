@@ -67,7 +67,8 @@ IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 def test_probabilities_are_noticed(net: nn.Module, found: str) -> None:
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert ending(net, IMAGES) == found and net.training
+    assert ending(net, IMAGES) == found
+    assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     with pytest.raises(
         ModelError, match=rf"this model ends in a {found}.*own:net.*remove the last layer"

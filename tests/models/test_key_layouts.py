@@ -68,7 +68,9 @@ def sorted_file(model: nn.Module, folder: Path) -> Path:
 def check(source: str, target: str, folder: Path) -> None:
     model = random_model(source)
     loaded, told = build_told(target, CLASSES, sorted_file(model, folder))
-    assert told is not None and told.fresh == () and "'s names" in told.how
+    assert told is not None
+    assert told.fresh == ()
+    assert "'s names" in told.how
     size = (
         224
         if source.startswith(("vit", "swin", "timm/vit", "timm/swin", "vgg", "timm/vgg"))
@@ -104,7 +106,8 @@ def test_every_name_has_its_counterpart_with_as_many_numbers(name: str) -> None:
         if source == duplicate and name.startswith(ONE_WAY):
             assert found is None
             continue
-        assert found is not None and found[0] == ("timm" if source == duplicate else "torchvision")
+        assert found is not None
+        assert found[0] == ("timm" if source == duplicate else "torchvision")
         given = {
             to: reshaped(shapes[source][key], shapes[target].get(to))
             for key, to in found[1].items()
@@ -134,7 +137,8 @@ def test_names_that_both_libraries_share_need_no_table(tmp_path: Path) -> None:
     model = random_model("resnet18")
     loaded, told = build_told("timm/resnet18", CLASSES, sorted_file(model, tmp_path))
     images = torch.randn(2, 3, 64, 64)
-    assert told is not None and told.how == "by name"
+    assert told is not None
+    assert told.how == "by name"
     torch.testing.assert_close(loaded.eval()(images), model(images))
 
 
@@ -144,18 +148,17 @@ def test_a_file_with_a_wrapper_and_another_head_starts_with_a_new_head(tmp_path:
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"state_dict": {**state, "loss.weight": torch.ones(7)}}, tmp_path / "last.ckpt")
     loaded, told = build_told("timm/mobilenetv2_100", CLASSES, tmp_path / "last.ckpt")
-    assert (
-        told is not None
-        and set(told.fresh) == {"classifier.weight", "classifier.bias"}
-        and "loss.weight" in told.left_out
-    )
+    assert told is not None
+    assert set(told.fresh) == {"classifier.weight", "classifier.bias"}
+    assert "loss.weight" in told.left_out
     torch.testing.assert_close(loaded.conv_stem.weight, model.features[0][0].weight)
 
 
 def test_a_backbone_alone_of_timm_s_fills_torchvision_s(tmp_path: Path) -> None:
     model = timm.create_model("convnext_tiny", num_classes=0)
     loaded, told = build_told("convnext_tiny", CLASSES, sorted_file(model, tmp_path))
-    assert told is not None and set(told.fresh) == {"classifier.2.weight", "classifier.2.bias"}
+    assert told is not None
+    assert set(told.fresh) == {"classifier.2.weight", "classifier.2.bias"}
     torch.testing.assert_close(
         loaded.features[1][0].layer_scale.flatten(), model.stages[0].blocks[0].gamma
     )
@@ -195,4 +198,5 @@ def test_what_is_another_function_is_refused_in_a_line(
 ) -> None:
     with pytest.raises(WeightsError) as raised:
         build(target, CLASSES, sorted_file(random_model(source), tmp_path))
-    assert "model" in str(raised.value) and "\n" not in str(raised.value)
+    assert "model" in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -253,7 +253,8 @@ def test_separators_and_capitals_of_names_do_not_matter() -> None:
     assert old.keys() != source.keys()
     net = build("densenet121", 2, "none")
     loaded = load_weights(net, old, where="test")
-    assert not loaded.fresh and not loaded.left_out
+    assert not loaded.fresh
+    assert not loaded.left_out
     assert_in_place(net, source, loaded)
 
 

@@ -52,9 +52,8 @@ def _try(way: Any, pipe: Any) -> None:
         way()
         before = _settings()
         with full_float32():
-            assert _settings()[:2] == ("ieee", "ieee") and _settings()[2] in ("ieee", "none"), (
-                _settings()
-            )
+            assert _settings()[:2] == ("ieee", "ieee"), _settings()
+            assert _settings()[2] in ("ieee", "none"), _settings()
             assert not cudnn.allow_tf32
             with full_float32():
                 pass

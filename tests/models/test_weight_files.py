@@ -149,7 +149,9 @@ def test_what_was_left_out_and_which_entry_was_taken_is_told(source: State, tmp_
         {"model": other(source), "model_ema": prefixed(source, "module.")}, tmp_path / "ema.pth"
     )
     said = assert_backbone(tmp_path / "ema.pth", source).sentence()
-    assert "model_ema" in said and "not from model" in said and "without 'module.'" in said
+    assert "model_ema" in said
+    assert "not from model" in said
+    assert "without 'module.'" in said
     save_file(
         {**prefixed(backbone(source), "backbone."), **projector()}, tmp_path / "ssl.safetensors"
     )
@@ -176,7 +178,8 @@ def test_a_vgg_without_its_classifier_keeps_a_start_that_it_can_learn_from(tmp_p
     }
     save_file(state, tmp_path / "vgg.safetensors")
     net, loaded = build_told("vgg11", 2, tmp_path / "vgg.safetensors")
-    assert loaded is not None and {name.split(".")[1] for name in loaded.fresh} == {"0", "3", "6"}
+    assert loaded is not None
+    assert {name.split(".")[1] for name in loaded.fresh} == {"0", "3", "6"}
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in state.items())
     seen: list[float] = []
     for place in (0, 3):
@@ -185,7 +188,8 @@ def test_a_vgg_without_its_classifier_keeps_a_start_that_it_can_learn_from(tmp_p
         )
     with torch.no_grad():
         logits = net.eval()(torch.randn(2, 3, 32, 32))
-    assert 0.3 < seen[1] / seen[0] < 3 and logits.abs().max() < 5
+    assert 0.3 < seen[1] / seen[0] < 3
+    assert logits.abs().max() < 5
 
 
 def lightnings(state: State, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -288,10 +292,8 @@ def test_other_floating_point_numbers_are_converted_and_told(
     }
     save_file(state, tmp_path / "half.safetensors")
     net, loaded = build_told("resnet18", 2, tmp_path / "half.safetensors")
-    assert (
-        loaded is not None
-        and f"converted from {str(dtype).removeprefix('torch.')}" in loaded.sentence()
-    )
+    assert loaded is not None
+    assert f"converted from {str(dtype).removeprefix('torch.')}" in loaded.sentence()
     assert net.conv1.weight.dtype == torch.float32
     assert torch.equal(net.conv1.weight, state["conv1.weight"].float())
 
@@ -355,6 +357,7 @@ def test_a_masked_autoencoders_encoder_is_loaded_without_its_decoder(tmp_path: P
     encoder = {name: tensor for name, tensor in source.items() if not name.startswith("head.")}
     torch.save({"model": {**encoder, **decoder}}, tmp_path / "mae.pth")
     net, loaded = build_told("timm/vit_tiny_patch16_224", 2, tmp_path / "mae.pth")
-    assert loaded is not None and set(loaded.fresh) == {"head.weight", "head.bias"}
+    assert loaded is not None
+    assert set(loaded.fresh) == {"head.weight", "head.bias"}
     assert set(loaded.left_out) == decoder.keys()
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in encoder.items())

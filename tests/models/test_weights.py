@@ -57,9 +57,8 @@ def test_wholly_different_names_are_taken_in_order_when_every_shape_agrees() -> 
     source, target = small(), small()
     state = {f"part{key}": tensor for key, tensor in source.state_dict().items()}
     assert load_weights(target, state, where="test").fresh == ()
-    assert torch.equal(target[0].weight, source[0].weight) and torch.equal(
-        target[3].bias, source[3].bias
-    )
+    assert torch.equal(target[0].weight, source[0].weight)
+    assert torch.equal(target[3].bias, source[3].bias)
 
 
 @pytest.mark.parametrize("spoil", ["shape", "kind", "count"])
@@ -72,7 +71,7 @@ def test_wholly_different_names_that_do_not_agree_in_order_are_refused(spoil: st
     else:
         entries.pop()
     with pytest.raises(WeightsError, match="are not the model's"):
-        load_weights(small(), {key: tensor for key, tensor in entries}, where="test")
+        load_weights(small(), dict(entries), where="test")
 
 
 def test_batch_counters_may_be_missing() -> None:

@@ -76,7 +76,8 @@ def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: images.
         )
         for net in found[1:]
     )
-    assert same and not other
+    assert same
+    assert not other
     assert trained.a.out_channels == 6
 
 

@@ -96,7 +96,9 @@ def test_decisions(steps: list[Step], rule: StopPolicy, move: Continue | Finishe
 
 def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> None:
     stop = RULE.next_action(history(True, False, False, True, False, False))
-    assert isinstance(stop, Finished) and stop.keep == 4 and "5.00%" in stop.reason
+    assert isinstance(stop, Finished)
+    assert stop.keep == 4
+    assert "5.00%" in stop.reason
 
 
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
@@ -105,7 +107,8 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
         replace(START, index=1, metric_after=0.9, only=1),
     )
     keeps, said = generous.accepts(START, Outcome.of_step(collapsed), [])
-    assert not keeps and COLLAPSED in said
+    assert not keeps
+    assert COLLAPSED in said
     # So does one that confidence would let pass, and the same as a training's metrics.
     metrics = Metrics(
         loss=1.0,
@@ -126,7 +129,9 @@ def test_a_search_that_ends_in_one_answer_says_so() -> None:
         for step in history(False, False, False, False)[1:]
     ]
     stop = StopPolicy(max_drop=100.0, step_ratio=0.4).next_action([START, *broken])
-    assert isinstance(stop, Finished) and COLLAPSED in stop.reason and "drops" not in stop.reason
+    assert isinstance(stop, Finished)
+    assert COLLAPSED in stop.reason
+    assert "drops" not in stop.reason
 
 
 def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
@@ -152,9 +157,9 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [step for step, _ in prune(model, data, engine=make_engine("32"), **rules)]
     assert steps[0].only is None
-    assert (
-        steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
-    )
+    assert steps[1].only is not None
+    assert not steps[1].accepted
+    assert steps[1].reason.endswith(COLLAPSED)
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +188,9 @@ def test_a_whole_loop_shrinks_the_model_and_leaves_the_first_alone(
     )
     assert [step.index for step, _ in found] == [0, 1, 2, 3]
     for (earlier, _), (step, small) in pairwise(found):
-        assert (
-            step.accepted
-            and step.channels == earlier.channels - step.removed
-            and step.macs < earlier.macs
-        )
+        assert step.accepted
+        assert step.channels == earlier.channels - step.removed
+        assert step.macs < earlier.macs
         assert step.params == sum(p.numel() for p in small.parameters())
         assert step.kept["a"] == small.a.out_channels
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -208,7 +211,8 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
         keeps, said = rule.accepts(
             start, Outcome.of_metrics(after, ACCURACY, OF_BATCHES), [None] * 100
         )
-        assert keeps is sure and "95% confidence" in said
+        assert keeps is sure
+        assert "95% confidence" in said
 
 
 def _metrics(correct: list[bool]) -> Metrics:
@@ -245,7 +249,8 @@ def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(
         least = getattr(freely, name) / getattr(whole, name)
         target = (least + 1) / 2
         found = steps(**{f"target_{name}": target})
-        assert len(found) == 2 and least < getattr(found[1], name) / getattr(whole, name) <= target
+        assert len(found) == 2
+        assert least < getattr(found[1], name) / getattr(whole, name) <= target
 
 
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
@@ -285,7 +290,8 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(
     assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(
         ("a", "down"), "the criterion bn-scale can't judge it"
     )
-    assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
+    assert small.stem.out_channels < 8
+    assert (small.a.out_channels, small.c.out_channels) == (6, 10)
 
 
 def test_what_reads_norms_is_refused_where_there_are_none(data: images.Dataset) -> None:
@@ -310,7 +316,8 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: images.Datas
             max_drop=100,
             engine=make_engine("32"),
         )
-        assert step.removed == round(0.5 * (8 if name == "bn-scale" else 24)) and not step.limited
+        assert step.removed == round(0.5 * (8 if name == "bn-scale" else 24))
+        assert not step.limited
         assert min(step.kept.values()) >= 1
         kept.append(tuple(step.kept.values()))
     assert len(set(kept)) == 3
@@ -345,7 +352,8 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(
     assert warned == [f"step 1: {step.limited}"]
     caplog.clear()
     (_, _), (step, _) = prune(randomise(Residual()), data, **rules)
-    assert not step.limited and "the limit" not in caplog.text
+    assert not step.limited
+    assert "the limit" not in caplog.text
 
 
 class Board:
@@ -397,7 +405,8 @@ def test_a_device_steers_to_its_own_target(data: images.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     widest = max(graph.groups, key=lambda group: group.size)
     steps, stops = device_loop(data, Board(widest.name), target_latency=widest.size * 0.5)
-    assert steps[0].latency_ms == widest.size and steps[0].predicted_ms == widest.size / 2
+    assert steps[0].latency_ms == widest.size
+    assert steps[0].predicted_ms == widest.size / 2
     assert stops[0].reason == f"target reached: {steps[-1].latency_ms:.3g} ms on the device"
     assert all(after.latency_ms < before.latency_ms for before, after in pairwise(steps))  # type: ignore[operator]
     # The channels that cost nothing stay, and it stops in time.
@@ -406,9 +415,8 @@ def test_a_device_steers_to_its_own_target(data: images.Dataset) -> None:
         for name, width in steps[0].kept.items()
         if width == widest.size and steps[-1].kept[name] < width
     )
-    assert steps[-1].kept[layer] % 4 == 0 and steps[-1].latency_ms == pytest.approx(
-        widest.size / 2, abs=4
-    )
+    assert steps[-1].kept[layer] % 4 == 0
+    assert steps[-1].latency_ms == pytest.approx(widest.size / 2, abs=4)
 
 
 def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: images.Dataset) -> None:
@@ -416,15 +424,16 @@ def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: images.Dataset)
     widest = max(graph.groups, key=lambda group: group.size)
     board = Board(widest.name, slow=2)
     steps, _ = device_loop(data, board, target_latency=widest.size - 1)
-    assert board.asked == 4 and steps[1].removed > 0 and steps[1].latency_ms < steps[0].latency_ms  # type: ignore[operator]
+    assert board.asked == 4
+    assert steps[1].removed > 0
+    assert steps[1].latency_ms < steps[0].latency_ms
 
 
 def test_without_a_faster_step_the_loop_ends_where_it_was(data: images.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
-    assert len(steps) == 1 and stops == [
-        Finished("no channel is left that makes it faster on the device", 0)
-    ]
+    assert len(steps) == 1
+    assert stops == [Finished("no channel is left that makes it faster on the device", 0)]
 
 
 def test_a_model_that_training_cannot_rank_is_ranked_before_each_step(
@@ -444,7 +453,7 @@ def test_a_model_that_training_cannot_rank_is_ranked_before_each_step(
                 finetune=TrainConfig(batch_size=8),
             )
         )
-    assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][
-        0
-    ].channels < found[0][0].channels
-    assert "a pass of its own" in caplog.text and "one example at a time" in caplog.text
+    assert [step.accepted for step, _ in found] == [True, True, True]
+    assert found[-1][0].channels < found[0][0].channels
+    assert "a pass of its own" in caplog.text
+    assert "one example at a time" in caplog.text

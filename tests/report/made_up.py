@@ -47,7 +47,7 @@ def made_up(
     counts = StudyProgress(
         tuple(names[:ended]),
         (),
-        {name: "no space <left> & right" for name in names[ended : ended + failed]},
+        dict.fromkeys(names[ended : ended + failed], "no space <left> & right"),
         tuple(names[ended + failed :]),
         60.0,
     )

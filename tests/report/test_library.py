@@ -63,16 +63,16 @@ def test_the_readmes_example_trains_prunes_exports_and_reports(
     )
     steps = names["steps"]
     best = [step for step in steps if step.accepted][-1]
-    assert best.index > 0 and best.macs < 0.7 * steps[0].macs
+    assert best.index > 0
+    assert best.macs < 0.7 * steps[0].macs
     assert sum(parameter.numel() for parameter in names["best"].parameters()) == best.params
     assert len(printed.getvalue().splitlines()) == 2 + len(steps)
     page = (tmp_path / "cracks.html").read_text(encoding="utf-8")
-    assert (
-        "measured once" in page
-        and "Right and wrong on the test split" in page
-        and 'src="http' not in page
-    )
-    assert "--resume" not in page and "prunedge prune" not in page, "there is no run to go on with"
+    assert "measured once" in page
+    assert "Right and wrong on the test split" in page
+    assert 'src="http' not in page
+    assert "--resume" not in page, "there is no run to go on with"
+    assert "prunedge prune" not in page, "there is no run to go on with"
     assert f"{steps[0].macs / best.macs:.1f} × less" in page
 
 
@@ -84,7 +84,9 @@ def test_training_is_repeatable_and_tells_its_epochs(data: images.Dataset) -> No
         result = pe.fit(
             net, data, epochs=2, pretrained=False, batch_size=8, seed=4, engine=make_engine("32")
         )
-        assert result.model is net and len(result.history) == 2 and result.val is not None
+        assert result.model is net
+        assert len(result.history) == 2
+        assert result.val is not None
         assert pe.evaluate(net, data.val).accuracy == result.val.accuracy
         found.append(net.state_dict())
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
@@ -100,11 +102,12 @@ def test_evaluating_leaves_the_model_as_it_was_and_takes_any_batches(
     assert (whole.confusion, whole.correct) == (
         again.confusion,
         again.correct,
-    ) and whole.loss == pytest.approx(again.loss)
-    assert net.training and all(
-        torch.equal(value, before[name]) for name, value in net.state_dict().items()
     )
-    assert whole.n == len(data.test) and sum(map(sum, whole.confusion)) == whole.n
+    assert whole.loss == pytest.approx(again.loss)
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert whole.n == len(data.test)
+    assert sum(map(sum, whole.confusion)) == whole.n
     with pytest.raises(TrainError, match="no image"):
         pe.evaluate(net, [])
     with pytest.raises(TrainError, match="labels from 5 to 5 for 2 classes"):

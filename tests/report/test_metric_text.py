@@ -104,6 +104,7 @@ def test_a_study_of_an_error_says_which_is_lowest() -> None:
     (answer,) = answers(rows, ["criterion"], ERROR)
     assert f"{min(lowest, key=lambda name: lowest[name])} " in answer
     assert "lowest test mae" in answer or "leaves the least work" in answer
-    assert " mm " in answer and "%" not in answer
+    assert " mm " in answer
+    assert "%" not in answer
     figure = curves({"all": combinations}, ERROR)
     assert max(figure.data[1].y) < 1

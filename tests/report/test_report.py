@@ -119,25 +119,24 @@ def put_profiles(run: Path) -> None:
 
 def test_where_the_time_went(run: Run, tmp_path: Path) -> None:
     text = write_report(run).read_text(encoding="utf-8")
-    assert "Where the time went" in text and "With <code>--profile</code>" in text
+    assert "Where the time went" in text
+    assert "With <code>--profile</code>" in text
     shutil.copytree(run.path, copy := tmp_path / "run")
     put_profiles(copy)
     text = write_report(open_run(copy)).read_text(encoding="utf-8")
-    assert (
-        "With <code>--profile</code>" not in text
-        and "12.0 s; a &lt;board&gt;, precision 32" in text
-    )
-    assert (
-        "<td>backward</td><td>5.00</td><td>41.7 %</td><td>7</td>" in text
-        and "<td>other</td><td>1.50</td><td>12.5 %</td>" in text
-    )
-    assert "read 1.5 s" in text and "Where small (onnx) spends its time" in text
+    assert "With <code>--profile</code>" not in text
+    assert "12.0 s; a &lt;board&gt;, precision 32" in text
+    assert "<td>backward</td><td>5.00</td><td>41.7 %</td><td>7</td>" in text
+    assert "<td>other</td><td>1.50</td><td>12.5 %</td>" in text
+    assert "read 1.5 s" in text
+    assert "Where small (onnx) spends its time" in text
     assert "<td>Conv 3x4x4 -&gt; 8x4x4, 3x3</td><td>1.000</td><td>90.9 %</td><td>1.0</td>" in text
 
 
 def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
     text = write_report(run).read_text(encoding="utf-8")
-    assert "prunedge bench BUNDLE" in text and "time for an image" not in text
+    assert "prunedge bench BUNDLE" in text
+    assert "time for an image" not in text
 
 
 def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(
@@ -148,7 +147,9 @@ def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(
     bundles = [{"latency_ms": {"median": ms}, **MEASURED} for ms in (2.32, 2.40)]
     open_run(copy).write("bench.json", {**BENCH, "bundles": bundles, "ratios": [ratio]})
     text = write_report(open_run(copy)).read_text(encoding="utf-8")
-    assert "not told apart" in text and "2.32 ms → 2.40 ms" in text and "1.3 ×" not in text
+    assert "not told apart" in text
+    assert "2.32 ms → 2.40 ms" in text
+    assert "1.3 ×" not in text
 
 
 def test_nothing_comes_from_elsewhere(run: Run) -> None:
@@ -160,11 +161,9 @@ def test_nothing_comes_from_elsewhere(run: Run) -> None:
 
 def test_the_command_repeats_the_run(run: Run) -> None:
     words = command(run.config, run.path).split()
-    assert (
-        words[:2] == ["prunedge", "prune"]
-        and words[words.index("--step-ratio") + 1] == "0.3"
-        and words[words.index("--max-steps") + 1] == "2"
-    )
+    assert words[:2] == ["prunedge", "prune"]
+    assert words[words.index("--step-ratio") + 1] == "0.3"
+    assert words[words.index("--max-steps") + 1] == "2"
     from prunedge.cli.app import make_app
 
     make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
@@ -217,11 +216,13 @@ def test_every_figure_is_drawn_without_an_error(
             "[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .bars path').length)"
         )
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert "6.0 × faster" in page.inner_text(".cards") and "%" in page.inner_text(".cards")
+        assert "6.0 × faster" in page.inner_text(".cards")
+        assert "%" in page.inner_text(".cards")
         page.emulate_media(media="print")
         browser.close()
     assert problems == []
-    assert len(drawn) == figures and all(count > 0 for count in drawn)
+    assert len(drawn) == figures
+    assert all(count > 0 for count in drawn)
 
 
 def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
@@ -260,9 +261,7 @@ def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None
         settings = settings.replace("[device]\n", '[device]\naddress = "local"\n')
         (copy / "config.toml").write_text(settings, encoding="utf-8")
     page = write_report(open_run(copy)).read_text(encoding="utf-8")
-    assert (
-        "against time on the device" in page
-        and "off by 20 % on average, 20 % at most" in page
-        and "a board" in page
-    )
+    assert "against time on the device" in page
+    assert "off by 20 % on average, 20 % at most" in page
+    assert "a board" in page
     assert "3x3 at 8x8, outputs: step 16" in page

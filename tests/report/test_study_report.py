@@ -110,7 +110,8 @@ def test_the_summary_has_the_means_and_deviations_of_the_trials() -> None:
     half = 4.302653 * stdev(tests) / 3**0.5  # Student's t with 2 degrees of freedom
     ratios = [one["macs"] / row["macs"] for one, row in zip(first, ours, strict=True)]
     name, n, _, after, removed, macs, *_ = lines["random"]
-    assert (name, n) == ("random", "3") and len(ours) == 3
+    assert (name, n) == ("random", "3")
+    assert len(ours) == 3
     assert (
         after
         == f"{fmean(tests):.1f} ± {stdev(tests):.1f} %\n{fmean(tests) - half:.1f} to {fmean(tests) + half:.1f} %"
@@ -119,10 +120,8 @@ def test_the_summary_has_the_means_and_deviations_of_the_trials() -> None:
         removed
         == f"{100 * fmean(row['fraction_removed'] for row in ours):.1f} ± {100 * stdev(row['fraction_removed'] for row in ours):.1f} %"
     )
-    assert (
-        macs.startswith(f"{fmean(ratios):.{2 if fmean(ratios) < 10 else 1}f} ± ")
-        and "1,800 → " in macs
-    )
+    assert macs.startswith(f"{fmean(ratios):.{2 if fmean(ratios) < 10 else 1}f} ± ")
+    assert "1,800 → " in macs
 
 
 def test_a_fraction_has_the_mean_and_variance_of_the_folds_that_reached_it() -> None:
@@ -136,11 +135,9 @@ def test_a_fraction_has_the_mean_and_variance_of_the_folds_that_reached_it() -> 
         )
         for steps in trials
     ]
-    assert (
-        line[1] == "5"
-        and line[5] == f"{np.mean(values):.1%}"
-        and line[6] == f"{1e4 * np.var(values, ddof=1):.3g}"
-    )
+    assert line[1] == "5"
+    assert line[5] == f"{np.mean(values):.1%}"
+    assert line[6] == f"{1e4 * np.var(values, ddof=1):.3g}"
     furthest = [
         line[1]
         for line in table.lines
@@ -161,8 +158,10 @@ def test_a_curve_ends_where_fewer_than_half_of_the_trials_came() -> None:
 def test_one_trial_has_no_band_and_no_spread() -> None:
     found = study("two")
     figure = curves(views(done(found), ["criterion"])[0], ACCURACY)
-    assert len(figure.data) == 4 and not any(trace.fill for trace in figure.data)
-    assert "one trial, no spread" in words(html(found)) and "nan" not in words(html(found)).lower()
+    assert len(figure.data) == 4
+    assert not any(trace.fill for trace in figure.data)
+    assert "one trial, no spread" in words(html(found))
+    assert "nan" not in words(html(found)).lower()
 
 
 def test_time_ratios_are_between_trials_that_are_equal_in_all_else() -> None:
@@ -175,7 +174,8 @@ def test_time_ratios_are_between_trials_that_are_equal_in_all_else() -> None:
         )
     both = [fold for fold in range(5) if {(1, fold), (10, fold)} <= set(took)]
     seconds, ratios = time_ratios(rows, ["epochs"])["all trials"][1]
-    assert len(seconds) == 5 and len(both) == 2
+    assert len(seconds) == 5
+    assert len(both) == 2
     assert ratios == pytest.approx([took[10, fold] / took[1, fold] for fold in both])
 
 
@@ -207,11 +207,9 @@ def test_means_for_the_front_are_over_all_trials_or_not_at_all() -> None:
 
 def test_pairs_are_counted_and_few_are_said_to_be_too_few() -> None:
     (table,) = paired_tables(done(study("criteria")), ["criterion"])
-    assert (
-        len(table.lines) == 6
-        and {line[4] for line in table.lines} == {"3"}
-        and all("too few" in line[5] for line in table.lines)
-    )
+    assert len(table.lines) == 6
+    assert {line[4] for line in table.lines} == {"3"}
+    assert all("too few" in line[5] for line in table.lines)
     assert verdict(Comparison(0.1, 0.05, 0.15, 0.01, 20)) == "larger"
     assert verdict(Comparison(-0.1, -0.15, 0.02, 0.2, 20)) == "no clear difference"
     assert verdict(Comparison(0.0, 0.0, 0.0, float("nan"), 20)) == "no difference"
@@ -220,19 +218,24 @@ def test_pairs_are_counted_and_few_are_said_to_be_too_few() -> None:
 
 def test_unfinished_trials_are_counted_with_the_reason_and_shown_nowhere_else() -> None:
     text = html(study("epochs"))
-    assert "12 of 15 trials are done" in words(text) and "2 failed, 1 left" in words(text)
-    assert "2 × no space &lt;left&gt; &amp; right" in text and "<left>" not in text
+    assert "12 of 15 trials are done" in words(text)
+    assert "2 failed, 1 left" in words(text)
+    assert "2 × no space &lt;left&gt; &amp; right" in text
+    assert "<left>" not in text
     assert "--out &#39;a study&#39;" in text
 
 
 def test_a_study_without_a_finished_trial_still_has_a_page() -> None:
     text = words(html(study("none")))
-    assert "0 of 2 trials are done" in text and "study.csv" in text and "none has ended yet" in text
+    assert "0 of 2 trials are done" in text
+    assert "study.csv" in text
+    assert "none has ended yet" in text
 
 
 def test_the_talk_stands_beside_with_what_differs() -> None:
     text = words(html(study("talk")))
-    assert text.count("The talk:") >= 6 and "8.9 times; ResNet18: 36.8 s → 8.9 s" in text
+    assert text.count("The talk:") >= 6
+    assert "8.9 times; ResNet18: 36.8 s → 8.9 s" in text
     assert "a board, onnxruntime, 1 thread, batch 1; the talk: a TITAN X and a Jetson TX2" in text
     assert "The talk:" not in words(html(study("two")))
 
@@ -243,10 +246,8 @@ def test_the_table_inside_is_the_whole_table() -> None:
         r'href="data:text/csv;charset=utf-8;base64,([^"]+)" download="study.csv"', html(found)
     )
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(link).decode())))
-    assert (
-        len(rows) == len(found.rows)
-        and float(rows[3]["metric_after"]) == found.rows[3]["metric_after"]
-    )
+    assert len(rows) == len(found.rows)
+    assert float(rows[3]["metric_after"]) == found.rows[3]["metric_after"]
 
 
 def test_nothing_comes_from_elsewhere() -> None:
@@ -259,19 +260,17 @@ def test_thousands_of_trials_make_a_small_page_of_few_traces() -> None:
     found = study("many")
     rows = done(found)
     seen, left = views(rows, axes_of(rows, found.axes))
-    assert (
-        len(found.trials) == 2016
-        and left == 0
-        and len(seen) == 4 * 2 * 3
-        and max(map(len, seen.values())) == 4
-    )
+    assert len(found.trials) == 2016
+    assert left == 0
+    assert len(seen) == 4 * 2 * 3
+    assert max(map(len, seen.values())) == 4
     assert len(ends(seen).data) == len(seen)
     places = step_places(list(groups(rows, ["seed"])["seed 0"]), "macs")
-    assert len(places) < 2400 and sum(one.n for one in places) == sum(
-        row["accepted"] for row in rows if row["seed"] == 0
-    )
+    assert len(places) < 2400
+    assert sum(one.n for one in places) == sum(row["accepted"] for row in rows if row["seed"] == 0)
     text = page(found, to_csv(rows), written="now")
-    assert len(text) < 8_000_000 and 'href="study.csv"' in text
+    assert len(text) < 8_000_000
+    assert 'href="study.csv"' in text
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +303,8 @@ def test_report_tells_a_study_from_a_run(
     target = Path(capsys.readouterr().out.strip())
     assert target == folder / "report.html"
     text = words(target.read_text(encoding="utf-8"))
-    assert "1 of 3 trials are done" in text and "1 × the disk is full" in text
+    assert "1 of 3 trials are done" in text
+    assert "1 × the disk is full" in text
     report(next((folder / "trials").iterdir()))
     assert "How to repeat this run" in Path(capsys.readouterr().out.strip()).read_text(
         encoding="utf-8"
@@ -318,10 +318,8 @@ def test_a_large_table_is_linked_and_written_beside(
 ) -> None:
     monkeypatch.setattr(study_page, "MOST_CSV", 10)
     report(folder)
-    assert (
-        'href="study.csv"' in (folder / "report.html").read_text(encoding="utf-8")
-        and (folder / "study.csv").stat().st_size > 100
-    )
+    assert 'href="study.csv"' in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "study.csv").stat().st_size > 100
 
 
 @pytest.mark.parametrize(
@@ -370,5 +368,8 @@ def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path:
             })"""
         )
         browser.close()
-    assert problems == [] and len(drawn) == figures and all(count > 0 for count in drawn)
-    assert all(shown) and bool(shown) == (name == "talk")
+    assert problems == []
+    assert len(drawn) == figures
+    assert all(count > 0 for count in drawn)
+    assert all(shown)
+    assert bool(shown) == (name == "talk")

@@ -23,7 +23,9 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_show_tells_of_a_training(trained: Run, capsys: pytest.CaptureFixture[str]) -> None:
     show(trained.path)
     said = capsys.readouterr().out
-    assert "fewer" not in said and "has not ended" not in said and "step" not in said
+    assert "fewer" not in said
+    assert "has not ended" not in said
+    assert "step" not in said
     assert "on validation data" in said
     assert (
         f"prunedge prune --from '{trained.path}' --out '{trained.path}-pruned'" in said
@@ -34,23 +36,21 @@ def test_show_tells_of_a_training(trained: Run, capsys: pytest.CaptureFixture[st
 def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
     text = write_report(trained).read_text(encoding="utf-8")
     body = text.partition("<header>")[2]
-    assert (
-        "× less" not in body
-        and "× smaller" not in body
-        and "No pruned model" not in body
-        and "→" not in body
-    )
-    assert "Every step" not in body and "trained and pruned" not in body
-    assert "nothing removed yet" in body and "my run" in body
+    assert "× less" not in body
+    assert "× smaller" not in body
+    assert "No pruned model" not in body
+    assert "→" not in body
+    assert "Every step" not in body
+    assert "trained and pruned" not in body
+    assert "nothing removed yet" in body
+    assert "my run" in body
 
 
 def test_the_command_repeats_the_training(trained: Run) -> None:
     import shlex
 
     words = shlex.split(command(trained.config, trained.path, "train"))
-    assert (
-        words[:2] == ["prunedge", "train"]
-        and words[words.index("--epochs") + 1] == "2"
-        and "--step-ratio" not in words
-    )
+    assert words[:2] == ["prunedge", "train"]
+    assert words[words.index("--epochs") + 1] == "2"
+    assert "--step-ratio" not in words
     make_app("train").parse_args(words[1:], exit_on_error=False, print_error=False)

@@ -62,7 +62,8 @@ def data_of(run: Run, **changes: object) -> images.Dataset:
 
 def test_the_first_model_of_a_chain_of_three_is_kept_in_each(chain: Path) -> None:
     a, b, c = (open_run(chain / name) for name in "abc")
-    assert same(b.load_first(), a.load(0)) and same(c.load_first(), a.load(0))
+    assert same(b.load_first(), a.load(0))
+    assert same(c.load_first(), a.load(0))
     assert not a.first_file().exists(), "a begins with it"
     found = c.chain()
     assert found is not None
@@ -71,9 +72,8 @@ def test_the_first_model_of_a_chain_of_three_is_kept_in_each(chain: Path) -> Non
         ("a", 1),
         ("b", 1),
     ]
-    assert len(found.cuts) == 2 and found.epochs == 2 + sum(
-        step.rounds for run in (a, b) for step in run.steps()[1:]
-    )
+    assert len(found.cuts) == 2
+    assert found.epochs == 2 + sum(step.rounds for run in (a, b) for step in run.steps()[1:])
 
 
 def test_every_share_and_the_rule_refer_to_the_first_model(chain: Path) -> None:
@@ -89,10 +89,8 @@ def test_every_share_and_the_rule_refer_to_the_first_model(chain: Path) -> None:
         "-0.00", "+0.00"
     )
     assert "against the start's" in last.reason
-    assert (
-        start.reason.startswith("the start, which was pruned before: ")
-        and first.reason == "the unpruned model"
-    )
+    assert start.reason.startswith("the start, which was pruned before: ")
+    assert first.reason == "the unpruned model"
     assert str(chain) not in (chain / "c" / "history.jsonl").read_text(), (
         "a history is the same wherever its runs lie"
     )
@@ -113,9 +111,8 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     start = replace(START, metric_after=0.93)
     rule = StopPolicy(max_drop=3.0)
     keeps, said = rule.accepts(first, Outcome.of_step(replace(START, metric_after=0.91)), [], start)
-    assert (
-        not keeps and "-4.00 points against the unpruned model's, -2.00 against the start's" in said
-    )
+    assert not keeps
+    assert "-4.00 points against the unpruned model's, -2.00 against the start's" in said
     assert rule.accepts(start, Outcome.of_step(replace(START, metric_after=0.91)), [])[0]
     half = replace(rule, target_macs=0.5)
     assert (
@@ -135,14 +132,16 @@ def test_other_images_measure_the_first_model_anew(
     run = execute.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
     data = data_of(run)
     wanted = evaluate(run.load_first(), data.val, make_engine("32"))
-    assert run.first().metric_after == wanted.accuracy and run.first().correct == wanted.correct
+    assert run.first().metric_after == wanted.accuracy
+    assert run.first().correct == wanted.correct
     assert len(data.val) != len(data_of(open_run(chain / "a"), folds=None, fold=0).val)
 
 
 def test_the_test_split_is_answered_by_first_start_and_best(chain: Path) -> None:
     c = open_run(chain / "c")
     data, test = data_of(c), c.test()
-    assert test is not None and set(c.summary()["test"]) == {"baseline", "start", "best"}
+    assert test is not None
+    assert set(c.summary()["test"]) == {"baseline", "start", "best"}
     for name, model in (
         ("baseline", open_run(chain / "a").load(0)),
         ("start", c.load(0)),
@@ -157,9 +156,11 @@ def test_controls_go_the_whole_way_from_the_first_model(chain: Path) -> None:
     a, b, c = (open_run(chain / name) for name in "abc")
     baselines = c.read("baselines.json")
     rounds = sum(step.rounds for run in (a, b, c) for step in run.steps()[1:])
-    assert baselines["random"]["epochs"] == rounds and baselines["scratch"]["epochs"] == 2 + rounds
+    assert baselines["random"]["epochs"] == rounds
+    assert baselines["scratch"]["epochs"] == 2 + rounds
     best = c.best()
-    assert set(c.test()["baselines"]) == {"random", "scratch"} and best.index == 1  # type: ignore[index]
+    assert set(c.test()["baselines"]) == {"random", "scratch"}
+    assert best.index == 1
 
 
 def test_words_page_and_json_show_both_references(
@@ -174,13 +175,13 @@ def test_words_page_and_json_show_both_references(
         assert f"Against {name}" in page
     whole, best = c.first(), c.best()
     assert f"{whole.macs / best.macs:.1f} × less work" in page
-    assert ">first, unpruned<" in page and ">start<" in page and ">unpruned<" not in page
+    assert ">first, unpruned<" in page
+    assert ">start<" in page
+    assert ">unpruned<" not in page
     told = c.summary()
     assert [one["tested_as"] for one in told["references"]] == ["baseline", "start"]
-    assert (
-        told["baseline"]["macs"] == whole.macs
-        and told["references"][1]["step"]["macs"] == c.steps()[0].macs
-    )
+    assert told["baseline"]["macs"] == whole.macs
+    assert told["references"][1]["step"]["macs"] == c.steps()[0].macs
     json.dumps(told)
     assert "against" not in pruned(open_run(chain / "a")).split("stopped")[0]
 
@@ -189,8 +190,10 @@ def test_the_exported_baseline_is_the_first_model(chain: Path, tmp_path: Path) -
     a, c = open_run(chain / "a"), open_run(chain / "c")
     whole = write_bundle(c, tmp_path / "whole", baseline=True)
     start = write_bundle(c, tmp_path / "start", 0)
-    assert same(load(tmp_path / "whole"), a.load(0)) and same(load(tmp_path / "start"), c.load(0))
-    assert whole.manifest.macs == a.steps()[0].macs and start.manifest.macs == c.steps()[0].macs
+    assert same(load(tmp_path / "whole"), a.load(0))
+    assert same(load(tmp_path / "start"), c.load(0))
+    assert whole.manifest.macs == a.steps()[0].macs
+    assert start.manifest.macs == c.steps()[0].macs
     test = c.test()
     assert test is not None
     assert whole.manifest.metrics["test"]["accuracy"] == test["baseline"]["accuracy"]
@@ -230,12 +233,12 @@ def test_from_a_trained_run_step_0_is_the_unpruned_model(recipe: RunConfig, tmp_
     trained = execute.train(recipe, tmp_path / "trained")
     run = execute.prune(onward(recipe, trained.path), tmp_path / "run")
     assert run.steps()[0].reason == "the unpruned model"
-    assert (
-        run.references()[0].name.startswith("the unpruned model (")
-        and "trained, step 0" in run.references()[0].name
-    )
-    assert len(run.references()) == 1 and "start" not in run.test()  # type: ignore[operator]
-    assert not run.first_file().exists() and same(run.load_first(), trained.load())
+    assert run.references()[0].name.startswith("the unpruned model (")
+    assert "trained, step 0" in run.references()[0].name
+    assert len(run.references()) == 1
+    assert "start" not in run.test()
+    assert not run.first_file().exists()
+    assert same(run.load_first(), trained.load())
 
 
 def test_a_start_that_breaks_the_rule_already_is_said(
@@ -255,8 +258,10 @@ def test_a_start_that_breaks_the_rule_already_is_said(
     )
     assert "the start breaks the rule already" in caplog.text
     start = run.steps()[0]
-    assert start.metric_after < 0.5 and ": more than 0 below" in start.reason
-    assert run.best().index == 0 and "no model kept the rule; the start itself lies" in pruned(run)
+    assert start.metric_after < 0.5
+    assert ": more than 0 below" in start.reason
+    assert run.best().index == 0
+    assert "no model kept the rule; the start itself lies" in pruned(run)
 
 
 def test_weights_of_a_chained_run_are_its_first_model(chain: Path) -> None:

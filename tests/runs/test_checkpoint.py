@@ -60,7 +60,8 @@ def same(one: FitResult, other: FitResult) -> None:
         one.model.state_dict().items(), other.model.state_dict().items(), strict=True
     ):
         assert torch.equal(a, b), name
-    assert one.best_epoch == other.best_epoch and one.val == other.val
+    assert one.best_epoch == other.best_epoch
+    assert one.val == other.val
     assert [replace(epoch, seconds=0, seconds_evaluate=0) for epoch in one.history] == [
         replace(epoch, seconds=0, seconds_evaluate=0) for epoch in other.history
     ]
@@ -84,7 +85,9 @@ def test_a_training_goes_on_to_the_same_end(
         with pytest.raises(Cut):
             train(data, tmp_path, cut)
         kept = RunCheckpointer(tmp_path).kept()
-        assert kept is not None and kept.epochs == cut and len(kept.history) == cut
+        assert kept is not None
+        assert kept.epochs == cut
+        assert len(kept.history) == cut
     same(train(data, tmp_path), train(data, None))
 
 
@@ -98,8 +101,11 @@ def test_scores_that_were_gathered_otherwise_are_left(
         RunCheckpointer(tmp_path).kept(),
         RunCheckpointer(tmp_path, "another criterion").kept(),
     )
-    assert same is not None and same.best.collected is not None
-    assert other is not None and other.best.collected is None and other.epochs == same.epochs == 2
+    assert same is not None
+    assert same.best.collected is not None
+    assert other is not None
+    assert other.best.collected is None
+    assert other.epochs == same.epochs == 2
 
 
 def test_what_was_written_short_ago_is_not_written_again(

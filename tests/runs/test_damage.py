@@ -264,10 +264,8 @@ def test_every_verb_that_reads_a_model_says_it_in_a_line(
             main([str(word) for word in verb])
         said = capsys.readouterr().err
         assert ended.value.code == 2, verb
-        assert (
-            said.splitlines()[-1].startswith("error: damaged, or of another model")
-            and str(best) in said
-        ), (verb, said)
+        assert said.splitlines()[-1].startswith("error: damaged, or of another model"), (verb, said)
+        assert str(best) in said, (verb, said)
         assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
@@ -311,7 +309,8 @@ def test_damaged_files_are_one_line_whether_or_not_checksums_tell(
         (copy / name).write_bytes(DAMAGED[name])
     with pytest.raises(PrunedgeError) as told:
         read_all(copy)
-    assert str(copy / name) in str(told.value) and "\n" not in str(told.value), told.value
+    assert str(copy / name) in str(told.value), told.value
+    assert "\n" not in str(told.value), told.value
 
 
 def _as_json(text: bytes) -> object:
@@ -372,7 +371,8 @@ def test_a_damaged_training_is_said_and_begun_anew(
         flip(tmp_path / NAME, int(share * len(whole)))
         caplog.clear()
         assert RunCheckpointer(tmp_path, "x", "sign").kept() is None
-        assert f"{tmp_path / NAME} is damaged" in caplog.text and "begins anew" in caplog.text
+        assert f"{tmp_path / NAME} is damaged" in caplog.text
+        assert "begins anew" in caplog.text
         (tmp_path / NAME).write_bytes(whole)
 
 
@@ -423,7 +423,8 @@ def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_an
             try:
                 found = read()
             except DataError as error:
-                assert str(file) in str(error) and "--resume" in str(error)
+                assert str(file) in str(error)
+                assert "--resume" in str(error)
                 found = read()
             else:
                 assert str(file) in caplog.text, f"{file.name}: not noticed"
@@ -442,5 +443,6 @@ def test_small_records_of_the_cache_know_their_names(
     caplog.set_level(logging.WARNING)
     keep_cached(tmp_path / "one.json", {"a": 1})
     os.rename(tmp_path / "one.json", tmp_path / "two.json")
-    assert cached(tmp_path / "two.json") is None and "two.json" in caplog.text
+    assert cached(tmp_path / "two.json") is None
+    assert "two.json" in caplog.text
     assert cached(tmp_path / "none.json") is None

@@ -281,10 +281,12 @@ def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_
 
 def test_what_is_kept_says_what_it_is(start: Path) -> None:
     scores = open_run(start).state(0).scores
-    assert scores is not None and scores.provenance is not None
+    assert scores is not None
+    assert scores.provenance is not None
     with safe_open(start / "checkpoints" / "step-000" / "scores.safetensors", "pt") as opened:
         about = json.loads(texts_of(opened.metadata())["provenance"])
-    assert about == vars(scores.provenance) and about["criterion"].startswith("taylor ")
+    assert about == vars(scores.provenance)
+    assert about["criterion"].startswith("taylor ")
     assert json.loads(about["settings"])["augment"] == "flips"
 
 

@@ -28,7 +28,8 @@ def test_a_file_that_a_run_must_have(
         "resume": ["prune", "--resume", run, "--max-steps", 3],
     }
     line = refusal(*words[verb])
-    assert str(run / name) in line and "bring it back from a copy" in line
+    assert str(run / name) in line
+    assert "bring it back from a copy" in line
     assert [file for file in sorted(run.rglob("*")) if not file.name.startswith(".")] == before
 
 

@@ -72,14 +72,16 @@ def check_trace(file: Path) -> list[dict[str, Any]]:
 
 def test_being_watched_changes_nothing(recipe: RunConfig, watched: Path, tmp_path: Path) -> None:
     alone, seen = execute.prune(recipe, tmp_path / "alone"), open_run(watched)
-    assert "profile" not in (watched / "config.toml").read_text() and alone.config == seen.config
+    assert "profile" not in (watched / "config.toml").read_text()
+    assert alone.config == seen.config
     for step in alone.steps():
         weights = seen.load(step.index).state_dict()
         assert all(
             torch.equal(value, weights[name])
             for name, value in alone.load(step.index).state_dict().items()
         )
-    assert alone.test() == seen.test() and alone.summary()["profile"] is None
+    assert alone.test() == seen.test()
+    assert alone.summary()["profile"] is None
 
 
 def test_the_parts_and_what_is_left_are_the_whole_time(watched: Path) -> None:
@@ -112,12 +114,10 @@ def test_the_parts_and_what_is_left_are_the_whole_time(watched: Path) -> None:
         within["path"] for one in found["parts"] for within in one["within"]
     }
     assert {one["part"] for one in found["background"]} == {"read", "augment", "normalise"}
-    assert (
-        found["threads"] == torch.get_num_threads()
-        and found["precision"] == "32"
-        and found["machine"]
-        and found["spans_left_out"] == 0
-    )
+    assert found["threads"] == torch.get_num_threads()
+    assert found["precision"] == "32"
+    assert found["machine"]
+    assert found["spans_left_out"] == 0
 
 
 def test_what_the_collector_does_is_taken_off_the_backward_pass(watched: Path) -> None:
@@ -127,9 +127,8 @@ def test_what_the_collector_does_is_taken_off_the_backward_pass(watched: Path) -
         if row["phase"] == "step 1"
     }
     backward, rank = rows["backward"], rows["backward/rank"]
-    assert rank["count"] > backward["count"] and backward["self_s"] == pytest.approx(
-        backward["total_s"] - rank["total_s"]
-    )
+    assert rank["count"] > backward["count"]
+    assert backward["self_s"] == pytest.approx(backward["total_s"] - rank["total_s"])
 
 
 def test_the_trace_can_be_nested(watched: Path) -> None:
@@ -163,11 +162,9 @@ def test_a_second_recording_stands_beside_the_first(recipe: RunConfig, tmp_path:
         profile_of(out),
         [json.loads((out / "profile" / f"profile{n}.json").read_text()) for n in ("", "-2")],
     )
-    assert (
-        both is not None
-        and both["recordings"] == 2
-        and both["wall_s"] == pytest.approx(sum(one["wall_s"] for one in parts))
-    )
+    assert both is not None
+    assert both["recordings"] == 2
+    assert both["wall_s"] == pytest.approx(sum(one["wall_s"] for one in parts))
     assert [one["phase"] for one in both["phases"]] == [
         "start",
         "train",
@@ -192,7 +189,8 @@ def test_what_is_cut_off_is_written(recipe: RunConfig, tmp_path: Path) -> None:
         execute.prune(recipe, out, Callbacks(on_step=stop))
     check_trace(out / "profile" / "trace.json")
     found = profile_of(out)
-    assert found is not None and "train" in {one["phase"] for one in found["phases"]}
+    assert found is not None
+    assert "train" in {one["phase"] for one in found["phases"]}
 
 
 def test_a_run_that_never_began_leaves_nothing(recipe: RunConfig, tmp_path: Path) -> None:
@@ -279,6 +277,5 @@ def test_the_sums_by_part_and_by_chapter_agree(
         earlier["seconds"] >= later["seconds"] for earlier, later in pairwise(found["parts"])
     )
     for one in found["phases"]:
-        assert one["parts"][OTHER] == pytest.approx(loose, abs=1e-9) and sum(
-            one["parts"].values()
-        ) == pytest.approx(one["seconds"])
+        assert one["parts"][OTHER] == pytest.approx(loose, abs=1e-9)
+        assert sum(one["parts"].values()) == pytest.approx(one["seconds"])

@@ -55,27 +55,36 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
     first_look = open_run(ended).test()
     run = execute.resume(ended, heard.watch(), {"max_steps": 3})
     whole = execute.prune(recipe.with_values(**{"max_steps": 3}), tmp_path / "whole")
-    assert essence(run) == essence(whole) and len(run.steps()) == 4
+    assert essence(run) == essence(whole)
+    assert len(run.steps()) == 4
     for name, value in whole.load().state_dict().items():
         assert torch.equal(run.load().state_dict()[name], value), name
     test, once = run.test(), whole.test()
-    assert test is not None and once is not None
-    assert test["best"] == once["best"] and test["looks_before"] == 1 and once["looks_before"] == 0
+    assert test is not None
+    assert once is not None
+    assert test["best"] == once["best"]
+    assert test["looks_before"] == 1
+    assert once["looks_before"] == 0
     assert RunConfig.from_toml(ended / "config.toml").stop.max_steps == 3
     assert run.resumptions() == [{"after_step": 1, "changes": {"max_steps": [1, 3]}}]
-    assert run.looks_before() == 1 and run.summary()["test_looks_before"] == 1
+    assert run.looks_before() == 1
+    assert run.summary()["test_looks_before"] == 1
     assert open_run(ended).read("earlier/1/test.json") == first_look
-    assert heard[0] == "max steps: 3 instead of 1" and "has been looked at before" in heard[1]
-    assert "looked at 1 time(s) before" in pruned(run) and "max steps 1 -> 3" in pruned(run)
+    assert heard[0] == "max steps: 3 instead of 1"
+    assert "has been looked at before" in heard[1]
+    assert "looked at 1 time(s) before" in pruned(run)
+    assert "max steps 1 -> 3" in pruned(run)
     page = write_report(run).read_text(encoding="utf-8")
-    assert "looked at 1 time(s) before the run went on" in page and "measured once" not in page
+    assert "looked at 1 time(s) before the run went on" in page
+    assert "measured once" not in page
 
 
 def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -> None:
     heard = Heard()
     before = open_run(ended).test()
     run = execute.resume(ended, heard.watch(), {"max_drop": 100.5})
-    assert run.test() == before and run.looks_before() == 0
+    assert run.test() == before
+    assert run.looks_before() == 0
     assert heard == [
         "max drop: 100.5 instead of 100.0",
         "there is nothing more to do: 1 steps done (max_steps=)",
@@ -104,10 +113,8 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
     assert len(again.steps()) == done + 1
     assert again.steps()[-1].fraction_asked == 0.8
     same = execute.resume(run.path, None, {"max_steps": done + 1})
-    assert (
-        RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
-        and len(same.steps()) >= done + 1
-    )
+    assert RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
+    assert len(same.steps()) >= done + 1
 
 
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
@@ -131,7 +138,8 @@ def test_orders_that_no_recipe_allows_are_refused(
     before = (ended / "config.toml").read_text()
     with pytest.raises(PrunedgeError, match=words):
         execute.resume(ended, None, changes)
-    assert (ended / "config.toml").read_text() == before and open_run(ended).test() is not None
+    assert (ended / "config.toml").read_text() == before
+    assert open_run(ended).test() is not None
 
 
 def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
@@ -181,7 +189,8 @@ def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_p
         execute.resume(tmp_path / "run", None, {"data": str(other)})
     heard = Heard()
     run = execute.resume(tmp_path / "run", heard.watch(), {"data": str(new)})
-    assert run.config.data.path == str(new) and len(run.steps()) == 2
+    assert run.config.data.path == str(new)
+    assert len(run.steps()) == 2
     assert heard[0] == f"data: {new} instead of {old}"
     again = new.rename(tmp_path / "again")
     run.write(
@@ -195,11 +204,9 @@ def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_p
 def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_path: Path) -> None:
     create(tmp_path / "run", recipe)
     run = execute.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
-    assert (
-        len(run.steps()) == 3
-        and run.looks_before() == 0
-        and (run.test() or {})["looks_before"] == 0
-    )
+    assert len(run.steps()) == 3
+    assert run.looks_before() == 0
+    assert (run.test() or {})["looks_before"] == 0
 
 
 def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_path: Path) -> None:
@@ -227,8 +234,10 @@ def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_
         execute.resume(ended, None, {"max_steps": 3})
     run = execute.resume(ended)
     test = run.test()
-    assert test is not None and len(run.steps()) == 2
-    assert test["best"] == before["best"] and test["looks_before"] == 1
+    assert test is not None
+    assert len(run.steps()) == 2
+    assert test["best"] == before["best"]
+    assert test["looks_before"] == 1
 
 
 def test_another_number_of_threads_is_said_and_noted(
@@ -271,7 +280,8 @@ def test_another_number_of_threads_is_said_and_noted(
         1,
         1,
         "32",
-    ) and computing["processor"]
+    )
+    assert computing["processor"]
     assert computing["accelerator"] == make_engine("32").accelerator
 
 
@@ -297,7 +307,5 @@ def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(
     )
     run.write("engine.json", began | {"accelerator": None})
     (said,) = note_computing(run, 1, 1, "NVIDIA H200")
-    assert (
-        said.startswith("this run began on the processor; on NVIDIA H200 ")
-        and ", on Xeon: " in run.computed_with()
-    )
+    assert said.startswith("this run began on the processor; on NVIDIA H200 ")
+    assert ", on Xeon: " in run.computed_with()

@@ -60,7 +60,8 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
         "size_mb",
     }
     assert summary["best"]["macs"] < summary["baseline"]["macs"]
-    assert set(summary["test"]) == {"baseline", "best"} and summary["test"]["best"]["n"] == 12
+    assert set(summary["test"]) == {"baseline", "best"}
+    assert summary["test"]["best"]["n"] == 12
     assert summary["stop"] == "3 steps done (max_steps=)"
     wanted = {
         "removed",
@@ -129,7 +130,8 @@ def test_a_checkpoint_without_its_line_is_made_again(
     with monkeypatch.context() as patched, pytest.raises(CutOff):
         patched.setattr(history, "write_text", torn)
         execute.prune(recipe, out)
-    assert (out / "checkpoints/step-002").exists() and len(open_run(out).steps()) == 2
+    assert (out / "checkpoints/step-002").exists()
+    assert len(open_run(out).steps()) == 2
     execute.resume(out)
     assert essence(out) == essence(finished)
 
@@ -253,4 +255,5 @@ def test_the_largest_seed_is_one(recipe: RunConfig, tmp_path: Path) -> None:
         **{"seed": 2**32 - 1, "baseline": ["random"], "train_epochs": 8, "max_steps": 1}
     )
     run = execute.prune(asked, tmp_path / "run")
-    assert open_run(run.path).config.data.seed == 2**32 - 1 and run.test() is not None
+    assert open_run(run.path).config.data.seed == 2**32 - 1
+    assert run.test() is not None

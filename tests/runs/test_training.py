@@ -53,9 +53,8 @@ def trained(pretrained: Path, tiny_data: Path, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("rates") / "run"
     said: list[str] = []
     execute.train(recipe(tiny_data, pretrained), out, Callbacks(on_line=said.append))
-    assert any("1 of projector" in line or "projector" in line for line in said) and any(
-        "learning rate" in line for line in said
-    )
+    assert any("1 of projector" in line or "projector" in line for line in said)
+    assert any("learning rate" in line for line in said)
     return out
 
 
@@ -118,7 +117,8 @@ def test_pruning_steps_and_runs_that_go_on_take_over_the_rate(
     seen = rates_of_steps(monkeypatch)
     start = {"start": str(trained), "train_epochs": 0}
     run = execute.prune(recipe(tiny_data, pretrained, **start), tmp_path / "on")
-    assert set(seen) == {found.lr} and Rate.from_json(run.read("lr.json")) == found
+    assert set(seen) == {found.lr}
+    assert Rate.from_json(run.read("lr.json")) == found
     seen.clear()
     execute.prune(recipe(tiny_data, pretrained, **start, finetune_lr=0.004), tmp_path / "own")
     assert set(seen) == {0.004}
@@ -129,7 +129,8 @@ def test_a_rate_that_is_given_is_that_of_the_steps_too(
 ) -> None:
     seen = rates_of_steps(monkeypatch)
     run = execute.prune(recipe(tiny_data, "none", lr=0.03), tmp_path / "given")
-    assert set(seen) == {0.03} and run.read("lr.json")["why"] == "as it was asked for"
+    assert set(seen) == {0.03}
+    assert run.read("lr.json")["why"] == "as it was asked for"
 
 
 def test_random_weights_keep_the_usual_rate(
@@ -137,13 +138,15 @@ def test_random_weights_keep_the_usual_rate(
 ) -> None:
     seen = rates_of_steps(monkeypatch)
     run = execute.prune(recipe(tiny_data, "none"), tmp_path / "random")
-    assert run.read("lr.json")["lr"] == 0.02 and set(seen) == {0.02}
+    assert run.read("lr.json")["lr"] == 0.02
+    assert set(seen) == {0.02}
 
 
 def test_a_run_of_a_model_with_one_answer_is_not_pruned(tiny_data: Path, tmp_path: Path) -> None:
     run = execute.train(recipe(tiny_data, "none", train_epochs=0), tmp_path / "untrained")
     step = run.steps()[0]
-    assert step.only is not None and step.majority == pytest.approx(step.metric_after, abs=0.2)
+    assert step.only is not None
+    assert step.majority == pytest.approx(step.metric_after, abs=0.2)
     with pytest.raises(TrainError, match=r"answers '.*' for every validation image"):
         execute.prune(
             recipe(tiny_data, "none", start=str(run.path), train_epochs=0), tmp_path / "on"

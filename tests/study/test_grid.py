@@ -54,7 +54,8 @@ def test_trials_share_a_starting_model_where_training_is_the_same() -> None:
         )
     )
     starts = {trial.start.name: trial.start for trial in found}
-    assert len(found) == 16 and len(starts) == 4
+    assert len(found) == 16
+    assert len(starts) == 4
     assert {(start.config.data.seed, start.config.train.lr) for start in starts.values()} == {
         (0, 0.1),
         (0, 0.2),
@@ -84,7 +85,8 @@ def test_a_trial_keeps_its_name_when_the_grid_grows(
         trial.name
         for trial in trials(Grid({"criterion": criteria[:few], **VALUES, "seed": seeds[:some]}))
     }
-    assert part <= whole and len(part) == some * few
+    assert part <= whole
+    assert len(part) == some * few
 
 
 def test_lists_of_lists_vary_what_is_a_list_itself() -> None:
@@ -139,22 +141,23 @@ def test_ready_made_questions() -> None:
     models = presets.models(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
     assert [models.is_timed(trial) for trial in trials(models)].count(True) == 2
     talk = presets.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(presets.TALK_EPOCHS)})
-    assert len(trials(talk)) == 40 and sum(map(talk.is_timed, trials(talk))) == 8
+    assert len(trials(talk)) == 40
+    assert sum(map(talk.is_timed, trials(talk))) == 8
 
 
 def test_some_of_the_folds() -> None:
     found = trials(Grid({**VALUES, "folds": 5, "fold": [0, 3]}))
     every = trials(Grid({**VALUES, "folds": 5}))
-    assert [trial.config.data.fold for trial in found] == [0, 3] and {
-        trial.name for trial in found
-    } < {trial.name for trial in every}
+    assert [trial.config.data.fold for trial in found] == [0, 3]
+    assert {trial.name for trial in found} < {trial.name for trial in every}
     with pytest.raises(PrunedgeError, match="fold 7 of 5"):
         trials(Grid({**VALUES, "folds": 5, "fold": [7]}))
 
 
 def test_trials_of_a_manifest_are_called_after_its_folder() -> None:
     (trial,) = trials(Grid({**VALUES, "data": "/images/masonry/manifest.csv"}))
-    assert trial.name.startswith("masonry-") and trial.start.name.startswith("masonry-")
+    assert trial.name.startswith("masonry-")
+    assert trial.start.name.startswith("masonry-")
 
 
 def test_shards_keep_their_braces_and_urls(tmp_path: Path) -> None:

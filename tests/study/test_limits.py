@@ -33,7 +33,9 @@ def test_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "grid.toml"
     file.write_text(f'data = "cracks"\nmodel = "resnet18"\nseed = {list(range(20_000))}\n')
     line = refusal("study", file, "--out", tmp_path / "out")
-    assert "20,000 trials" in line and str(file) in line and not (tmp_path / "out").exists()
+    assert "20,000 trials" in line
+    assert str(file) in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("workers", [0, -3])

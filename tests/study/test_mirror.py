@@ -39,20 +39,17 @@ def test_another_machine_goes_on_where_the_first_was_lost(
         first.perform(trial, Callbacks(on_step=lost))
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "machine-b"))
     second = open_study(url)
-    assert (
-        second.path != first.path
-        and second.counts().done == (start.name,)
-        and second.counts().left == (trial.name,)
-    )
+    assert second.path != first.path
+    assert second.counts().done == (start.name,)
+    assert second.counts().left == (trial.name,)
     begun: list[int] = []
     second.perform(trial, Callbacks(on_step=lambda step: begun.append(step.index)))
     assert begun == [2]  # steps 0 and 1 came from the first machine
     assert without_seconds(collect(second)) == without_seconds(collect(alone))
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "machine-c"))
     third = open_study(url)
-    assert third.counts().done == (start.name, trial.name) and without_seconds(
-        collect(third)
-    ) == without_seconds(collect(alone))
+    assert third.counts().done == (start.name, trial.name)
+    assert without_seconds(collect(third)) == without_seconds(collect(alone))
     assert not list(third.path.rglob("model.safetensors"))  # the table needs no weights
 
 

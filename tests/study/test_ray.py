@@ -71,7 +71,8 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(
     alone = create(tmp_path / "local", grid)
     for one in alone.work:
         alone.perform(one)
-    assert without_seconds(study) == without_seconds(alone) and len(without_seconds(alone)) == 15
+    assert without_seconds(study) == without_seconds(alone)
+    assert len(without_seconds(alone)) == 15
 
 
 def _kill_in_mid_trial(study: StudyStore, killed: list[int]) -> None:
@@ -109,10 +110,8 @@ def test_what_is_wrong_is_told_and_trials_do_not_wait_for_a_start_that_failed(
     study, told = create(tmp_path / "out", Grid({**values, "model": "nowhere:build"})), list[str]()
     run_ray(study, address=address, workers=None, threads=1, gpus=0.0, on_line=told.append)
     assert any("can't import nowhere:build" in line for line in told)
-    assert (
-        len(study.counts().failed) == 2
-        and "starting model failed" in study.counts().failed[study.trials[0].name]
-    )
+    assert len(study.counts().failed) == 2
+    assert "starting model failed" in study.counts().failed[study.trials[0].name]
 
 
 def test_a_cluster_that_is_not_there_is_a_clear_error(

@@ -50,28 +50,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pa
     )
     done = prunedge("study", file, "--out", folder / "out", "--workers", 2, "--threads", 1)
     assert done.returncode == 0, done.stderr
-    assert "3 done, 0 running, 0 failed, 0 left" in done.stdout and "weight-l2" in done.stdout
+    assert "3 done, 0 running, 0 failed, 0 left" in done.stdout
+    assert "weight-l2" in done.stdout
     return folder / "out", file
 
 
 def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> None:
     study = open_study(whole[0])
     rows = collect(study)
-    assert len(study.starts) == 1 and {row["trial"] for row in rows} == {
-        trial.name for trial in study.trials
-    }
-    assert [row["index"] for row in rows] == [0, 1, 2] * 2 and all(row["is_done"] for row in rows)
+    assert len(study.starts) == 1
+    assert {row["trial"] for row in rows} == {trial.name for trial in study.trials}
+    assert [row["index"] for row in rows] == [0, 1, 2] * 2
+    assert all(row["is_done"] for row in rows)
     assert all(row["latency_ms_best"] > 0 and row["latency_ms_baseline"] > 0 for row in rows)
     with (whole[0] / "study.csv").open(encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     assert [float(row["metric_after"]) for row in written] == [row["metric_after"] for row in rows]
     columns = {"val_accuracy", "val_f1", "val_loss", "val_accuracy_before", "test_f1_best"}
-    assert columns <= written[0].keys() and "metrics" not in written[0]
+    assert columns <= written[0].keys()
+    assert "metrics" not in written[0]
     assert [float(row["val_accuracy"]) for row in written] == [row["metric_after"] for row in rows]
     table = parquet.read_table(whole[0] / "study.parquet")
-    assert table.num_rows == len(rows) and table["macs"].to_pylist() == [
-        row["macs"] for row in rows
-    ]
+    assert table.num_rows == len(rows)
+    assert table["macs"].to_pylist() == [row["macs"] for row in rows]
     assert json.loads(table["kept"].to_pylist()[2]) == rows[2]["kept"]
 
 
@@ -86,9 +87,9 @@ def test_every_criterion_ranks_the_starting_model_itself(
     for one in study.work:
         study.perform(one)
     rows = [row for row in collect(study) if row["index"] == 1]
-    assert {row["criterion"]: row["scored"] for row in rows} == {
-        name: "in a pass" for name in criteria
-    } | {"taylor": "while training"}
+    assert {row["criterion"]: row["scored"] for row in rows} == dict.fromkeys(
+        criteria, "in a pass"
+    ) | {"taylor": "while training"}
     plans = {
         (study.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text()
         for trial in study.trials
@@ -108,17 +109,18 @@ def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(
     done = prunedge("study", file, "--out", out, "--json", "--workers", 1)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["counts"]["done"]) == 4 and [
-        line["values"]["criterion"] for line in found["summary"]
-    ] == [
+    assert len(found["counts"]["done"]) == 4
+    assert [line["values"]["criterion"] for line in found["summary"]] == [
         "weight-l2",
         "random",
         "weight-l1",
     ]
     after = {path: path.stat().st_mtime_ns for path in out.rglob("history.jsonl")}
-    assert {path: after[path] for path in before} == before and len(after) == len(before) + 1
+    assert {path: after[path] for path in before} == before
+    assert len(after) == len(before) + 1
     status = json.loads(prunedge("study", "status", out, "--json").stdout)
-    assert len(status["done"]) == 4 and status["seconds_left"] == 0
+    assert len(status["done"]) == 4
+    assert status["seconds_left"] == 0
 
 
 def _values(file: Path) -> dict[str, object]:
@@ -139,7 +141,8 @@ def test_a_killed_study_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_
     done = prunedge("study", file, "--out", out, "--workers", 2, "--threads", 1)
     assert done.returncode == 0, done.stderr
     wanted, found = figures(whole[0]), figures(out)
-    assert found == {name: wanted[name] for name in found} and len(found) == 2
+    assert found == {name: wanted[name] for name in found}
+    assert len(found) == 2
 
 
 def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
@@ -164,7 +167,8 @@ def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
     run_local(study, workers=1, threads=1, on_line=told.append)
     assert any("its process died (exit code -9), tried again" in line for line in told)
     counts = study.counts()
-    assert len(counts.done) == 2 and len(counts.failed) == 2
+    assert len(counts.done) == 2
+    assert len(counts.failed) == 2
     assert any("can't import nowhere:build" in why for why in counts.failed.values())
     assert any("its starting model" in why for why in counts.failed.values())
 
@@ -204,11 +208,9 @@ def test_a_trial_that_another_process_has_is_running(
     (study.path / "locks").mkdir()
     with FileLock(study.path / "locks" / f"{trial.name}.lock"):
         assert study.counts().running == (trial.name,)
-    assert (
-        study.counts().running == ()
-        and len(study.counts().left) == 2
-        and study.counts().seconds_left is None
-    )
+    assert study.counts().running == ()
+    assert len(study.counts().left) == 2
+    assert study.counts().seconds_left is None
 
 
 def test_folders_that_hold_other_things_are_left_alone(
@@ -223,12 +225,10 @@ def test_folders_that_hold_other_things_are_left_alone(
 
 def test_cores_are_divided() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert (
-        divided(None, None) == (cores, 1)
-        and divided(1, None) == (1, cores)
-        and divided(None, cores) == (1, cores)
-        and divided(3, 2) == (3, 2)
-    )
+    assert divided(None, None) == (cores, 1)
+    assert divided(1, None) == (1, cores)
+    assert divided(None, cores) == (1, cores)
+    assert divided(3, 2) == (3, 2)
 
 
 def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_model_is_its_starts(
@@ -254,7 +254,9 @@ def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_model_is_its_star
     kept = checkpoint.RunCheckpointer(
         study.folder(start), sign=open_run(study.folder(start)).sign
     ).kept()
-    assert kept is not None and kept.epochs == 2 and not study.is_done(start)
+    assert kept is not None
+    assert kept.epochs == 2
+    assert not study.is_done(start)
     seen: list[str] = []
     study.perform(start, Callbacks(progress=lambda done, total, what: seen.append(what)))
     assert not [what for what in seen if what.startswith(("epoch 1/3", "epoch 2/3"))]

@@ -51,9 +51,8 @@ def test_all_of_them_are_named_together(tiny_data: Path) -> None:
             )
         )
     assert str(caught.value).startswith("3 values of the grid are none: ")
-    assert all(
-        word in str(caught.value) for word in ("resnet81", "tailor", "gone.pth")
-    ) and "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in ("resnet81", "tailor", "gone.pth"))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_sound_grid_passes_and_elsewhere_files_are_not_looked_for(tiny_data: Path) -> None:
@@ -68,9 +67,8 @@ def test_no_trial_is_started_for_a_grid_that_can_not_be_run(
         f'data = "{tiny_data}"\nmodel = "resnet18"\nweights = "none"\ncriterion = ["taylor", "tailor"]\n'
     )
     done = prunedge("study", tmp_path / "study.toml", "--out", tmp_path / "out")
-    assert done.returncode == 2 and done.stderr.startswith(
-        "error: unknown criterion 'tailor' (`criterion`)"
-    ), done.stderr
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: unknown criterion 'tailor' (`criterion`)"), done.stderr
     assert not (tmp_path / "out").exists()
 
 

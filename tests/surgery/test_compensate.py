@@ -45,7 +45,8 @@ def test_the_mean_of_a_consumer_s_output_stays_what_it_was() -> None:
     small = pruned(model, plan)
     everything = torch.cat([inputs for inputs, _ in BATCHES])
     found = compensate(model, trace(model, EXAMPLE), plan, small, BATCHES, "mean")
-    assert found.shifted == ("features.3",) and not found.left
+    assert found.shifted == ("features.3",)
+    assert not found.left
     whole, after = (
         output_of(net, "features.3", everything).mean((0, 2, 3)) for net in (model, small)
     )
@@ -80,7 +81,8 @@ def test_a_consumer_without_a_place_for_it_is_named() -> None:
     )
     plan = Plan({"0": (0, 1)})
     found = compensate(model, trace(model, EXAMPLE), plan, pruned(model, plan), BATCHES, "mean")
-    assert found.shifted == () and "no bias" in found.left["1"]
+    assert found.shifted == ()
+    assert "no bias" in found.left["1"]
 
 
 def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:

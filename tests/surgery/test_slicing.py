@@ -140,7 +140,8 @@ def test_a_size_written_in_python_is_found_by_the_proof_and_left_whole(
         f"left whole, could not be proven: {surgery.refused['a']} (a)"
     ]
     assert surgery.plan.keep == {"b": (0, 1)}
-    assert surgery.model.a.out_channels == 8 and surgery.model.b.out_channels == 2
+    assert surgery.model.a.out_channels == 8
+    assert surgery.model.b.out_channels == 2
     with pytest.raises(SurgeryError, match="a: differs from the masked model"):
         remove(model, graph, Plan({"a": (0, 1)}))
 

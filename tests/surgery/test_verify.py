@@ -71,7 +71,8 @@ def test_a_group_that_is_wrong_elsewhere_only_is_refused(
     model = Two(wrong_where(there))
     example = flat if there(IMAGE) else IMAGE
     surgery = operate(model, trace(model, example), HALF)
-    assert list(surgery.refused) == ["a"] and surgery.plan.keep == {"b": (0, 1)}
+    assert list(surgery.refused) == ["a"]
+    assert surgery.plan.keep == {"b": (0, 1)}
     assert "at inputs of" in surgery.refused["a"]
 
 
@@ -122,7 +123,8 @@ def test_an_answer_that_tells_nothing_is_no_proof(
 ) -> None:
     model = Two(right, after)
     surgery = operate(model, trace(model, IMAGE), HALF)
-    assert surgery.refused.keys() == {"a", "b"} and surgery.plan.keep == {}
+    assert surgery.refused.keys() == {"a", "b"}
+    assert surgery.plan.keep == {}
     assert all(why in reason for reason in surgery.refused.values())
 
 
@@ -160,7 +162,8 @@ def test_parts_that_come_and_go_with_the_channels_are_seen() -> None:
 
     model = Talkative(right)
     surgery = operate(model, trace(model, IMAGE), HALF)
-    assert list(surgery.refused) == ["a"] and "other parts" in surgery.refused["a"]
+    assert list(surgery.refused) == ["a"]
+    assert "other parts" in surgery.refused["a"]
 
 
 def test_a_model_that_takes_one_size_only_is_proven_at_that_size() -> None:

@@ -45,10 +45,12 @@ def test_from_run_to_bundle_to_measurement_to_report(run: Path, tmp_path: Path) 
     measured = json.loads(
         prunedge("bench", small, "--against", whole, "--patches", 24, "--out", run, "--json").stdout
     )
-    assert len(measured["bundles"]) == 2 and measured["ratios"][0]["speedup"]["median"] > 0
+    assert len(measured["bundles"]) == 2
+    assert measured["ratios"][0]["speedup"]["median"] > 0
     page = Path(prunedge("report", run).stdout.strip())
     text = page.read_text(encoding="utf-8")
-    assert "time for an image" in text and 'src="http' not in text
+    assert "time for an image" in text
+    assert 'src="http' not in text
     model, inputs = pe.load(run), torch.randn(2, 3, 16, 16)
     assert torch.equal(model(inputs), pe.load(small)(inputs))
 
@@ -85,11 +87,9 @@ def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None
         "--json",
     )
     told = json.loads(done.stdout)
-    assert (
-        told["size"] == 16
-        and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"]
-        and "target" in told["stop"]
-    )
+    assert told["size"] == 16
+    assert told["best"]["macs"] <= 0.8 * told["baseline"]["macs"]
+    assert "target" in told["stop"]
     assert 'augment = "flips"' in (tmp_path / "b" / "config.toml").read_text(), (
         "as the run that it goes on from"
     )
@@ -100,19 +100,19 @@ def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:
     found = json.loads(
         prunedge("groups", "--model", "resnet18", "--size", 64, "--svg", drawn, "--json").stdout
     )
-    assert len(found["groups"]) == 12 and found["prunable_params"] > 0.99
+    assert len(found["groups"]) == 12
+    assert found["prunable_params"] > 0.99
     assert found["groups"][0]["makers"] == ["conv1", "layer1.0.conv2", "layer1.1.conv2"]
-    assert (
-        "layer1.0.conv1" in found["groups"][0]["consumers"]
-        and 0.3 < found["groups"][0]["macs_share"] < 0.4
-    )
+    assert "layer1.0.conv1" in found["groups"][0]["consumers"]
+    assert 0.3 < found["groups"][0]["macs_share"] < 0.4
     root = ElementTree.fromstring(drawn.read_text(encoding="utf-8"))
     assert (
         len(root.findall(".//{http://www.w3.org/2000/svg}rect/{http://www.w3.org/2000/svg}title"))
         == 12
     )
     shown = prunedge("groups", "--model", "resnet18", "--size", 64).stdout
-    assert "layer4.1.conv1" in shown and "is the model's output" in shown
+    assert "layer4.1.conv1" in shown
+    assert "is the model's output" in shown
 
 
 def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -129,9 +129,11 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
         "random",
     )
     assert done.returncode == 0, done.stderr
-    assert "use --criterion" in done.stdout and "of an evaluation of the whole model" in done.stdout
+    assert "use --criterion" in done.stdout
+    assert "of an evaluation of the whole model" in done.stdout
     report = Path(prunedge("report", run).stdout.strip()).read_text(encoding="utf-8")
-    assert "Which criterion is right" in report and "Where each criterion is right" in report
+    assert "Which criterion is right" in report
+    assert "Where each criterion is right" in report
     other = prunedge(
         "audit",
         tiny_data,
@@ -209,12 +211,11 @@ def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> No
         tmp_path / "run",
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        "baselines on test data: the same shape from random weights" in done.stdout
-        and "as many channels at random" in done.stdout
-    )
+    assert "baselines on test data: the same shape from random weights" in done.stdout
+    assert "as many channels at random" in done.stdout
     baselines = json.loads((tmp_path / "run" / "baselines.json").read_text())
-    assert baselines["scratch"]["epochs"] >= 5 and baselines["random"]["epochs"] >= 2
+    assert baselines["scratch"]["epochs"] >= 5
+    assert baselines["random"]["epochs"] >= 2
     assert "Baselines" in Path(prunedge("report", tmp_path / "run").stdout.strip()).read_text(
         encoding="utf-8"
     )
@@ -351,8 +352,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
     done = prunedge(*(places.get(word, word) for word in arguments))
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], done.stderr
-    assert done.stdout == "" and not (tmp_path / "out").exists()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: "), done.stderr
+    assert words in lines[0], done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
 
 
 def test_auroc_without_a_class_is_refused_before_any_training(
@@ -379,10 +383,8 @@ def test_auroc_without_a_class_is_refused_before_any_training(
         "--out",
         tmp_path / "r",
     )
-    assert (
-        done.returncode == 2
-        and "the test split has no image of 'sound', so auroc is not defined" in done.stderr
-    )
+    assert done.returncode == 2
+    assert "the test split has no image of 'sound', so auroc is not defined" in done.stderr
     assert not (tmp_path / "r").exists()
 
 
@@ -424,11 +426,9 @@ def test_a_device_steers_from_the_command_line(
         json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1]),
         json.loads((tmp_path / "run" / "latency.json").read_text()),
     )
-    assert (
-        steps[0]["latency_ms"] > 0
-        and steps[1]["table"]["grids"]
-        and list((tmp_path / "cache" / "latency").iterdir())
-    )
+    assert steps[0]["latency_ms"] > 0
+    assert steps[1]["table"]["grids"]
+    assert list((tmp_path / "cache" / "latency").iterdir())
     assert ("on the device" in done.stdout) or "makes it faster on the device" in done.stdout
     for more, words in (
         (["--target-latency", "fast"], "not a time: fast"),
@@ -436,11 +436,9 @@ def test_a_device_steers_from_the_command_line(
         (["--device", "telnet://x"], "not a device's address"),
     ):
         refused = prunedge(*common, *more, "--out", tmp_path / "refused")
-        assert (
-            refused.returncode == 2
-            and words in refused.stderr
-            and not (tmp_path / "refused").exists()
-        ), refused.stderr
+        assert refused.returncode == 2, refused.stderr
+        assert words in refused.stderr, refused.stderr
+        assert not (tmp_path / "refused").exists(), refused.stderr
 
 
 def test_forms_from_the_command_line(run: Path, tmp_path: Path) -> None:
@@ -471,10 +469,9 @@ def test_forms_from_the_command_line(run: Path, tmp_path: Path) -> None:
         "--batches",
         4,
     )
-    assert (
-        timed.returncode == 0
-        and "onnx-int8" in timed.stdout
-        and "a second, batch 4" in timed.stdout
-    ), timed.stderr
+    assert timed.returncode == 0, timed.stderr
+    assert "onnx-int8" in timed.stdout, timed.stderr
+    assert "a second, batch 4" in timed.stdout, timed.stderr
     refused = prunedge("bench", tmp_path / "b", "--runtime", "executorch", "--patches", 6)
-    assert refused.returncode == 2 and "the bundle holds no 'executorch'" in refused.stderr
+    assert refused.returncode == 2
+    assert "the bundle holds no 'executorch'" in refused.stderr

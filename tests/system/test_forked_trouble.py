@@ -98,7 +98,8 @@ def told(kind: str, root: Path, code: int, said: str) -> bool:
     if kind == "memory" and code < 0:
         return True  # a library of C++ gave up by itself, and nobody could say so
     last = said.strip().splitlines()[-1]
-    assert code == 2 and re.match(rf"error: .*{CAUSES[kind]}", last), (code, said)
+    assert code == 2, (code, said)
+    assert re.match(rf"error: .*{CAUSES[kind]}", last), (code, said)
     assert kind == "memory" or str(root) in last, said
     assert (
         "go on with prunedge" in last
@@ -150,10 +151,8 @@ def test_a_run_goes_on_to_the_same_models(
         )
         assert code == 0, said
         if verb == "prune":
-            assert (
-                contents(root / "run") == contents(whole)
-                and open_run(root / "run").test() == open_run(whole).test()
-            )
+            assert contents(root / "run") == contents(whole)
+            assert open_run(root / "run").test() == open_run(whole).test()
         else:
             name = "checkpoints/step-000/model.safetensors"
             assert contents(root / "run")[name] == contents(whole)[name]

@@ -84,18 +84,20 @@ def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.wait()
     refused = prunedge("prune", "--resume", out)
-    assert refused.returncode == 2 and "`prunedge train` made this run" in refused.stderr, (
-        refused.stderr
-    )
+    assert refused.returncode == 2, refused.stderr
+    assert "`prunedge train` made this run" in refused.stderr, refused.stderr
     done = prunedge("train", "--resume", out)
-    assert done.returncode == 0 and "next: prunedge prune --from" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "next: prunedge prune --from" in done.stdout, done.stderr
     assert essence(out) == essence(whole)
     wanted, found = open_run(whole).load().state_dict(), open_run(out).load().state_dict()
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
     ended = prunedge("prune", "--resume", out)
-    assert ended.returncode == 2 and f"it has ended: prunedge prune --from {out}" in ended.stderr
+    assert ended.returncode == 2
+    assert f"it has ended: prunedge prune --from {out}" in ended.stderr
     other = prunedge("train", *start[1:], out)
-    assert other.returncode == 2 and f"go on with prunedge train --resume {out}" in other.stderr
+    assert other.returncode == 2
+    assert f"go on with prunedge train --resume {out}" in other.stderr
 
 
 def test_an_interrupted_training_names_the_verb_that_goes_on(

@@ -363,7 +363,9 @@ def told(kind: str, place: Place, code: int, said: str) -> str:
     if code == 0 or (kind == "memory" and code in GAVE_UP):
         return ""
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1 and said.strip().splitlines()[-1] == lines[0], (code, said)
+    assert code == 2, (code, said)
+    assert len(lines) == 1, (code, said)
+    assert said.strip().splitlines()[-1] == lines[0], (code, said)
     # Where a process that it started was ended, nobody can know why.
     died = kind == "memory" and re.search(
         r"died \(exit code -(6|11)\) .*: is there enough memory\?", lines[0]
@@ -432,10 +434,14 @@ def test_nobody_listens(verb: Verb, given: Path, tmp_path: Path) -> None:
     os.close(reading)
     code, said = place.run(*verb.words(place.root), stdout=writing)
     os.close(writing)
-    assert code == 141 and "Traceback" not in said and "error: " not in said, (code, said)
+    assert code == 141, (code, said)
+    assert "Traceback" not in said, (code, said)
+    assert "error: " not in said, (code, said)
     with open("/dev/full", "wb") as full:
         code, said = place.run(*verb.words(place.root), stdout=full.fileno())
-    assert code == 2 and "Traceback" not in said and said.count("error: ") == 1, (code, said)
+    assert code == 2, (code, said)
+    assert "Traceback" not in said, (code, said)
+    assert said.count("error: ") == 1, (code, said)
     assert said.splitlines()[-1].startswith(
         "error: No space left on device (the output): free space there"
     ), said
@@ -490,9 +496,8 @@ def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
             try:
                 place.fresh()
                 code, said = place.run(*words, topic, trouble=f"{kind}:call:{at}")
-                assert "Traceback" not in said and (
-                    code in (0, 2) or (kind == "memory" and code in GAVE_UP)
-                ), (code, said)
+                assert "Traceback" not in said, (code, said)
+                assert code in (0, 2) or (kind == "memory" and code in GAVE_UP), (code, said)
                 assert code != 2 or said.strip().splitlines()[-1].startswith("error: "), said
                 tally["one line" if code == 2 else "ended well" if code == 0 else "gave up"] += 1
                 code, said = place.run(*words, topic)

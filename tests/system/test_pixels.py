@@ -29,10 +29,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "32",
     )
     done = prunedge("train", folder / "d", *common, "--epochs", 6, "--out", folder / "run")
-    assert (
-        done.returncode == 0
-        and "greys of more than eight bits: black to white is 10" in done.stdout
-    ), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "greys of more than eight bits: black to white is 10" in done.stdout, done.stderr
     more = ("--max-steps", 1, "--step-ratio", 0.2, "--max-drop", 50, "--precision", "32")
     assert (
         prunedge("prune", "--from", folder / "run", *more, "--out", folder / "pruned").returncode
@@ -47,10 +45,8 @@ def test_the_device_answers_as_training_did(trained: Path) -> None:
     accuracy = told["test"]["best"]["accuracy"]
     assert accuracy > 0.9
     manifest = json.loads((trained / "bundle" / "manifest.json").read_text())
-    assert (
-        manifest["view"] == {"kind": "patch", "width": 56, "height": 40}
-        and 1000 <= manifest["greys"]["low"] < manifest["greys"]["high"] <= 1146
-    )
+    assert manifest["view"] == {"kind": "patch", "width": 56, "height": 40}
+    assert 1000 <= manifest["greys"]["low"] < manifest["greys"]["high"] <= 1146
     right = 0
     for label in ("crack", "sound"):
         found = json.loads(
@@ -73,11 +69,9 @@ def test_a_model_that_ends_in_a_softmax_is_refused_before_anything_is_made(
 ) -> None:
     common = ("--weights", "none", "--size", 32, "--out", tmp_path / "run")
     done = prunedge("train", trained / "d", "--model", "tests.system.test_pixels:softened", *common)
-    assert (
-        done.returncode == 2
-        and "ends in a softmax" in done.stderr
-        and "remove the last layer" in done.stderr
-    )
+    assert done.returncode == 2
+    assert "ends in a softmax" in done.stderr
+    assert "remove the last layer" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -115,25 +115,26 @@ def test_it_measures_a_bundle_that_answers_as_torch_did(device: Path, bundle: Pa
     done = run(device, "prunedge", "bench", bundle, "--patches", 20, "--json")
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)["bundles"]
-    assert found["self_test"]["agreement"] == 1 and found["self_test"]["relative_difference"] < 1e-4
-    assert found["runtime"].startswith("onnxruntime") and found["seconds_total"] > 0
+    assert found["self_test"]["agreement"] == 1
+    assert found["self_test"]["relative_difference"] < 1e-4
+    assert found["runtime"].startswith("onnxruntime")
+    assert found["seconds_total"] > 0
     home = run(device, "python", "-c", "import prunedge; print(prunedge.__file__)").stdout.strip()
     assert Path(home).is_relative_to(site(device))
 
 
 def test_what_it_can_not_note_it_does_not_measure_first(device: Path, bundle: Path) -> None:
     done = run(device, "prunedge", "bench", bundle, "--patches", 10**9, "--out", "run")
-    assert (
-        done.returncode == 2
-        and done.stderr.startswith("error: 'bench' needs torch")
-        and len(done.stderr.splitlines()) == 1
-    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'bench' needs torch")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_it_explains_itself(device: Path) -> None:
     assert run(device, "prunedge", "--version").stdout.strip() == prunedge.__version__
     told = run(device, "prunedge", "--help")
-    assert told.returncode == 0 and all(verb in told.stdout for verb in VERBS)
+    assert told.returncode == 0
+    assert all(verb in told.stdout for verb in VERBS)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,5 @@ def test_what_needs_torch_says_so_in_one_line(device: Path, arguments: tuple[str
     done = run(device, "prunedge", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: '{arguments[0]}' needs ") and line.endswith(
-        "pip install 'prunedge[prune]'"
-    )
+    assert line.startswith(f"error: '{arguments[0]}' needs ")
+    assert line.endswith("pip install 'prunedge[prune]'")

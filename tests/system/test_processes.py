@@ -72,9 +72,8 @@ def is_same(one: Path, other: Path) -> None:
     tested = [run.test() or {} for run in runs]
     for part in ("baseline", "best"):
         confusions = [test[part]["confusion"] for test in tested]
-        assert confusions[0] == confusions[1] and tested[0][part]["loss"] == pytest.approx(
-            tested[1][part]["loss"], rel=1e-4
-        )
+        assert confusions[0] == confusions[1]
+        assert tested[0][part]["loss"] == pytest.approx(tested[1][part]["loss"], rel=1e-4)
     assert (
         tested[0]["baselines"]["random"]["confusion"]
         == tested[1]["baselines"]["random"]["confusion"]
@@ -128,7 +127,8 @@ def test_a_killed_torchrun_leaves_nobody_behind_and_the_run_goes_on_to_the_same_
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     assert "torchrun, which started this process, has ended" in err
-    assert len(workers) == 2 and not (out / "test.json").exists()
+    assert len(workers) == 2
+    assert not (out / "test.json").exists()
     done = prunedge("prune", "--resume", out, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     assert "began with 2 processes; with 1 the result may differ" in done.stderr
@@ -137,10 +137,8 @@ def test_a_killed_torchrun_leaves_nobody_behind_and_the_run_goes_on_to_the_same_
 
 def test_verbs_that_are_not_divided_refuse_and_say_so_once(alone: Path) -> None:
     done = torchrun(2, "prunedge", "show", alone)
+    assert done.returncode != 0
     assert (
-        done.returncode != 0
-        and done.stderr.count(
-            "error: 'show' is not divided among processes: start it without torchrun"
-        )
+        done.stderr.count("error: 'show' is not divided among processes: start it without torchrun")
         == 1
     )

@@ -50,22 +50,20 @@ def test_check_from_a_relative_pattern_and_what_it_refuses(tmp_path: Path) -> No
     pattern = os.path.relpath(tmp_path / "s") + "/{000..003}.tar"
     done = prunedge("check", pattern, "--size", 16, "--json")
     told = json.loads(done.stdout)
-    assert done.returncode == 0 and told["classes"] == ["0", "1"] and told["formats"] == {"PNG": 40}
+    assert done.returncode == 0
+    assert told["classes"] == ["0", "1"]
+    assert told["formats"] == {"PNG": 40}
     done = prunedge("check", pattern.replace("003", "004"), "--size", 16)
-    assert (
-        done.returncode == 2
-        and done.stderr.startswith("error: 1 of 5 shards are missing")
-        and done.stderr.count("\n") == 1
-    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 1 of 5 shards are missing")
+    assert done.stderr.count("\n") == 1
     shard = tmp_path / "s" / "002.tar"
     shard.write_bytes(shard.read_bytes()[:5000])
     done = prunedge("check", tmp_path / "s", "--size", 16)
-    assert (
-        done.returncode == 2
-        and "002.tar" in done.stderr
-        and "damaged or was cut short" in done.stderr
-        and done.stderr.count("\n") == 1
-    )
+    assert done.returncode == 2
+    assert "002.tar" in done.stderr
+    assert "damaged or was cut short" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_train_from_a_relative_pattern_then_prune_from_the_run(tmp_path: Path) -> None:
@@ -134,7 +132,8 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
     shards._open.clear()  # as another process
     execute.resume(tmp_path / "cut")
     resumed = open_run(tmp_path / "cut")
-    assert resumed.config.data.path == memory and resumed.test() == whole.test()
+    assert resumed.config.data.path == memory
+    assert resumed.test() == whole.test()
     for name, value in whole.load().state_dict().items():
         assert torch.equal(resumed.load().state_dict()[name], value), name
     assert write_bundle(whole, tmp_path / "bundle").manifest.view.width == 32
@@ -143,7 +142,8 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
         for i, name in ((0, "crack-000"), (0, "none"), (7, "gone"))
     ]
     shown = thumbnails(mistakes)
-    assert [one["name"] for one in shown["shown"]] == ["crack-000.png"] and shown["gone"] == 2
+    assert [one["name"] for one in shown["shown"]] == ["crack-000.png"]
+    assert shown["gone"] == 2
 
 
 def test_a_shard_that_lies_in_a_hub_of_links(tmp_path: Path) -> None:
@@ -155,7 +155,8 @@ def test_a_shard_that_lies_in_a_hub_of_links(tmp_path: Path) -> None:
     told = json.loads(
         prunedge("check", tmp_path / "linked" / "x.tar", "--size", 16, "--json").stdout
     )
-    assert told["data"] == f"{tmp_path}/linked/x.tar" and told["counts"]["train"] == {
+    assert told["data"] == f"{tmp_path}/linked/x.tar"
+    assert told["counts"]["train"] == {
         "0": 28,
         "1": 28,
     }

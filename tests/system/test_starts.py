@@ -52,21 +52,25 @@ def test_weights_rate_and_majority_are_told_and_stand_in_run_and_report(
         next(line for line in done.stderr.splitlines() if line.startswith(word))
         for word in ("weights:", "learning rate")
     )
-    assert "without 'encoder.'" in weights and "left out of the file: loss" in weights
-    assert "--lr overrides it" in rate and "always answering '" in done.stdout
+    assert "without 'encoder.'" in weights
+    assert "left out of the file: loss" in weights
+    assert "--lr overrides it" in rate
+    assert "always answering '" in done.stdout
     shown = prunedge("show", tmp_path / "run", cwd=here).stdout
     # The last word, where the training ended in one answer and began anew at a lower rate.
     last = [line for line in done.stderr.splitlines() if line.startswith("learning rate")][
         -1
     ].removesuffix("; --lr overrides it")
-    assert weights in shown and last in shown
+    assert weights in shown
+    assert last in shown
     found = json.loads(prunedge("show", tmp_path / "run", "--json", cwd=here).stdout)
-    assert found["learning_rate"]["curve"] and found["weights_loaded"]["left_out"] == [
-        "loss.weight"
-    ]
+    assert found["learning_rate"]["curve"]
+    assert found["weights_loaded"]["left_out"] == ["loss.weight"]
     assert prunedge("report", tmp_path / "run", cwd=here).returncode == 0
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "left out of the file: loss" in page and "Always answering" in page and last in page
+    assert "left out of the file: loss" in page
+    assert "Always answering" in page
+    assert last in page
 
 
 def test_a_model_with_one_answer_is_reported_by_train_and_report_and_refused_by_prune(
@@ -76,16 +80,14 @@ def test_a_model_with_one_answer_is_reported_by_train_and_report_and_refused_by_
     how = ("--model", "mine:dull", "--weights", "none", *HOW)
     done = prunedge("train", tiny_data, *how, "--epochs", 1, "--out", "dull", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (
-        "for every validation image" in done.stdout
-        and "a lower --lr (it was 0.01: try 0.002)" in done.stdout
-    )
+    assert "for every validation image" in done.stdout
+    assert "a lower --lr (it was 0.01: try 0.002)" in done.stdout
     for start in (("--from", "dull"), (tiny_data, *how, "--train-epochs", 1)):
         refused = prunedge("prune", *start, "--out", "pruned", cwd=tmp_path)
-        assert refused.returncode == 2 and "for every validation image" in refused.stderr, (
-            refused.stderr
-        )
-        assert refused.stderr.count("error:") == 1 and "Traceback" not in refused.stderr
+        assert refused.returncode == 2, refused.stderr
+        assert "for every validation image" in refused.stderr, refused.stderr
+        assert refused.stderr.count("error:") == 1
+        assert "Traceback" not in refused.stderr
     assert prunedge("report", "dull", cwd=tmp_path).returncode == 0
     assert "for every validation image" in (tmp_path / "dull" / "report.html").read_text(
         encoding="utf-8"
@@ -108,7 +110,7 @@ def test_weights_that_do_not_fit_are_one_line(verb: str, tiny_data: Path, tmp_pa
         done = prunedge(
             verb, tiny_data, *how, "--out", tmp_path / "run", cwd=Path(__file__).parents[2]
         )
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, (
-            done.stderr
-        )
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / "run").exists()

@@ -60,14 +60,14 @@ def test_a_study_in_trouble_says_so_and_the_same_command_ends_it(
     }
     command = [sys.executable, "-m", "prunedge", *map(str, study)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout, done.stderr
-    assert (
-        done.stderr.splitlines()[-1].startswith("error: ")
-        and str(tmp_path) in done.stderr.splitlines()[-1]
-    ), done.stderr
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: "), done.stderr
+    assert str(tmp_path) in done.stderr.splitlines()[-1], done.stderr
     done = prunedge(*study)
     assert done.returncode == 0, done.stderr
-    assert left_over(tmp_path) == [] and (tmp_path / "study" / "study.csv").is_file()
+    assert left_over(tmp_path) == []
+    assert (tmp_path / "study" / "study.csv").is_file()
 
 
 READING: list[tuple[str, Callable[[Path], tuple[object, ...]]]] = [
@@ -91,15 +91,18 @@ def test_nobody_listens(name: str, verb: Callable[[Path], tuple[object, ...]], r
     os.close(reading)
     gone = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
-    assert gone.returncode == 141 and gone.stderr == "", (gone.returncode, gone.stderr)
+    assert gone.returncode == 141, (gone.returncode, gone.stderr)
+    assert gone.stderr == "", (gone.returncode, gone.stderr)
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith(
         "error: No space left on device (the output): free space there"
     ), done.stderr
     line = " ".join(f"'{word}'" for word in command)
     closed = subprocess.run(["sh", "-c", f"{line} >&- <&-"], capture_output=True, text=True)
-    assert closed.returncode == 2 and closed.stderr.count("\n") == 1, closed.stderr
+    assert closed.returncode == 2, closed.stderr
+    assert closed.stderr.count("\n") == 1, closed.stderr
     assert closed.stderr.startswith("error: standard output is closed: open it"), closed.stderr
     assert subprocess.run(["sh", "-c", f"{line} >&- 2>&- <&-"]).returncode == 2

@@ -64,7 +64,8 @@ def writer(recipe: RunConfig, tmp_path: Path):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         yield process, path
         process.kill()
 
@@ -91,10 +92,8 @@ def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
             main(arguments)
         said = capsys.readouterr().err.splitlines()[-1]
         assert ended.value.code == 2
-        assert (
-            said.startswith(f"error: process {process.pid} (since ")
-            and f"is writing this run ({path}): wait until it has ended" in said
-        )
+        assert said.startswith(f"error: process {process.pid} (since ")
+        assert f"is writing this run ({path}): wait until it has ended" in said
     with pytest.raises(InUse):
         execute.resume(path)
     assert tree(path) == before
@@ -176,7 +175,8 @@ with written_folder(root / "bundle", "bundle"), held(root / "study", "study"):
         stdout=subprocess.PIPE,
         text=True,
     ) as other:
-        assert other.stdout is not None and other.stdout.readline() == "ready\n"
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
         with pytest.raises(InUse, match=f"process {other.pid}.* is writing this bundle"):
             write_bundle(open_run(writer[1]), tmp_path / "bundle")
         grid = Grid({"data": recipe.data.path, "model": recipe.model.name})
@@ -249,7 +249,8 @@ def test_two_resume_one_run_at_once(recipe: RunConfig, tmp_path: Path, run: Path
             for _ in range(2)
         ]
         ends = [(one.communicate()[1], one.returncode) for one in both]
-        assert 0 in [code for _, code in ends] and {code for _, code in ends} <= {0, 2}, ends
+        assert 0 in [code for _, code in ends], ends
+        assert {code for _, code in ends} <= {0, 2}, ends
         assert [step.index for step in open_run(out / "pruned").steps()] == list(
             range(len(open_run(out / "pruned").steps()))
         )

@@ -36,9 +36,8 @@ def test_patches_of_one_photograph_count_once() -> None:
         np.repeat(np.arange(60), 20).tolist(),
     )
     blind = paired_drop_interval(packed(np.repeat(before, 20)), packed(np.repeat(after, 20)), 0.9)
-    assert copies == pytest.approx(alone, abs=0.5) and blind[1] - blind[0] < 0.5 * (
-        alone[1] - alone[0]
-    )
+    assert copies == pytest.approx(alone, abs=0.5)
+    assert blind[1] - blind[0] < 0.5 * (alone[1] - alone[0])
 
 
 @given(
@@ -49,7 +48,8 @@ def test_bounds_turn_with_the_sign_and_hold_the_drop(
 ) -> None:
     first, second = (packed(one) for one in zip(*pairs, strict=True))
     low, high = paired_drop_interval(first, second, confidence)
-    assert low <= high and paired_drop_interval(second, first, confidence) == (
+    assert low <= high
+    assert paired_drop_interval(second, first, confidence) == (
         pytest.approx(-high),
         pytest.approx(-low),
     )

@@ -34,7 +34,8 @@ def test_images_from_the_processor_meet_a_model_on_any_device(device: str) -> No
     batches = [(images, torch.tensor([0, 1, 0, 1, 0, 1]))]
     graph = pe.trace(there, images[:2])
     surgery = operate(there, graph, _half(graph))
-    assert not surgery.refused and surgery.difference <= TOLERANCE
+    assert not surgery.refused
+    assert surgery.difference <= TOLERANCE
     assert {one.device.type for model in (there, surgery.model) for one in model.parameters()} == {
         device
     }
@@ -42,7 +43,8 @@ def test_images_from_the_processor_meet_a_model_on_any_device(device: str) -> No
     for name, values in pe.rank(there, graph, batches).values.items():
         torch.testing.assert_close(values, wanted.values[name], rtol=1e-3, atol=1e-6)
     truth = oracle(there, graph, batches, sample(graph, 1))
-    assert truth.examples == 6 and truth.loss == pytest.approx(
+    assert truth.examples == 6
+    assert truth.loss == pytest.approx(
         oracle(here, graph, batches, sample(graph, 1)).loss, rel=1e-5
     )
     for how in ("mean", "lstsq"):
@@ -91,7 +93,8 @@ def test_the_proof_and_a_ranking_of_its_own_compute_in_full_float32() -> None:
 def test_a_tap_s_columns_are_copied_to_a_device_once() -> None:
     tap = Tap("a", 0, torch.arange(3)[:, None])
     there = tap.columns_on(torch.device("meta"))
-    assert there.is_meta and tap.columns_on(torch.device("meta")) is there
+    assert there.is_meta
+    assert tap.columns_on(torch.device("meta")) is there
 
 
 @pytest.mark.parametrize("device", DEVICES)

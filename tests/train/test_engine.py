@@ -23,7 +23,8 @@ def test_the_fastest_wins_and_a_narrow_lead_does_not_count(monkeypatch: pytest.M
         monkeypatch.setattr(engines, "_measured", {})
         monkeypatch.setattr(engines, "_race", lambda net, example, timings=timings: timings)
         chosen = measure_engine(model(), EXAMPLE)
-        assert chosen.name == winner and chosen.timings == timings
+        assert chosen.name == winner
+        assert chosen.timings == timings
 
 
 def test_measuring_happens_once_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +32,8 @@ def test_measuring_happens_once_and_changes_nothing(monkeypatch: pytest.MonkeyPa
     net, random = model(), torch.get_rng_state()
     state = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     chosen = measure_engine(net, EXAMPLE)
-    assert chosen.name in engines.NAMES and chosen.timings["32"] > 0
+    assert chosen.name in engines.NAMES
+    assert chosen.timings["32"] > 0
     assert measure_engine(model(1), EXAMPLE) is chosen
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
@@ -71,9 +73,8 @@ def test_a_held_model_is_laid_out_and_put_back() -> None:
     ids = [id(parameter) for parameter in net.parameters()]
     with engine.holding(net):
         assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert net[0].weight.is_contiguous() and ids == [
-        id(parameter) for parameter in net.parameters()
-    ]
+    assert net[0].weight.is_contiguous()
+    assert ids == [id(parameter) for parameter in net.parameters()]
     assert engine.to_device(torch.zeros(2, 3, 4, 4)).is_contiguous(
         memory_format=torch.channels_last
     )
@@ -130,16 +131,12 @@ def test_the_same_bits_on_a_gpu_leave_cudnn_on_and_torch_set_as_before() -> None
         torch.are_deterministic_algorithms_enabled(),
     )
     with deterministic.same_bits(torch.device("cuda")):
-        assert (
-            cudnn.enabled
-            and cudnn.deterministic
-            and not cudnn.benchmark
-            and cudnn.allow_tf32 == before[3]
-        )
-        assert (
-            torch.are_deterministic_algorithms_enabled()
-            and torch.is_deterministic_algorithms_warn_only_enabled()
-        )
+        assert cudnn.enabled
+        assert cudnn.deterministic
+        assert not cudnn.benchmark
+        assert cudnn.allow_tf32 == before[3]
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
     assert before == (
         cudnn.enabled,
         cudnn.deterministic,
@@ -156,10 +153,8 @@ def test_a_user_who_wants_errors_instead_of_other_bits_keeps_them() -> None:
     try:
         with deterministic.same_bits(torch.device("cuda")):
             assert not torch.is_deterministic_algorithms_warn_only_enabled()
-        assert (
-            torch.are_deterministic_algorithms_enabled()
-            and not torch.is_deterministic_algorithms_warn_only_enabled()
-        )
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
 

@@ -18,10 +18,10 @@ def test_evaluating_is_float32_and_leaves_the_model_alone(name: str) -> None:
     meter = observe(net, batches, make_engine(name))
     probabilities = meter.logits().softmax(1)
     labels = meter.labels()
-    assert net.training and all(
-        torch.equal(state[key], tensor) for key, tensor in net.state_dict().items()
-    )
-    assert probabilities.shape == (20, 2) and labels.tolist() == [0, 1] * 10
+    assert net.training
+    assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
+    assert probabilities.shape == (20, 2)
+    assert labels.tolist() == [0, 1] * 10
     with torch.no_grad():
         expected = net.eval()(torch.cat([x for x, _ in batches])).softmax(1)
     torch.testing.assert_close(probabilities, expected, atol=1e-6, rtol=1e-5)

@@ -30,8 +30,10 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_it_learns_in_place_and_gives_the_model_back_as_it_was_laid_out(name: str) -> None:
     net, engine = model().eval(), make_engine(name)
     result = fit(net, TRAIN, epochs=4, config=QUICK, engine=engine, seed=0, val=VAL)
-    assert result.model is net and not net.training
-    assert result.val is not None and result.val.accuracy > 0.9
+    assert result.model is net
+    assert not net.training
+    assert result.val is not None
+    assert result.val.accuracy > 0.9
     assert result.history[-1].loss < result.history[0].loss
     assert all(
         parameter.is_contiguous() and parameter.grad is None for parameter in net.parameters()
@@ -102,10 +104,10 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
         val=VAL,
         extras=TrainExtras(collector=collector),
     )
-    assert result.best_epoch < 3 and result.val == result.history[result.best_epoch].val
-    assert result.val is not None and result.val.accuracy == max(
-        one.val.accuracy for one in result.history if one.val
-    )
+    assert result.best_epoch < 3
+    assert result.val == result.history[result.best_epoch].val
+    assert result.val is not None
+    assert result.val.accuracy == max(one.val.accuracy for one in result.history if one.val)
     assert result.collected == (result.best_epoch, len(TRAIN), 64)
     again = fit(
         alone, TRAIN, epochs=result.best_epoch + 1, config=recipe, engine=make_engine(), seed=0
@@ -219,12 +221,10 @@ def test_no_epochs_only_measure() -> None:
         val=VAL,
         extras=TrainExtras(state=state),
     )
-    assert (
-        same(net, fresh)
-        and result.best_epoch == -1
-        and result.history == ()
-        and result.collected is None
-    )
+    assert same(net, fresh)
+    assert result.best_epoch == -1
+    assert result.history == ()
+    assert result.collected is None
     assert result.val == evaluate(fresh, VAL, make_engine())
     assert torch.equal(result.state["6.bias"]["momentum_buffer"], torch.ones(2))
 
@@ -254,7 +254,8 @@ def test_frozen_parameters_stay_and_a_wholly_frozen_model_is_refused() -> None:
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
     result = fit(net, TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
-    assert torch.equal(net[0].weight, before) and "0.weight" not in result.state
+    assert torch.equal(net[0].weight, before)
+    assert "0.weight" not in result.state
     with pytest.raises(TrainError, match="no parameter to train"):
         fit(net.requires_grad_(False), TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
 
@@ -263,9 +264,8 @@ def test_progress_counts_batches() -> None:
     told: list[tuple[int, int, str]] = []
     watch = TrainExtras(progress=lambda *news: told.append(news))
     fit(model(), TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=watch)
-    assert [done for done, _, _ in told] == list(range(1, 17)) and {
-        total for _, total, _ in told
-    } == {16}
+    assert [done for done, _, _ in told] == list(range(1, 17))
+    assert {total for _, total, _ in told} == {16}
     assert told[-1][2].startswith("epoch 2/2, loss 0.")
 
 
@@ -286,9 +286,8 @@ def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
         extras=TrainExtras(teacher=teacher.train()),
     )
     assert evaluate(student, VAL, make_engine("32")).accuracy > 0.9
-    assert teacher.training and all(
-        torch.equal(before[name], value) for name, value in teacher.state_dict().items()
-    )
+    assert teacher.training
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
 
 
 def test_distilling_without_a_teacher_is_an_error() -> None:
@@ -323,7 +322,8 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
         seed=0,
         extras=TrainExtras(penalty=shrink),
     )
-    assert heard == sorted(heard) and heard[-1] == 1.0
+    assert heard == sorted(heard)
+    assert heard[-1] == 1.0
     sizes = [
         sum(float(parameter.detach().norm()) for parameter in net.parameters())
         for net in (plain, drawn)
@@ -370,7 +370,8 @@ def test_nothing_is_collected_while_training_where_the_examples_cannot_be_told_a
         seed=0,
         extras=gather,
     )
-    assert fitted.collected is None and fitted.best_epoch == 0
+    assert fitted.collected is None
+    assert fitted.best_epoch == 0
 
 
 @pytest.mark.parametrize("make", [model, WindowsFirst])
@@ -389,6 +390,7 @@ def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module])
         seed=0,
         extras=TrainExtras(collector=collector),
     )
-    assert second.collected.examples == 64 and first.collected is None
+    assert second.collected.examples == 64
+    assert first.collected is None
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, msg=name)

@@ -85,7 +85,8 @@ def test_the_same_rate_is_found_twice_and_the_model_stays_as_it_was(tmp_path: Pa
     found = [
         find_rate(net, data.train, RECIPE, engine=make_engine(), seed=seed) for seed in (0, 0, 1)
     ]
-    assert found[0] == found[1] and found[0].curve != found[2].curve
+    assert found[0] == found[1]
+    assert found[0].curve != found[2].curve
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random)
     assert f"{found[0].lr:g}" in found[0].sentence()
@@ -128,7 +129,8 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
     found = find_rate(
         Exploding(), lines(tmp_path / "lines").train, RECIPE, engine=make_engine(), seed=0
     )
-    assert found.lr == min(RATES) and all(loss is None for _, loss in found.curve)
+    assert found.lr == min(RATES)
+    assert all(loss is None for _, loss in found.curve)
 
 
 def test_few_images_are_enough_or_said_to_be_too_few(tmp_path: Path) -> None:
@@ -149,7 +151,8 @@ def test_transfer_finds_a_rate_for_pretrained_weights_alone(tmp_path: Path) -> N
         return {what for what in seen if "trying" in what}
 
     assert len(titles(True, None)) >= 3
-    assert not titles(False, None) and not titles(True, 0.01)
+    assert not titles(False, None)
+    assert not titles(True, 0.01)
 
 
 FOUND = Rate(0.003, "found", ((0.001, 0.6), (0.003, 0.5), (0.01, 0.55)), 0.7, 8)
@@ -194,7 +197,8 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     settings = TransferSettings(pretrained=True, epochs=1, batch_size=8)
     how = {"engine": make_engine(), "seed": 0}
     transfer(net, data, settings, rate=FOUND, lowered=heard.append, **how)
-    assert rates == tried and [rate.lr for rate in heard] == tried[1:]
+    assert rates == tried
+    assert [rate.lr for rate in heard] == tried[1:]
     for rate in heard:
         assert Rate.from_json(json.loads(json.dumps(rate.to_json()))) == rate
         assert "every validation image got the same answer" in rate.sentence()
@@ -230,6 +234,8 @@ def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
     alone = Rate.from_json(found_together())
     for record in together(found_together, 2, tmp_path):
         found = Rate.from_json(record)
-        assert found.lr == alone.lr and found.steps == alone.steps
+        assert found.lr == alone.lr
+        assert found.steps == alone.steps
         for (rate, loss), (other, other_loss) in zip(found.curve, alone.curve, strict=True):
-            assert rate == other and loss == pytest.approx(other_loss, abs=1e-4)
+            assert rate == other
+            assert loss == pytest.approx(other_loss, abs=1e-4)

@@ -34,7 +34,9 @@ def test_a_model_learns_a_folder_of_images_the_same_way_twice(lines: Path, tmp_p
     for net in nets:
         settings = TransferSettings(pretrained=False, epochs=6, lr=0.05, batch_size=8)
         result = transfer(net, data, settings, engine=make_engine(), seed=0)
-    assert result.val is not None and result.val.n == len(data.val) and result.val.accuracy > 0.9
+    assert result.val is not None
+    assert result.val.n == len(data.val)
+    assert result.val.accuracy > 0.9
     assert all(
         torch.equal(a, b)
         for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True)

@@ -30,7 +30,8 @@ from prunedge.utils.sanitize import by_kind
 )
 def test_a_copied_command_means_the_same_name_in_one_line(name: str) -> None:
     line = command("show", name)
-    assert line.isprintable() and line.startswith("prunedge show ")
+    assert line.isprintable()
+    assert line.startswith("prunedge show ")
     found = subprocess.run(
         ["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True
     )
@@ -46,12 +47,15 @@ def test_bytes_that_are_no_text_are_copied_too() -> None:
 
 
 def test_an_option_is_called_as_the_user_calls_it() -> None:
-    assert option("lr", 0.002) == "lr=0.002" and option("train_epochs") == "train_epochs="
+    assert option("lr", 0.002) == "lr=0.002"
+    assert option("train_epochs") == "train_epochs="
     assert option("finetune_lr", 0.1) == "finetune=TrainConfig(lr=0.1)"
     with speaking("command"):
-        assert option("finetune_lr", 0.1) == "--finetune-lr 0.1" and option("lr") == "--lr"
+        assert option("finetune_lr", 0.1) == "--finetune-lr 0.1"
+        assert option("lr") == "--lr"
     with speaking("study"):
-        assert option("lr", 0.002) == "`lr = 0.002`" and option("metric", "f1") == '`metric = "f1"`'
+        assert option("lr", 0.002) == "`lr = 0.002`"
+        assert option("metric", "f1") == '`metric = "f1"`'
     assert option("metric", "f1") == "metric='f1'"
 
 

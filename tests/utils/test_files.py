@@ -50,7 +50,8 @@ with held(root, "run"), written(root / "file") as file, written_folder(root / "f
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         yield process
         process.kill()
 
@@ -61,10 +62,12 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), written(file) as temporary:
         temporary.write_text("sec")
         raise RuntimeError
-    assert file.read_text() == "first" and os.listdir(tmp_path) == ["file"]
+    assert file.read_text() == "first"
+    assert os.listdir(tmp_path) == ["file"]
     assert file.stat().st_mode & 0o777 == 0o644
     write_text(file, "zweite\n€")
-    assert file.read_bytes() == "zweite\n€".encode() and os.listdir(tmp_path) == ["file"]
+    assert file.read_bytes() == "zweite\n€".encode()
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_names_as_long_as_the_system_allows_and_with_brackets(tmp_path: Path) -> None:
@@ -77,7 +80,8 @@ def test_names_as_long_as_the_system_allows_and_with_brackets(tmp_path: Path) ->
             == (tmp_path / "folders" / name / "in").read_text()
             == name
         )
-    assert not hidden(tmp_path) and not hidden(tmp_path / "folders")
+    assert not hidden(tmp_path)
+    assert not hidden(tmp_path / "folders")
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one_needs_stays(
@@ -129,7 +133,8 @@ def test_a_thread_holds_a_folder_once_and_another_thread_does_not(tmp_path: Path
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
-    assert len(refused) == 1 and f"process {os.getpid()}" in refused[0]
+    assert len(refused) == 1
+    assert f"process {os.getpid()}" in refused[0]
     with held(tmp_path, "run"):
         pass
 
@@ -151,7 +156,8 @@ for number in range(100):
     while any(one.poll() is None for one in writers) and time.monotonic() < end:
         if (tmp_path / "file").exists():
             text = (tmp_path / "file").read_text()
-            assert text and text == text[: len(text) // 1000] * 1000
+            assert text
+            assert text == text[: len(text) // 1000] * 1000
     assert [one.communicate()[1] for one in writers] == [""] * 3
     assert os.listdir(tmp_path) == ["file"]
 
@@ -170,7 +176,8 @@ def test_a_lock_that_a_cleaner_holds_for_a_moment_is_made_anew(
 
     monkeypatch.setattr(locks, "lock", contested)
     write_text(tmp_path / "file", "text")
-    assert (tmp_path / "file").read_text() == "text" and not refusals
+    assert (tmp_path / "file").read_text() == "text"
+    assert not refusals
 
 
 @pytest.mark.parametrize("of", ["python", "safetensors"])
@@ -188,8 +195,10 @@ def test_a_full_disk_names_the_file_and_leaves_it_as_it_was(of: str, tmp_path: P
                     save_file({"a": torch.zeros(2000)}, temporary)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert told.value.errno == errno.EFBIG and told.value.filename == str(file)
-    assert file.read_text() == "before" and os.listdir(tmp_path) == ["file"]
+    assert told.value.errno == errno.EFBIG
+    assert told.value.filename == str(file)
+    assert file.read_text() == "before"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_where_the_system_has_no_locks_nothing_is_taken_for_left_over(

@@ -38,7 +38,8 @@ def test_a_text_with_a_images_name_is_neither(tmp_path: Path) -> None:
 
 def test_a_table_stays_a_table(tmp_path: Path) -> None:
     (file := tmp_path / "BM.txt").write_text("BM,file,label\nx,a.png,crack\nx,b.png,sound\n")
-    assert kind_of_file(file) == "a text file" and len(list_data(file).records) == 2
+    assert kind_of_file(file) == "a text file"
+    assert len(list_data(file).records) == 2
 
 
 def test_a_page_that_was_downloaded_for_weights_is_told(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def refused(read: Callable[[], object], words: str, kind: type[PrunedgeError] = 
     with pytest.raises(kind, match=words) as told:
         read()
     line = str(told.value)
-    assert "\n" not in line and "damaged" not in line and "another run" not in line
+    assert "\n" not in line
+    assert "damaged" not in line
+    assert "another run" not in line
     return line
 
 
@@ -77,7 +79,8 @@ def test_a_run_names_its_format_first(run: Path) -> None:
         json.loads(line)
         for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert [line["format"] for line in lines] == [FORMAT] * len(lines) and len(lines) == 2
+    assert [line["format"] for line in lines] == [FORMAT] * len(lines)
+    assert len(lines) == 2
     assert (
         json.loads((run / "audit" / "audit.json").read_text(encoding="utf-8"))["format"] == FORMAT
     )
@@ -86,7 +89,8 @@ def test_a_run_names_its_format_first(run: Path) -> None:
 
 
 def test_the_format_is_no_setting(images: Path, run: Path) -> None:
-    assert "format" not in RunConfig.model_fields and "format" not in open_run(run).config
+    assert "format" not in RunConfig.model_fields
+    assert "format" not in open_run(run).config
     with pytest.raises(PrunedgeError, match="unknown key 'format'"):
         create(run / "study", Grid({"data": str(images), "model": "resnet18", "format": [1, 2]}))
 
@@ -95,9 +99,8 @@ def test_the_format_is_no_setting(images: Path, run: Path) -> None:
 def test_a_run_of_0_1_is_refused(run: Path, is_sealed: bool) -> None:
     in_format(run, None, is_sealed=is_sealed)
     line = refused(lambda: open_run(run), OF_0_1)
-    assert str(run) in line and line.endswith(
-        ": make it again, or open it with the version that made it"
-    )
+    assert str(run) in line
+    assert line.endswith(": make it again, or open it with the version that made it")
 
 
 @pytest.mark.parametrize("is_sealed", [True, False])
@@ -173,11 +176,10 @@ def test_every_verb_refuses_such_a_run_in_one_line(run: Path, tmp_path: Path) ->
         done = prunedge(*verb)
         assert done.returncode == 2, (verb, done.stderr)
         (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert (
-            "made by prunedge 0.1, whose runs this version does not read" in said
-            and str(run) in said
-        ), (verb, said)
-        assert "Traceback" not in done.stderr and not (tmp_path / "out").exists(), verb
+        assert "made by prunedge 0.1, whose runs this version does not read" in said, (verb, said)
+        assert str(run) in said, (verb, said)
+        assert "Traceback" not in done.stderr, verb
+        assert not (tmp_path / "out").exists(), verb
 
 
 def test_a_model_taken_from_such_a_run_is_refused(run: Path) -> None:
@@ -236,7 +238,8 @@ def test_a_study_of_another_format_is_refused_and_left_alone(book: Path) -> None
 def test_the_file_of_a_study_may_leave_its_format_out(book: Path, tmp_path: Path) -> None:
     """Who writes a grid need not know of formats; the kept one can be given again; another version's is refused."""
     kept = Grid.from_toml(book / "study.toml")
-    assert "format" not in kept.values and kept == open_study(book).grid
+    assert "format" not in kept.values
+    assert kept == open_study(book).grid
     in_study_format(book, None)
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -44,7 +44,8 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
         for name, kind in kinds.items():
             with pytest.raises(DataError, match=f"{kind}, not a file") as refused:
                 read_bytes(tmp_path / name, DataError)
-            assert refused.value.where == tmp_path / name and refused.value.remedy
+            assert refused.value.where == tmp_path / name
+            assert refused.value.remedy
 
 
 def test_what_is_missing_or_a_file_passes(tmp_path: Path) -> None:
@@ -62,7 +63,8 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
     for name in ("pipe", "link"):
         with pytest.raises(PrunedgeError, match="named pipe"):
             write_text(tmp_path / name, "text")
-    assert is_pipe(target) and sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+    assert is_pipe(target)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
 
 
 def test_a_link_that_the_user_named_stays_and_its_file_is_written(tmp_path: Path) -> None:
@@ -71,7 +73,8 @@ def test_a_link_that_the_user_named_stays_and_its_file_is_written(tmp_path: Path
     link.symlink_to("elsewhere/file")
     for text in ("first", "second"):
         write_text(behind_links(link), text)
-        assert link.is_symlink() and (tmp_path / "elsewhere" / "file").read_text() == text
+        assert link.is_symlink()
+        assert (tmp_path / "elsewhere" / "file").read_text() == text
     assert os.listdir(tmp_path / "elsewhere") == ["file"]
 
 
@@ -103,7 +106,8 @@ def test_a_link_to_a_folder_stays_and_the_folder_is_made(tmp_path: Path, is_ther
     (tmp_path / "link").symlink_to(real)
     with written_folder(behind_links(tmp_path / "link"), "bundle") as folder:
         (folder / "file").write_text("content")
-    assert (tmp_path / "link").is_symlink() and (real / "file").read_text() == "content"
+    assert (tmp_path / "link").is_symlink()
+    assert (real / "file").read_text() == "content"
     assert os.listdir(real.parent) == ["real"]
 
 

@@ -88,7 +88,8 @@ def test_safetensors_words_are_understood(tmp_path: Path) -> None:
     ) as told:  # a class of its own, which is no OSError
         save_file({"a": torch.zeros(3)}, tmp_path / "gone" / "file")
     found = machine_error(told.value, where="file")
-    assert found is not None and str(found).startswith(f"{os.strerror(errno.ENOENT)} (file)")
+    assert found is not None
+    assert str(found).startswith(f"{os.strerror(errno.ENOENT)} (file)")
 
 
 def test_onnx_runtime_s_own_kinds_are_understood() -> None:
@@ -133,11 +134,9 @@ def test_no_memory_at_the_very_start_is_one_line(
     with pytest.raises(SystemExit) as ended:
         app.main(["check", "x"])
     said = capsys.readouterr().err
-    assert (
-        ended.value.code == 2
-        and said.startswith("error: there is not enough memory: ")
-        and said.count("\n") == 1
-    )
+    assert ended.value.code == 2
+    assert said.startswith("error: there is not enough memory: ")
+    assert said.count("\n") == 1
 
 
 def test_a_file_that_can_t_be_read_now_is_not_called_damaged() -> None:

@@ -89,7 +89,8 @@ def test_a_full_recorder_leaves_out_the_shorter_spans_and_counts_them(
     with recording(small):
         play(tree, clock)
     assert small.totals == whole.totals
-    assert len(small.spans) <= most and len(small.spans) + small.left_out == len(whole.spans)
+    assert len(small.spans) <= most
+    assert len(small.spans) + small.left_out == len(whole.spans)
     kept = {(one.name, one.start_ns, one.duration_ns) for one in small.spans}
     gone = {(one.name, one.start_ns, one.duration_ns) for one in whole.spans} - kept
     assert not kept or not gone or min(one[2] for one in kept) >= max(one[2] for one in gone)
@@ -102,11 +103,10 @@ def test_a_long_run_keeps_what_holds_the_rest() -> None:
         for _ in range(1000):
             with span("batch"), span("forward"):
                 pass
-    assert len(recorder.spans) <= 100 and recorder.left_out >= 1900
-    assert (
-        recorder.spans[-1].name == "train"
-        and recorder.totals[Place("main", "train", ("batch",))].count == 1000
-    )
+    assert len(recorder.spans) <= 100
+    assert recorder.left_out >= 1900
+    assert recorder.spans[-1].name == "train"
+    assert recorder.totals[Place("main", "train", ("batch",))].count == 1000
 
 
 def test_chapters_are_told_apart() -> None:
@@ -122,11 +122,9 @@ def test_chapters_are_told_apart() -> None:
         (place.phase, place.path): (total.self_ns, total.total_ns)
         for place, total in recorder.totals.items()
     }
-    assert (
-        found["step 1", ("surgery", "cut")] == (5, 5)
-        and found["step 2", ("surgery",)] == (0, 7)
-        and found["step 2", ()] == (1, 8)
-    )
+    assert found["step 1", ("surgery", "cut")] == (5, 5)
+    assert found["step 2", ("surgery",)] == (0, 7)
+    assert found["step 2", ()] == (1, 8)
 
 
 def test_other_threads_are_heard_and_share_tracks_of_their_name() -> None:
@@ -163,9 +161,8 @@ def test_threads_of_one_name_at_one_time_do_not_share_a_track() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert recorder.tracks == ["main", "batches", "batches"] and {
-        one.track for one in recorder.spans
-    } == {1, 2}
+    assert recorder.tracks == ["main", "batches", "batches"]
+    assert {one.track for one in recorder.spans} == {1, 2}
 
 
 def test_nothing_is_kept_while_nobody_records() -> None:
@@ -174,7 +171,9 @@ def test_nothing_is_kept_while_nobody_records() -> None:
         assert is_recording()
     with span("forward"), phase("train"):
         pass
-    assert not is_recording() and not recorder.totals and span("a") is span("b")
+    assert not is_recording()
+    assert not recorder.totals
+    assert span("a") is span("b")
 
 
 def test_an_error_ends_its_spans() -> None:
@@ -186,7 +185,8 @@ def test_an_error_ends_its_spans() -> None:
 
     with pytest.raises(KeyError), recording(recorder), span("outer"):
         fails()
-    assert [one.name for one in recorder.spans] == ["inner", "outer"] and not is_recording()
+    assert [one.name for one in recorder.spans] == ["inner", "outer"]
+    assert not is_recording()
 
 
 def test_a_trace_has_microseconds_and_names() -> None:

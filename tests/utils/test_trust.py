@@ -114,10 +114,14 @@ def test_no_verb_runs_what_a_run_names(
     opened: tuple[Path, Path], line: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, mark = opened
-    assert here(*line) == 2 and not mark.exists()
+    assert here(*line) == 2
+    assert not mark.exists()
     (said,) = capsys.readouterr().err.strip().splitlines()
-    assert MODULE in said and "--trust-code" in said and "run" in said, said
-    assert not (folder / "b2").exists() and not (folder / "pruned").exists()
+    assert MODULE in said, said
+    assert "--trust-code" in said, said
+    assert "run" in said, said
+    assert not (folder / "b2").exists()
+    assert not (folder / "pruned").exists()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,8 @@ def test_verbs_that_need_no_model_of_torch_run_none(
 ) -> None:
     _, mark = opened
     words = [tiny_data / "crack" / "000.png" if word == "." else word for word in line]
-    assert here(*words) == 0 and not mark.exists()
+    assert here(*words) == 0
+    assert not mark.exists()
 
 
 def test_neither_does_the_library(opened: tuple[Path, Path]) -> None:
@@ -144,7 +149,8 @@ def test_neither_does_the_library(opened: tuple[Path, Path]) -> None:
 def test_with_trust_it_runs(opened: tuple[Path, Path]) -> None:
     folder, mark = opened
     done = command(folder, "groups", "--from", "run", "--size", 16, "--trust-code")
-    assert done.returncode == 0 and mark.exists(), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert mark.exists(), done.stderr
     assert here("groups", "--from", "run", "--size", 16) == 2  # once is not for ever
     assert pe.load("bundle", trust_code=True)[0].out_channels == 8
 
@@ -160,10 +166,8 @@ def test_a_name_on_the_command_line_is_trusted(opened: tuple[Path, Path]) -> Non
     elsewhere.mkdir()
     shutil.copy(folder / f"{MODULE}.py", elsewhere)
     mark.unlink(missing_ok=True)
-    assert (
-        command(elsewhere, "groups", "--from", folder / "run", "--size", 16).returncode == 2
-        and not mark.exists()
-    )
+    assert command(elsewhere, "groups", "--from", folder / "run", "--size", 16).returncode == 2
+    assert not mark.exists()
     shutil.rmtree(os.environ["XDG_STATE_HOME"])
 
 
@@ -179,7 +183,8 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
         (run / "config.toml").write_text(recipe)
         environment = json.loads((run / "environment.json").read_text())
         (run / "environment.json").write_text(json.dumps({**environment, "verb": "prune"}))
-    assert here("prune", "--resume", run) == 2 and not mark.exists()
+    assert here("prune", "--resume", run) == 2
+    assert not mark.exists()
     assert "--trust-code" in capsys.readouterr().err
 
 

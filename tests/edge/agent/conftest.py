@@ -122,7 +122,8 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self.agent.stop.set()
         self._thread.join(60)
-        assert not self._thread.is_alive() and self.error is None, self.error
+        assert not self._thread.is_alive(), self.error
+        assert self.error is None, self.error
 
 
 class Authority:

@@ -40,7 +40,8 @@ def test_the_guide_s_commands_make_an_announcement_that_is_taken(tmp_path: Path)
     announced = parse_announcement((tmp_path / "announced").read_bytes())
     check_manifest(announced, (bundle / "manifest.json").read_bytes())
     statement = stated(announced, load_key(tmp_path / "signing.pub.pem"))
-    assert statement is not None and statement.release.version == 2
+    assert statement is not None
+    assert statement.release.version == 2
     judge(statement, Asked("bridge-7", "site/models/cracks", "cracks"), None, datetime.now(UTC))
 
 
@@ -72,7 +73,8 @@ def test_the_service_s_settings_are_taken(
     with pytest.raises(SystemExit) as ended:
         main(["agent", *shlex.split(lines["PRUNEDGE_AGENT"].replace("/srv/images", str(tmp_path)))])
     # All is well but that nothing is installed there.
-    assert ended.value.code == 2 and "(/opt/prunedge/bundle)" in capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "(/opt/prunedge/bundle)" in capsys.readouterr().err
 
 
 def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
@@ -86,7 +88,8 @@ def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "prunedge-agent.service" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "prunedge-agent.service" not in done.stderr, done.stderr
 
 
 def test_every_option_that_the_guide_names_is_there(capsys: pytest.CaptureFixture[str]) -> None:

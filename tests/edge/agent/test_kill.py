@@ -112,7 +112,8 @@ def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
     wait_for(lambda: len(subscriber.findings()) >= IMAGES, "all findings")
     time.sleep(0.2)
     images = [found["image"] for found in subscriber.findings().values()]
-    assert len(images) == len(set(images)) == IMAGES and not subscriber.on("/errors")
+    assert len(images) == len(set(images)) == IMAGES
+    assert not subscriber.on("/errors")
 
 
 def test_the_last_will_speaks_for_a_killed_agent(
@@ -162,7 +163,8 @@ def test_asked_to_end_it_delivers_and_says_so(
         processes.append(
             subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
         )
-        assert notices.recv(100) == b"READY=1" and notices.recv(100) == b"WATCHDOG=1"
+        assert notices.recv(100) == b"READY=1"
+        assert notices.recv(100) == b"WATCHDOG=1"
         wait_for(lambda: len(subscriber.findings()) == 3, "findings")
         processes[-1].send_signal(how)
         _, told = processes[-1].communicate(timeout=60)
@@ -176,10 +178,8 @@ def test_asked_to_end_it_delivers_and_says_so(
     assert lines[0].startswith(
         f"bundle {digest(bundles[0])[:12]} (first; crack, sound, other), watching "
     )
-    assert (
-        any(line.startswith("000.png: ") for line in lines)
-        and "ended; all messages are delivered" in lines
-    )
+    assert any(line.startswith("000.png: ") for line in lines)
+    assert "ended; all messages are delivered" in lines
     assert (tmp_path / "own" / FILE).exists()
 
 
@@ -228,12 +228,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
     with pytest.raises(SystemExit) as ended:
         main(["agent", bundle, *(word for pair in options.items() for word in pair)])
     said = capsys.readouterr()
-    assert ended.value.code == 2 and said.out == "" and "secret" not in said.err
-    assert (
-        len(said.err.strip().splitlines()) == 1
-        and said.err.startswith("error: ")
-        and words in said.err
-    ), said.err
+    assert ended.value.code == 2
+    assert said.out == ""
+    assert "secret" not in said.err
+    assert len(said.err.strip().splitlines()) == 1, said.err
+    assert said.err.startswith("error: "), said.err
+    assert words in said.err, said.err
 
 
 def test_without_paho_the_extra_is_named(bundles: tuple[Path, Path], tmp_path: Path) -> None:
@@ -244,8 +244,6 @@ def test_without_paho_the_extra_is_named(bundles: tuple[Path, Path], tmp_path: P
         f"main(['agent', {str(bundles[0])!r}, '--watch', '/', '--broker', 'mqtt://h', '--topic', 't', '--state', {str(tmp_path)!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (
-        done.returncode == 2
-        and "pip install 'prunedge[agent]'" in done.stderr
-        and len(done.stderr.splitlines()) == 1
-    )
+    assert done.returncode == 2
+    assert "pip install 'prunedge[agent]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -27,13 +27,12 @@ FOUND = {
 def test_a_finding_holds_what_was_found_and_not_the_map() -> None:
     message = finding(TOPICS, "b7", "a.png", "1" * 64, "2" * 64, FOUND)
     told = json.loads(message.payload)
-    assert message.topic == "site/b/findings" and told["id"] == message.id
-    assert (
-        told["image"] == "a.png"
-        and not told["is_damaged"]
-        and "map" not in told
-        and told["time"].endswith("Z")
-    )
+    assert message.topic == "site/b/findings"
+    assert told["id"] == message.id
+    assert told["image"] == "a.png"
+    assert not told["is_damaged"]
+    assert "map" not in told
+    assert told["time"].endswith("Z")
 
 
 def test_an_id_depends_on_device_name_content_and_bundle_and_on_nothing_else() -> None:
@@ -44,7 +43,9 @@ def test_an_id_depends_on_device_name_content_and_bundle_and_on_nothing_else() -
         for topics in (TOPICS, Topics("t"))
         for p in (0.1, 0.2)
     }
-    assert len(ids) == 4 and len(same) == 1 and not ids & same
+    assert len(ids) == 4
+    assert len(same) == 1
+    assert not ids & same
 
 
 @given(st.lists(st.text()), st.lists(st.text()))
@@ -55,7 +56,8 @@ def test_different_parts_never_share_an_id(first: list[str], second: list[str]) 
 def test_a_message_never_grows_beyond_what_brokers_take() -> None:
     regions = [{"probability": 0.5, "left": i} for i in range(REGIONS + 7)]
     told = json.loads(finding(TOPICS, "b7", "a", "1", "2", {**FOUND, "regions": regions}).payload)
-    assert told["regions"] == regions[:REGIONS] and told["regions_left_out"] == 7
+    assert told["regions"] == regions[:REGIONS]
+    assert told["regions_left_out"] == 7
 
 
 def test_what_is_no_number_is_never_published() -> None:
@@ -79,7 +81,8 @@ def test_topics_that_brokers_refuse_are_refused_before(topic: str) -> None:
 @given(st.text(alphabet=st.characters(), max_size=2 * LONGEST))
 def test_a_line_is_printable_and_short(text: str) -> None:
     line = one_line(text)
-    assert line.isprintable() and len(line) <= LONGEST
+    assert line.isprintable()
+    assert len(line) <= LONGEST
     line.encode("utf-8")
 
 

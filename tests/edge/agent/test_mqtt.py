@@ -44,32 +44,29 @@ def test_findings_failures_and_status(
         names, key=lambda name: (folder / name).stat().st_mtime_ns
     )
     found = subscriber.on("/findings")[0]
-    assert (
-        found["device"] == "b7"
-        and found["bundle_sha256"] == digest(bundles[0])
-        and 0 <= found["probability"] <= 1
-    )
-    assert (found["width"], found["height"]) == (24, 16) and found["is_damaged"] == bool(
-        found["regions"]
-    )
+    assert found["device"] == "b7"
+    assert found["bundle_sha256"] == digest(bundles[0])
+    assert 0 <= found["probability"] <= 1
+    assert (found["width"], found["height"]) == (24, 16)
+    assert found["is_damaged"] == bool(found["regions"])
     (failed,) = subscriber.on("/errors")
-    assert (
-        failed["kind"] == "image"
-        and failed["about"] == "truncated.png"
-        and "decoded" in failed["error"]
-    )
+    assert failed["kind"] == "image"
+    assert failed["about"] == "truncated.png"
+    assert "decoded" in failed["error"]
     online = [told for told in subscriber.on("/status") if told["state"] == "online"]
     assert online[0]["bundle"] == {
         "sha256": digest(bundles[0]),
         "model": "first",
         "classes": CLASSES,
     }
-    assert online[-1]["failed"] == 1 and "truncated.png" in online[-1]["last_error"]["error"]
+    assert online[-1]["failed"] == 1
+    assert "truncated.png" in online[-1]["last_error"]["error"]
     wait_for(lambda: subscriber.on("/status")[-1]["state"] == "offline", "the end")
     assert subscriber.on("/status")[-1]["reason"] == "stopped"
     late = Subscriber(broker, lambda client: setattr(client, "_client_id", b"late"))
     wait_for(lambda: late.on("/status"), "the retained status")
-    assert late.on("/status")[0]["state"] == "offline" and not late.on("/findings")
+    assert late.on("/status")[0]["state"] == "offline"
+    assert not late.on("/findings")
     late.close()
 
 
@@ -252,12 +249,12 @@ def test_a_broker_that_can_t_be_used_is_one_line_and_messages_stay(
     running = Running(settings, broker=broker, once=True)
     running._thread.start()
     running._thread.join(60)
-    assert isinstance(running.error, AgentError) and "2 messages could not be delivered" in str(
-        running.error
-    )
+    assert isinstance(running.error, AgentError)
+    assert "2 messages could not be delivered" in str(running.error)
     problem = " ".join(str(running.agent.outbox.problem).split())
     assert re.search(words, problem), problem
-    assert "s3cret" not in problem and "guess" not in problem
+    assert "s3cret" not in problem
+    assert "guess" not in problem
 
 
 def test_a_topic_that_the_broker_forbids_keeps_its_messages(

@@ -67,12 +67,13 @@ def test_a_note_that_a_death_cut_short_says_nothing(text: str, tmp_path: Path) -
 
 def test_pauses_grow_and_a_changed_image_need_not_wait() -> None:
     postponed = RetryQueue(60.0)
-    assert postponed.is_due(ARRIVAL) and [postponed.add(ARRIVAL) for _ in range(3)] == [1, 2, 3]
-    assert not postponed.is_due(ARRIVAL) and postponed.is_due(
-        Arrival(ARRIVAL.path, Stamp("a.png", 2, 1))
-    )
+    assert postponed.is_due(ARRIVAL)
+    assert [postponed.add(ARRIVAL) for _ in range(3)] == [1, 2, 3]
+    assert not postponed.is_due(ARRIVAL)
+    assert postponed.is_due(Arrival(ARRIVAL.path, Stamp("a.png", 2, 1)))
     postponed.forget("a.png")
-    assert postponed.is_due(ARRIVAL) and not postponed
+    assert postponed.is_due(ARRIVAL)
+    assert not postponed
 
 
 def test_a_image_that_killed_the_agent_is_reported_and_the_others_are_inspected(
@@ -115,7 +116,8 @@ def test_trouble_that_is_not_the_image_s_is_told_and_tried_again(
     monkeypatch.setattr(module, "inspect_image", sometimes)
     write_images(Path(settings.watch), 3)
     ended = finish(at(settings, broker))
-    assert isinstance(ended, AgentError) and "1 images could not be inspected" in str(ended)
+    assert isinstance(ended, AgentError)
+    assert "1 images could not be inspected" in str(ended)
     wait_for(lambda: len(subscriber.findings()) == 2, "the others")
     fails.clear()
     assert finish(at(settings, broker)) is None
@@ -144,7 +146,8 @@ def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_image(
     monkeypatch.setattr(Image, "open", opened)
     write_images(Path(settings.watch), 3)
     ended = finish(at(settings, broker))
-    assert isinstance(ended, AgentError) and "1 images could not be inspected" in str(ended)
+    assert isinstance(ended, AgentError)
+    assert "1 images could not be inspected" in str(ended)
     fails.clear()
     assert finish(at(settings, broker)) is None
     wait_for(lambda: len(subscriber.findings()) == 3, "all three")
@@ -168,9 +171,8 @@ def test_a_image_that_goes_while_it_is_looked_at_is_not_called_damaged(
     monkeypatch.setattr(module, "inspect_image", gone)
     assert finish(at(settings, broker)) is None
     wait_for(subscriber.findings, "the other")
-    assert [found["image"] for found in subscriber.findings().values()] == [
-        "000.png"
-    ] and not subscriber.on("/errors")
+    assert [found["image"] for found in subscriber.findings().values()] == ["000.png"]
+    assert not subscriber.on("/errors")
 
 
 def test_what_is_written_to_while_it_is_inspected_is_inspected_again(
@@ -235,7 +237,8 @@ def test_a_frame_that_was_taken_before_a_kill_is_reported_after_it(
     half.write_bytes(b"half")
     assert finish(replace(at(settings, broker), watch=str(video(1)), every=0.1)) is None
     wait_for(lambda: len(subscriber.findings()) == 3, "the frames")
-    assert not half.parent.exists() and not subscriber.on("/errors")
+    assert not half.parent.exists()
+    assert not subscriber.on("/errors")
 
 
 @pytest.mark.parametrize("watch", ["camera:99", "no such video.mp4"])
@@ -244,7 +247,8 @@ def test_a_camera_that_is_not_there_is_one_line(
 ) -> None:
     pytest.importorskip("cv2", reason="OpenCV is not here: pip install 'prunedge[video]'")
     ended = finish(replace(at(settings, broker), watch=watch))
-    assert isinstance(ended, DataError) and "\n" not in str(ended)
+    assert isinstance(ended, DataError)
+    assert "\n" not in str(ended)
 
 
 def test_a_password_that_goes_out_in_clear_is_told(
@@ -257,7 +261,8 @@ def test_a_password_that_goes_out_in_clear_is_told(
     with caplog.at_level(logging.INFO, "prunedge.agent"):
         agent.run()
     (line,) = [line for line in caplog.messages if "in clear" in line]
-    assert "mqtts://" in line and "secret" not in line
+    assert "mqtts://" in line
+    assert "secret" not in line
 
 
 def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_image(

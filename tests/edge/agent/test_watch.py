@@ -70,7 +70,8 @@ def test_a_name_that_is_no_utf_8_is_spelled_out(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff.png", "wb") as file:
         file.write(b"x")
     (arrival,) = Folder(tmp_path, 0).arrivals()[0]
-    assert arrival.stamp.name == "\\udcff.png" and arrival.path.read_bytes() == b"x"
+    assert arrival.stamp.name == "\\udcff.png"
+    assert arrival.path.read_bytes() == b"x"
 
 
 def test_a_folder_that_is_gone_is_one_line_and_may_come_back(tmp_path: Path) -> None:

@@ -42,19 +42,19 @@ def test_a_raspberry_pi(tmp_path: Path) -> None:
     )
     assert processor(root) == "Raspberry Pi 4 Model B Rev 1.4"
     found = device(root)
-    assert (
-        found["features"] == ["asimd"]
-        and found["governor"] == "ondemand"
-        and found["memory_mb"] == 3978
-    )
+    assert found["features"] == ["asimd"]
+    assert found["governor"] == "ondemand"
+    assert found["memory_mb"] == 3978
     assert state(root) == {"celsius": 81.234, "mhz": 1500.0, "throttled": 1.0}
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
-    assert state(tmp_path) == {} and "governor" not in device(tmp_path)
+    assert state(tmp_path) == {}
+    assert "governor" not in device(tmp_path)
     with metered(tmp_path) as energy:
         pass
-    assert energy.joules is None and energy.source is None
+    assert energy.joules is None
+    assert energy.source is None
 
 
 def test_rapl_counts_packages_once_and_begins_anew(tmp_path: Path) -> None:
@@ -72,7 +72,8 @@ def test_rapl_counts_packages_once_and_begins_anew(tmp_path: Path) -> None:
     )
     with metered(root) as energy:
         (root / zone / "energy_uj").write_text("2000000\n")
-    assert energy.joules == pytest.approx(3.0) and energy.source == "RAPL, whole package"
+    assert energy.joules == pytest.approx(3.0)
+    assert energy.source == "RAPL, whole package"
 
 
 @pytest.mark.parametrize("kind", ["hwmon", "iio"])
@@ -98,7 +99,8 @@ def test_a_jetsons_power_is_its_input_over_time(tmp_path: Path, kind: str) -> No
     with metered(root) as energy:
         time.sleep(0.2)
     took = time.perf_counter() - began
-    assert energy.joules is not None and 5.0 * 0.2 <= energy.joules <= 5.0 * took
+    assert energy.joules is not None
+    assert 5.0 * 0.2 <= energy.joules <= 5.0 * took
     assert not [one for one in threading.enumerate() if one.name == "prunedge-energy"]
 
 

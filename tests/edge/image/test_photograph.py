@@ -63,9 +63,8 @@ def test_a_photograph_of_one_patch_is_read_as_in_training(
         open_photo(file, 1, greys).patch((0, 0, 40, 30), square(SIZE)), pixels
     )
     found = inspect_image(file, session, Settings(patch=40, range=(100, 50_000)))
-    assert found.patches == 1 and found.probability == pytest.approx(
-        float(session.predict(pixels[None])[0, 0]), abs=1e-6
-    )
+    assert found.patches == 1
+    assert found.probability == pytest.approx(float(session.predict(pixels[None])[0, 0]), abs=1e-6)
     with Image.open(file) as opened:
         whole = np.asarray(rgb(opened, greys))
     np.testing.assert_array_equal(
@@ -102,10 +101,10 @@ def test_a_deep_grey_has_the_range_of_the_training_and_never_one_of_its_own(tmp_
     values[:, 40:] = 60000
     Image.fromarray(values).save(tmp_path / "p.png")
     photo = open_photo(tmp_path / "p.png", 1, Greys(0, 65535))
-    assert photo.crop((0, 0, 10, 10)).getpixel((0, 0)) == (0, 0, 0) and photo.crop(
-        (70, 0, 80, 10)
-    ).getpixel((0, 0)) == (233, 233, 233)
-    assert "0 is black, 65535 white" in photo.notes[0] and len(photo.notes) == 1
+    assert photo.crop((0, 0, 10, 10)).getpixel((0, 0)) == (0, 0, 0)
+    assert photo.crop((70, 0, 80, 10)).getpixel((0, 0)) == (233, 233, 233)
+    assert "0 is black, 65535 white" in photo.notes[0]
+    assert len(photo.notes) == 1
     assert (
         "50% of its greys lie outside that range"
         in open_photo(tmp_path / "p.png", 1, Greys(0, 4095)).notes[1]
@@ -158,7 +157,8 @@ def test_large_jpegs_are_kept_apart_and_look_the_same(
             difference = np.abs(
                 np.asarray(photo.crop(box), dtype=int) - np.asarray(whole.crop(box))
             )
-            assert difference.max() <= most and difference.mean() < 1
+            assert difference.max() <= most
+            assert difference.mean() < 1
     monkeypatch.setattr("prunedge.edge.image.photograph.SPLIT_OTHERS", 1e4)
     noise.save(tmp_path / "p.jpg", quality=92, subsampling=0)
     assert "half size" in open_photo(tmp_path / "p.jpg", 1).notes[0]
@@ -188,7 +188,8 @@ def test_large_pngs_are_read_in_bands_and_look_the_same(
     np.testing.assert_array_equal(np.asarray(found), np.asarray(image))
     monkeypatch.setattr("prunedge.edge.image.photograph.SPLIT_OTHERS", 1e4)
     photo = open_photo(file, 1)
-    assert "half size" in photo.notes[0] and photo.position is not None
+    assert "half size" in photo.notes[0]
+    assert photo.position is not None
     upright = rgb(image).transpose(Image.Transpose.ROTATE_270)
     difference = np.abs(np.asarray(photo.crop((0, 0, 201, 305)), dtype=int) - np.asarray(upright))
     assert difference.mean() < 2
@@ -255,7 +256,8 @@ def test_hostile_files_give_one_clear_error_and_no_warning(tmp_path: Path) -> No
             warnings.simplefilter("error")
             with pytest.raises(DataError, match=words) as raised:
                 open_photo(tmp_path / name, 200)
-        assert str(raised.value).count("\n") == 0 and name in str(raised.value)
+        assert str(raised.value).count("\n") == 0
+        assert name in str(raised.value)
 
 
 def test_the_limit_of_pixels_is_pillows_again_afterwards(tmp_path: Path) -> None:
@@ -272,18 +274,15 @@ def test_the_first_frame_of_an_animation(tmp_path: Path, session: Session) -> No
     for name in ("p.gif", "p.png", "p.tif", "p.webp"):
         still.save(tmp_path / name, save_all=True, append_images=[cracked, cracked])
         found = inspect_image(tmp_path / name, session, Settings(patch=40))
-        assert found.probability < 0.1 and any("only the first" in note for note in found.notes), (
-            name
-        )
+        assert found.probability < 0.1, name
+        assert any("only the first" in note for note in found.notes), name
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (5, 3)])
 def test_tiny_and_thin_photographs(size: tuple[int, int], session: Session) -> None:
     found = inspect_image(Image.new("RGB", size), session, Settings(patch=32))
-    assert (
-        found.regions[0].area == size[0] * size[1] == found.width * found.height
-        and found.damaged_share == 1
-    )
+    assert found.regions[0].area == size[0] * size[1] == found.width * found.height
+    assert found.damaged_share == 1
     assert "smaller than a patch" in found.notes[-1]
 
 
@@ -297,23 +296,25 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
         Settings(patch=40, mm_per_pixel=0.5, batch=7),
         progress=lambda *done: steps.append(done),
     )
-    assert len(found.regions) == 2 and found.cell == 5 and found.name == "p.png"
+    assert len(found.regions) == 2
+    assert found.cell == 5
+    assert found.name == "p.png"
     for region, (left, top, right, bottom) in zip(found.regions, boxes, strict=True):
         # A cell is damaged when half of the patches over it are, so a region reaches at most a patch beyond the damage.
         assert left - 40 <= region.left <= left < right <= region.right <= right + 40
         assert top - 40 <= region.top <= top < bottom <= region.bottom <= bottom + 40
-        assert (
-            region.probability > 0.99
-            and region.probability >= region.mean_probability > 0.5
-            and region.label == "crack"
-        )
+        assert region.probability > 0.99
+        assert region.probability >= region.mean_probability > 0.5
+        assert region.label == "crack"
     told = found.to_json()
-    assert told["regions"][0]["area_mm2"] == found.regions[0].area / 4 and told["map"] == {
+    assert told["regions"][0]["area_mm2"] == found.regions[0].area / 4
+    assert told["map"] == {
         "cell": 5,
         "rows": 66,
         "columns": 100,
     }
-    assert steps[-1] == (found.patches, found.patches) and len(steps) == -(-found.patches // 7)
+    assert steps[-1] == (found.patches, found.patches)
+    assert len(steps) == -(-found.patches // 7)
     by_default = inspect_image(tmp_path / "p.png", session, Settings())
     assert by_default.patch == (SIZE, SIZE)
 
@@ -368,10 +369,8 @@ def test_positions_from_exif(tmp_path: Path) -> None:
         {"status": "V"},
     ):
         assert position_of(gps(**broken)) is None
-    assert (
-        position_of(gps(lat=(0.0, 0.0, 0.0), lon=(0.0, 0.0, 0.0))) is None
-        and position_of(Image.Exif()) is None
-    )
+    assert position_of(gps(lat=(0.0, 0.0, 0.0), lon=(0.0, 0.0, 0.0))) is None
+    assert position_of(Image.Exif()) is None
     (tmp_path / "q.jpg").write_bytes(
         (tmp_path / "p.jpg").read_bytes().replace(b"Exif\0\0MM", b"Exif\0\0??")
     )

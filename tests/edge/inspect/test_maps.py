@@ -31,12 +31,13 @@ def test_patches_cover_the_photograph_and_never_leave_it(grid: Grid) -> None:
     seen = np.zeros((grid.height, grid.width), dtype=int)
     boxes = list(grid.boxes())
     for left, top, right, bottom in boxes:
-        assert 0 <= left < right <= grid.width and 0 <= top < bottom <= grid.height
-        assert right - left == min(grid.patch[0], grid.width) and bottom - top == min(
-            grid.patch[1], grid.height
-        )
+        assert 0 <= left < right <= grid.width
+        assert 0 <= top < bottom <= grid.height
+        assert right - left == min(grid.patch[0], grid.width)
+        assert bottom - top == min(grid.patch[1], grid.height)
         seen[top:bottom, left:right] += 1
-    assert seen.min() >= 1 and len(boxes) == len(set(boxes)) == grid.patches
+    assert seen.min() >= 1
+    assert len(boxes) == len(set(boxes)) == grid.patches
 
 
 def _core(box: tuple[int, int, int, int], grid: Grid) -> tuple[int, int, int, int]:
@@ -72,7 +73,8 @@ def test_a_cell_is_the_mean_of_the_patches_that_have_a_say(
             held = [i for i, box in enumerate(boxes) if holds(box)]
             said = [i for i in held if flat[i] >= threshold or holds(_core(boxes[i], grid))]
             assert abs(mean[row, column] - flat[said or held].mean()) < 1e-5
-            assert flat[places[row, column]] == flat[held].max() and places[row, column] in held
+            assert flat[places[row, column]] == flat[held].max()
+            assert places[row, column] in held
 
 
 @settings(max_examples=300, deadline=None)
@@ -126,15 +128,14 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(
     ]
     assert near, "no region touches the damage"
     if sees == "any of it" or is_small:
-        assert len(regions) == 1 and covers
+        assert len(regions) == 1
+        assert covers
     for region in regions:  # nothing is damaged that no sure patch has seen
         seen = [box for box, sure in zip(boxes, is_sure, strict=True) if sure]
-        assert min(box[0] for box in seen) <= region.left and region.right <= max(
-            box[2] for box in seen
-        )
-        assert min(box[1] for box in seen) <= region.top and region.bottom <= max(
-            box[3] for box in seen
-        )
+        assert min(box[0] for box in seen) <= region.left
+        assert region.right <= max(box[2] for box in seen)
+        assert min(box[1] for box in seen) <= region.top
+        assert region.bottom <= max(box[3] for box in seen)
         assert region.probability == np.float32(0.999)
 
 
@@ -197,7 +198,8 @@ def test_a_map_in_squares_has_the_value_of_each_square_s_centre(grid: Grid, cell
 def test_components_are_those_of_scipy(mask: np.ndarray) -> None:
     labels, count = label_components(mask)
     wanted, number = ndimage.label(mask, structure=np.ones((3, 3)))
-    assert count == number and ((labels > 0) == mask).all()
+    assert count == number
+    assert ((labels > 0) == mask).all()
     assert len(set(zip(labels[mask].tolist(), wanted[mask].tolist(), strict=True))) == number
 
 
@@ -217,9 +219,8 @@ def test_regions_are_what_the_cells_say(mean: np.ndarray, threshold: float) -> N
     findings = Findings(mean, peak, names, damaged, surest=1.0, tiles=1)
     found = find_regions(findings, columns, rows)
     labels, count = ndimage.label(damaged, structure=np.ones((3, 3)))
-    assert len(found) == count and [r.weight for r in found] == sorted(
-        (r.weight for r in found), reverse=True
-    )
+    assert len(found) == count
+    assert [r.weight for r in found] == sorted((r.weight for r in found), reverse=True)
     areas = np.outer(np.diff(rows), np.diff(columns))
     wanted = []
     for number, (ys, xs) in enumerate(ndimage.find_objects(labels), 1):

@@ -22,7 +22,9 @@ def test_an_overlay_is_never_too_large_and_never_tiny(
     image = Image.new("RGB", size, (160, 160, 160))
     found = inspect_image(image, session, Settings(patch=500))
     overlay = draw_overlay(open_photo(image, 100), found, 0.5)
-    assert max(overlay.size) <= 2000 and max(overlay.size) >= 460 and overlay.height > LEGEND
+    assert max(overlay.size) <= 2000
+    assert max(overlay.size) >= 460
+    assert overlay.height > LEGEND
 
 
 def test_colours_lie_where_the_damage_is_and_nowhere_else(session: Session) -> None:
@@ -34,7 +36,8 @@ def test_colours_lie_where_the_damage_is_and_nowhere_else(session: Session) -> N
     inside = np.zeros_like(changed)
     # The label stands above the box.
     inside[region.top - 30 : region.bottom, region.left : region.right] = True
-    assert len(found.regions) == 1 and changed[inside].mean() > 0.4
+    assert len(found.regions) == 1
+    assert changed[inside].mean() > 0.4
     # Beside a region are the cells that one patch of four called damaged.
     inside[region.top - 50 : region.bottom + 50, region.left - 50 : region.right + 50] = True
     assert not changed[~inside].any()

@@ -49,9 +49,11 @@ def test_damage_is_found_at_its_place_in_patches(tmp_path: Path, mode: Resize) -
     session = opened(tmp_path, mode)
     found = inspect_image(wall(480, 200, ((300, 90, 306, 96),)), session, Settings())
     assert found.patch == (96, 32)
-    assert len(found.regions) == 1 and holds(found, 303, 93)
+    assert len(found.regions) == 1
+    assert holds(found, 303, 93)
     (region,) = found.regions
-    assert region.right - region.left <= 144 and region.bottom - region.top <= 48
+    assert region.right - region.left <= 144
+    assert region.bottom - region.top <= 48
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,8 @@ def test_a_cropped_patch_of_another_aspect_leaves_nothing_out(tmp_path: Path) ->
     for x, y in ((2, 2), (195, 2), (100, 60), (2, 115), (195, 115)):
         image = wall(200, 120, ((x - 2, y - 2, x + 2, y + 2),))
         found = inspect_image(image, session, Settings(patch=(60, 60)))
-        assert found.patch == (60, 20) and holds(found, x, y)
+        assert found.patch == (60, 20)
+        assert holds(found, x, y)
 
 
 def test_a_whole_photograph_is_damaged_where_it_was_looked_at(tmp_path: Path, mode: Resize) -> None:
@@ -95,9 +98,11 @@ def test_a_whole_photograph_is_damaged_where_it_was_looked_at(tmp_path: Path, mo
 def test_what_a_crop_leaves_out_is_not_found_and_said(tmp_path: Path) -> None:
     image = wall(300, 300, ((140, 10, 160, 30),))
     found = inspect_image(image, opened(tmp_path, "crop", WHOLE), Settings())
-    assert not found.regions and "was looked at" in found.notes[0]
+    assert not found.regions
+    assert "was looked at" in found.notes[0]
     padded = inspect_image(image, opened(tmp_path, "pad", WHOLE), Settings())
-    assert padded.regions and not padded.notes
+    assert padded.regions
+    assert not padded.notes
 
 
 def test_a_photograph_of_the_model_s_aspect_is_cropped_of_nothing(tmp_path: Path) -> None:

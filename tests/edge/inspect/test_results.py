@@ -64,7 +64,8 @@ def test_every_image_has_its_files_and_every_broken_one_a_line(
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
     names = [image["name"] for image in told["images"]]
-    assert names[:3] == ["east/wall.jpg", "east/wall.png", EVIL] and {
+    assert names[:3] == ["east/wall.jpg", "east/wall.png", EVIL]
+    assert {
         "wall.png",
         "caf\\udce9\\n.png",
         "=SUM(1).png",
@@ -76,26 +77,24 @@ def test_every_image_has_its_files_and_every_broken_one_a_line(
             Image.open(out / f"{name}.overlay.jpg") as overlay,
             Image.open(out / f"{name}.map.png") as grey,
         ):
-            assert (
-                max(overlay.size) <= 2000
-                and grey.mode == "L"
-                and grey.size == (kept["map"]["columns"], kept["map"]["rows"])
-            )
+            assert max(overlay.size) <= 2000
+            assert grey.mode == "L"
+            assert grey.size == (kept["map"]["columns"], kept["map"]["rows"])
             values = np.asarray(grey)
         assert (values >= 128).any() == bool(kept["regions"])
-    assert "damage: crack; sound: noncrack" in ended.stderr and "Traceback" not in ended.stderr
+    assert "damage: crack; sound: noncrack" in ended.stderr
+    assert "Traceback" not in ended.stderr
     for name, words in {
         "bomb.png": "more than 200 megapixels",
         "truncated.jpg": "can't be decoded",
         "text.jpg": "not an image",
     }.items():
         lines = [line for line in ended.stderr.splitlines() if name in line]
-        assert len(lines) == 1 and words in lines[0]
-    assert (
-        len(told["skipped"]) == 7
-        and told["images_per_second"] > 0
-        and str(photos) not in json.dumps(told["skipped"])
-    )
+        assert len(lines) == 1
+        assert words in lines[0]
+    assert len(told["skipped"]) == 7
+    assert told["images_per_second"] > 0
+    assert str(photos) not in json.dumps(told["skipped"])
 
 
 def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -105,21 +104,17 @@ def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         rows = list(csv.DictReader(opened))
     assert len(rows) == sum(len(image["regions"]) for image in images)
     worst = images[0]["regions"][0]
-    assert (
-        rows[0]["image"] == "east/wall.jpg"
-        and float(rows[0]["area_mm2"]) == worst["area"] * 4 == int(rows[0]["area"]) * 4
-    )
-    assert (
-        float(rows[0]["latitude"]) == pytest.approx(51.92, abs=0.01) and rows[1]["latitude"] == ""
-    )
+    assert rows[0]["image"] == "east/wall.jpg"
+    assert float(rows[0]["area_mm2"]) == worst["area"] * 4 == int(rows[0]["area"]) * 4
+    assert float(rows[0]["latitude"]) == pytest.approx(51.92, abs=0.01)
+    assert rows[1]["latitude"] == ""
     found = json.loads((out / "findings.geojson").read_text())
-    assert found["type"] == "FeatureCollection" and len(found["features"]) == 1
+    assert found["type"] == "FeatureCollection"
+    assert len(found["features"]) == 1
     point = found["features"][0]
     assert point["geometry"]["coordinates"] == pytest.approx([4.475, 51.92014, 12.5], abs=1e-4)
-    assert (
-        point["properties"]["image"] == "east/wall.jpg"
-        and point["properties"]["findings"] == images[0]["regions"]
-    )
+    assert point["properties"]["image"] == "east/wall.jpg"
+    assert point["properties"]["findings"] == images[0]["regions"]
 
 
 def test_the_same_command_inspects_only_what_is_new(
@@ -129,15 +124,16 @@ def test_the_same_command_inspects_only_what_is_new(
     shutil.copytree(photos / "east", images)
     command = (bundle, images, "--patch", 32, "--out", out)
     first = inspect(*command)
-    assert first.returncode == 0 and "2 image(s) inspected" in first.stdout, first.stderr
+    assert first.returncode == 0, first.stderr
+    assert "2 image(s) inspected" in first.stdout, first.stderr
     before = {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
     wall(40, 40).save(images / "new.png")
     wall(200, 160).save(images / "wall.png")
     again = inspect(*command)
-    assert (
-        "3 image(s) inspected" in again.stdout and "1 of them by an earlier run" in again.stdout
-    ), again.stderr
-    assert before and before == {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
+    assert "3 image(s) inspected" in again.stdout, again.stderr
+    assert "1 of them by an earlier run" in again.stdout, again.stderr
+    assert before
+    assert before == {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
     assert "earlier run" not in inspect(*command, "--threshold", 0.6).stdout
     (out / "new.png.overlay.jpg").unlink()
     assert "2 of them by an earlier run" in inspect(*command, "--threshold", 0.6).stdout
@@ -189,21 +185,22 @@ def test_a_image_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_do
         with pytest.raises(SystemExit) as ended:
             main(command)
     said = capsys.readouterr()
-    assert ended.value.code == 2 and "2 image(s) inspected" in said.out
-    assert "not enough memory" in said.err.splitlines()[-1] and "1.png" in said.err.splitlines()[-1]
+    assert ended.value.code == 2
+    assert "2 image(s) inspected" in said.out
+    assert "not enough memory" in said.err.splitlines()[-1]
+    assert "1.png" in said.err.splitlines()[-1]
     with pytest.raises(SystemExit) as ended:
         main(command)
-    assert ended.value.code == 0 and "3 image(s) inspected" in capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "3 image(s) inspected" in capsys.readouterr().out
 
 
 def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:
     ended = inspect(bundle, photos / "east" / "wall.png", "--patch", 32)
-    assert (
-        ended.returncode == 0
-        and "crack" in ended.stdout
-        and "damage: crack; sound: noncrack" in ended.stdout
-        and "images a second" in ended.stdout
-    )
+    assert ended.returncode == 0
+    assert "crack" in ended.stdout
+    assert "damage: crack; sound: noncrack" in ended.stdout
+    assert "images a second" in ended.stdout
 
 
 def test_it_runs_without_torch_and_without_opencv(
@@ -232,7 +229,8 @@ def test_it_runs_without_torch_and_without_opencv(
         tmp_path / "out",
     ]
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0 and (tmp_path / "out" / "inspection.html").is_file(), ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "out" / "inspection.html").is_file(), ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -273,11 +271,14 @@ def test_bad_input_is_one_line(
         "NEW": tmp_path / "new",
     }
     ended = inspect(*(places.get(word, word) for word in arguments))
-    assert ended.returncode == 2 and ended.stdout == "", ended.stderr
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == "", ended.stderr
     lines = [
         line for line in ended.stderr.splitlines() if not line.startswith(("skipped", "damage"))
     ]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], ended.stderr
+    assert len(lines) == 1, ended.stderr
+    assert lines[0].startswith("error: "), ended.stderr
+    assert words in lines[0], ended.stderr
     assert "BROKENS" in arguments or ended.stderr.count("\n") == 1
     # What is left is of use: a page that lists what could not be inspected, or nothing.
     left = {file.name for file in (tmp_path / "new").glob("*")}
@@ -289,7 +290,10 @@ def test_bad_input_is_one_line(
 def test_the_device_is_told_in_words(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     text = (done[0] / "inspection.html").read_text(encoding="utf-8")
     line = text.partition("<td>device</td><td>")[2].partition("</td>")[0]
-    assert "core(s)" in line and "MB of memory" in line and "[" not in line and "&#x27;" not in line
+    assert "core(s)" in line
+    assert "MB of memory" in line
+    assert "[" not in line
+    assert "&#x27;" not in line
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +316,8 @@ def test_the_page_opens_offline(
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto((out / "inspection.html").as_uri())
-    assert page.title().startswith("Inspection of ") and not said
+    assert page.title().startswith("Inspection of ")
+    assert not said
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     names = page.locator("figcaption b").all_inner_texts()
     assert names == ["east/wall.jpg", "east/wall.png", EVIL]

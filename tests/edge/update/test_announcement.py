@@ -55,7 +55,8 @@ def test_an_announcement_is_read() -> None:
 def test_what_is_not_ours_is_refused(payload: bytes, words: str) -> None:
     with pytest.raises(AgentError, match=words) as caught:
         parse_announcement(payload)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 @settings(max_examples=40)
@@ -151,11 +152,9 @@ def test_signatures_are_openssl_s(keys: tuple[Path, Path], tmp_path: Path) -> No
     signature = openssl("pkeyutl", "-sign", "-inkey", private, "-rawin", "-in", text)
     assert load_signer(private)(b"DSSEv1") == signature
     is_signed = load_key(public)
-    assert (
-        is_signed(signature, b"DSSEv1")
-        and not is_signed(signature, b"DSSEv2")
-        and not is_signed(b"short", b"DSSEv1")
-    )
+    assert is_signed(signature, b"DSSEv1")
+    assert not is_signed(signature, b"DSSEv2")
+    assert not is_signed(b"short", b"DSSEv1")
 
 
 def test_what_is_no_key_is_refused(keys: tuple[Path, Path], tmp_path: Path) -> None:

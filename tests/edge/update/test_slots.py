@@ -65,15 +65,15 @@ def test_a_damaged_accepted_bundle_gives_way_to_the_one_before_and_for_good(
         device.update(altered(bundles[1], tmp_path / "third", macs=11)),
     )
     (device.folder / "bundles" / third / "model.onnx").write_bytes(b"")
-    assert (
-        device.start() == second
-        and "checksum" in device.slots.passed_over[0]
-        and device.store.is_refused(third)
-    )
-    assert device.start() == second and not device.slots.passed_over
+    assert device.start() == second
+    assert "checksum" in device.slots.passed_over[0]
+    assert device.store.is_refused(third)
+    assert device.start() == second
+    assert not device.slots.passed_over
     shutil.rmtree(device.folder / "bundles")
     assert device.start() == digest(bundles[0])
-    assert device.start() == digest(bundles[0]) and not device.slots.passed_over
+    assert device.start() == digest(bundles[0])
+    assert not device.slots.passed_over
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,8 @@ def test_an_accepted_bundle_that_can_t_be_loaded_now_is_not_given_up(
         trouble.setattr(shelf_module, "open_session", now)
         with pytest.raises(MachineError):
             device.start()
-    assert not device.store.is_refused(accepted) and device.start() == accepted
+    assert not device.store.is_refused(accepted)
+    assert device.start() == accepted
 
 
 def test_a_bundle_that_kills_the_agent_over_its_first_image_is_given_up(
@@ -105,7 +106,8 @@ def test_a_bundle_that_kills_the_agent_over_its_first_image_is_given_up(
     for _ in range(DEATHS):
         assert device.start() == accepted
         device.slots.begin()
-    assert device.start() == digest(bundles[0]) and device.store.is_refused(accepted)
+    assert device.start() == digest(bundles[0])
+    assert device.store.is_refused(accepted)
 
 
 def test_a_bundle_that_saw_one_image_through_is_trusted(
@@ -124,11 +126,9 @@ def test_rolling_back_takes_the_one_before(device: Device, bundles: tuple[Path, 
     accepted = device.update(bundles[1])
     device.slots.begin()
     before = device.slots.roll_back()
-    assert (
-        before is not None
-        and before.sha256 == digest(bundles[0])
-        and device.store.is_refused(accepted)
-    )
+    assert before is not None
+    assert before.sha256 == digest(bundles[0])
+    assert device.store.is_refused(accepted)
 
 
 def test_the_operator_s_own_change_counts_more(

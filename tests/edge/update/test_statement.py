@@ -94,10 +94,10 @@ def test_the_statement_is_in_toto_s() -> None:
     envelope = sign(SHA, release(), KEY.sign)
     told = json.loads(base64.b64decode(envelope["payload"]))
     assert envelope["payloadType"] == PAYLOAD == "application/vnd.in-toto+json"
-    assert told["_type"] == "https://in-toto.io/Statement/v1" and told["subject"] == [
-        {"name": "manifest.json", "digest": {"sha256": SHA}}
-    ]
-    assert told["predicate"]["version"] == 7 and told["predicate"]["devices"] == ["bridge-*"]
+    assert told["_type"] == "https://in-toto.io/Statement/v1"
+    assert told["subject"] == [{"name": "manifest.json", "digest": {"sha256": SHA}}]
+    assert told["predicate"]["version"] == 7
+    assert told["predicate"]["devices"] == ["bridge-*"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,8 @@ def test_the_statement_is_in_toto_s() -> None:
 )
 def test_what_is_right_is_taken(known: Taken | None) -> None:
     found = stated(announced(), is_signed)
-    assert found is not None and found.release == release()
+    assert found is not None
+    assert found.release == release()
     judge(found, ASKED, known, NOW)
 
 
@@ -147,7 +148,8 @@ def test_what_is_old_foreign_or_expired_is_refused(
 ) -> None:
     with pytest.raises(AgentError, match=words) as caught:
         judge(statement(**changes), asked, known, now)
-    assert caught.value.remedy and "\n" not in str(caught.value)
+    assert caught.value.remedy
+    assert "\n" not in str(caught.value)
 
 
 def edited(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -306,8 +308,11 @@ def test_the_verb_signs_what_an_agent_takes(
     text = capsys.readouterr().out
     found = parse_announcement(text.encode())
     told = stated(found, load_key(key.with_name("signing.pub.pem")))
-    assert len(text.splitlines()) == 1 and told is not None and told.sha256 == digest(bundles[1])
-    assert found.bundle == "https://models.example/v2" and told.release.classes == [
+    assert len(text.splitlines()) == 1
+    assert told is not None
+    assert told.sha256 == digest(bundles[1])
+    assert found.bundle == "https://models.example/v2"
+    assert told.release.classes == [
         "crack",
         "sound",
         "other",
@@ -315,7 +320,8 @@ def test_the_verb_signs_what_an_agent_takes(
     assert told.release.devices == [
         "bridge-*",
         "tower-1",
-    ] and told.release.expires - told.release.signed == timedelta(days=10)
+    ]
+    assert told.release.expires - told.release.signed == timedelta(days=10)
     judge(told, ASKED, None, datetime.now(UTC))
 
 
@@ -364,6 +370,6 @@ def test_bad_input_of_the_verb_is_one_line(
         == 2
     )
     said = capsys.readouterr()
-    assert said.out == "" and len(said.err.strip().splitlines()) == 1 and words in said.err, (
-        said.err
-    )
+    assert said.out == "", said.err
+    assert len(said.err.strip().splitlines()) == 1, said.err
+    assert words in said.err, said.err

@@ -141,16 +141,15 @@ def test_a_bad_bundle_changes_nothing(
     announce(subscriber, bad, **announced)
     wait_for(lambda: subscriber.on("/errors"), "the refusal")
     (error,) = subscriber.on("/errors")
-    assert error["kind"] == "bundle" and re.search(words, error["error"]), error
+    assert error["kind"] == "bundle", error
+    assert re.search(words, error["error"]), error
     write_images(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "the old bundle at work")
     assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {
         digest(bundles[0])
     }
-    assert (
-        not (told.state / "bundles" / ".incoming").exists()
-        and not (told.state.parent / "secret").exists()
-    )
+    assert not (told.state / "bundles" / ".incoming").exists()
+    assert not (told.state.parent / "secret").exists()
     running.__exit__()
     with Running(told):  # the retained announcement comes again, and is not tried again
         wait_for(lambda: subscriber.on("/status")[-1]["state"] == "online", "the second start")
@@ -319,7 +318,8 @@ def test_a_bundle_that_the_machine_can_t_load_now_is_tried_again(
         wait_for(lambda: subscriber.on("/status"), "the agent")
         announce(subscriber, new)
         wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
-        assert failed and not running.agent._store.is_refused(digest(new))
+        assert failed
+        assert not running.agent._store.is_refused(digest(new))
 
 
 def test_garbage_is_told_in_one_line_and_the_agent_goes_on(
@@ -348,13 +348,15 @@ def test_garbage_is_told_in_one_line_and_the_agent_goes_on(
     write_images(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "a finding after garbage")
     (error,) = subscriber.on("/errors")  # one in ten seconds, or a stranger could fill the disk
-    assert error["kind"] == "message" and "not an announcement" in error["error"]
+    assert error["kind"] == "message"
+    assert "not an announcement" in error["error"]
     lines = [
         record.getMessage()
         for record in caplog.records
         if "not an announcement" in record.getMessage()
     ]
-    assert len(lines) == 7 and all("\n" not in line and len(line) < 450 for line in lines)
+    assert len(lines) == 7
+    assert all("\n" not in line and len(line) < 450 for line in lines)
 
 
 def test_a_bundle_that_fails_on_its_first_real_image_is_rolled_back(

@@ -48,7 +48,7 @@ def bands(path: Path, rows: int) -> Iterator[tuple[int, Image.Image]]:
             raise OSError("no pixels")
         width, height = struct.unpack(">II", header[:8])
         wide = 1 + width * CHANNELS[header[9]]  # bytes of a row: how it is stored, then its pixels
-        pixels, above = _inflated(opened, length), bytes(wide)
+        pixels, above = _Inflated(opened, length), bytes(wide)
         for top in range(0, height, rows):
             high = min(rows, height - top)
             stored = pixels.take(high * wide)
@@ -80,7 +80,7 @@ def exif_of(path: Path) -> bytes:
     return b""
 
 
-class _inflated:
+class _Inflated:
     """The bytes of all IDAT chunks, as they are asked for; the file stands in the first, `left`
     bytes before its end.
     """

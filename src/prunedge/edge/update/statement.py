@@ -79,7 +79,7 @@ class Statement(BaseModel):
 
     type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
     subject: list[_Subject] = Field(min_length=1, max_length=1)
-    predicateType: Literal["urn:prunedge:bundle-release:1"]
+    predicateType: Literal["urn:prunedge:bundle-release:1"]  # noqa: N815  in-toto's name
     predicate: Release
 
     @property
@@ -107,7 +107,7 @@ class Envelope(BaseModel):
 
     model_config = _STRICT
 
-    payloadType: Literal["application/vnd.in-toto+json"]
+    payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815  in-toto's name
     payload: str = Field(max_length=60_000)
     signatures: list[_Signature] = Field(min_length=1, max_length=16)
 

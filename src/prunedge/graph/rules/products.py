@@ -112,7 +112,8 @@ def _times_shared(
     ledger.operations.append(Operation(view.name, positions / labeller.batch * share))
     consumed = ledger.of(view, contracted, "in")
     made = ledger.of(view, along, "out")
-    assert consumed is not None and made is not None
+    assert consumed is not None
+    assert made is not None
     ledger.tie(labels.reshape(-1), consumed)
     labeller.name(out, lying_along(made, along, x.dim()))
     return True
