@@ -178,7 +178,7 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
     with edited(run):
         recipe = (run / "config.toml").read_text()
-        recipe = re.sub(r"(?m)^name = .*$", 'name = "resnet18"', recipe)
+        recipe = re.sub(r"(?m)^(\[model\]\nname = ).*$", r'\1"resnet18"', recipe)
         recipe = re.sub(r"(?m)^criterion = .*$", f'criterion = "{MODULE}:make"', recipe)
         (run / "config.toml").write_text(recipe)
         environment = json.loads((run / "environment.json").read_text())
