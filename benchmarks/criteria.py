@@ -1,7 +1,7 @@
 """Every criterion judged on real pictures: accuracy against MACs, compensation right after removal, the aids, the controls.
 
     prunedge train PICTURES --model resnet18 --weights none --epochs 8 --size 112 --out starts/masonry-resnet18-0    (one for each seed)
-    prunedge audit starts/masonry-resnet18-0 --channels 48 --pictures 256                                            (the oracle)
+    prunedge audit starts/masonry-resnet18-0 --channels 48 --images 256                                            (the oracle)
     python benchmarks/criteria.py starts/masonry-resnet18-{0,1,2} --part curves --part compensation --part aids --part controls
     python benchmarks/criteria.py --write
 
@@ -136,7 +136,7 @@ def figures(starts: Starts, shop: Any, level: float, turn: Any) -> Row:
     step, data = turn.step, shop.data
     return {
         "level": level, "macs": step.macs, "params": step.params, "channels": step.channels, "steps": step.index,
-        "val_before": step.accuracy_before, "val": step.accuracy_after, "test": accuracy(turn.state.model, data.test, starts),
+        "val_before": step.metrics_before["accuracy"], "val": step.metrics["accuracy"], "test": accuracy(turn.state.model, data.test, starts),
         "seconds_rank": step.seconds_rank, "seconds": step.seconds_rank + step.seconds_surgery + step.seconds_finetune,
     }  # fmt: skip
 

@@ -118,7 +118,7 @@ def _job(given: argparse.Namespace, model: str, out: Path, result: dict[str, Any
 
 def _step(step: Any) -> dict[str, Any]:
     parts = ("rank", "surgery", "finetune", "evaluate")
-    found = {key: getattr(step, key) for key in ("index", "accepted", "macs", "params", "rounds", "accuracy_before", "accuracy_after")}
+    found = {key: getattr(step, key) for key in ("index", "accepted", "macs", "params", "rounds", "metrics_before", "metrics")}
     return {**found, "channels": step.channels, **{f"seconds_{part}": round(getattr(step, f"seconds_{part}"), 3) for part in parts}}
 
 

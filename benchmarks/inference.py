@@ -23,6 +23,8 @@ from common import save
 from torch import nn
 
 from prunedge.edge import Bundle, Candidate, bench
+from prunedge.edge.image.size import square
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.export import Judge, export_bundle
 from prunedge.graph import trace
 from prunedge.importance import Scores
@@ -93,9 +95,9 @@ def _layers(layers: list[dict[str, Any]], macs_per_ms: float) -> list[dict[str, 
 def _bundle(network: nn.Module, out: Path, name: str, example: torch.Tensor) -> Bundle:
     spent = cost(network, example[:1])
     params = sum(parameter.numel() for parameter in network.parameters())
-    judge = Judge("accuracy", lambda found: (0.0, found(example.numpy()).argmax(1)), 100.0)
+    judge = Judge("accuracy", lambda found: (0.0, found(example.numpy())), 100.0)
     return export_bundle(
-        network, out, model_name=name, classes=["a", "b"], size=SIZE, pictures=example, macs=spent.macs, params=params, formats=TARGETS,
+        network, out, model_name=name, task=TaskSpec(name="classification", classes=("a", "b"), size=square(SIZE)), images=example, macs=spent.macs, params=params, formats=TARGETS,
         calibration=example, judge=judge,
     )  # fmt: skip
 

@@ -22,8 +22,8 @@ from prunedge.config import IMAGE_KEYS, RunConfig
 from prunedge.edge.bench.hardware import device
 from prunedge.export.onnx import write_onnx
 from prunedge.latency import Timer
+from prunedge.runs.execute import prune
 from prunedge.runs.run import Run, open_run
-from prunedge.runs.session import prune
 from prunedge.train import evaluate, make_engine
 
 WAYS = {"latency": {"device": "local"}, "macs": {"per_mac": True}, "score": {}}

@@ -262,13 +262,13 @@ def _share(share: float, number: int) -> str:
 def _startup() -> str:
     found = _read("startup")
     rows = [
-        f"| `{row['command'].replace('the training stack', 'import prunedge.runs.session')}` | {row['seconds']:.2f} | {told(row['more_than_python'])} |"
+        f"| `{row['command'].replace('the training stack', 'import prunedge.runs.execute')}` | {row['seconds']:.2f} | {told(row['more_than_python'])} |"
         for row in found["rows"]
     ]
     return _section(
         "Start-up",
         "With the training stack installed (the aim for `prunedge --help`: 0.5 s more than Python's own start; on a device's plain install 0.3). "
-        "`import prunedge.runs.session` is what `train` and `prune` load; most of it is torch, torchvision and timm.",
+        "`import prunedge.runs.execute` is what `train` and `prune` load; most of it is torch, torchvision and timm.",
         ("command", "seconds", "more than python, s"),
         rows,
     )

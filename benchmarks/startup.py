@@ -20,7 +20,7 @@ COMMANDS = {
     "import prunedge.edge": ["-c", "import prunedge.edge"],
     "import torch": ["-c", "import torch"],
     "prune --help": ["-m", "prunedge", "prune", "--help"],
-    "import prunedge.runs.session": ["-c", "import prunedge.runs.session"],
+    "import prunedge.runs.execute": ["-c", "import prunedge.runs.execute"],
 }
 
 

@@ -87,8 +87,8 @@ def _bare_training(network: nn.Module, split: Split, engine: Engine, recipe: Tra
     return work
 
 
-def _evaluated(network: nn.Module, split: Split, engine: Engine, classes: object) -> Callable[[], object]:
-    return lambda: evaluate(network, split, engine, classes)  # type: ignore[arg-type]
+def _evaluated(network: nn.Module, split: Split, engine: Engine) -> Callable[[], object]:
+    return lambda: evaluate(network, split, engine)
 
 
 def _bare_evaluation(network: nn.Module, split: Split, engine: Engine) -> Callable[[], None]:

@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from prunedge.data import Split, load
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
 from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.models import build
@@ -45,7 +45,7 @@ from prunedge.pruning.judge import baseline
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, choose
-from prunedge.surgery import operate, restore_network, save_network
+from prunedge.surgery import operate, restore_model, save_model
 from prunedge.train import (
     TrainConfig,
     TrainExtras,
@@ -118,18 +118,18 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     network = build(given.model, data.classes, "none", seed=0)
     engine = measure_engine(network, data.example(8))
     if file.exists():
-        return evaluate(restore_network(network, file), data.test, engine).accuracy
+        return evaluate(restore_model(network, file), data.test, engine).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
     settings = TransferSettings(pretrained=False, epochs=given.train_epochs, augment=RECIPE.augment)
     fitted = transfer(network, data, settings, engine=engine, seed=0, extras=TrainExtras(collector=collector))
-    save_network(network, file)
+    save_model(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine).accuracy
 
 
 def _one(given: argparse.Namespace, name: str, seed: int, start: Path, macs: list[int]) -> dict[str, Any]:
     data = load(given.data, size=given.size)
-    network = restore_network(build(given.model, data.classes, "none", seed=0), start)
+    network = restore_model(build(given.model, data.classes, "none", seed=0), start)
     work: Callable[..., dict[str, Any]] = {"prunedge": _prunedge, "torch-pruning": _torch_pruning, "own-pass": _own_pass}[name]
     torch.manual_seed(seed)
     started = time.perf_counter()
