@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prunedge.errors import PrunedgeError
-from prunedge.report.run import page
+from prunedge.report.run import page, sections
 from prunedge.report.text import pruned
 from prunedge.runs.run import open_run
 from prunedge.utils import checksums
@@ -53,7 +53,7 @@ def read_all(run: Path) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made, and not turned into HTML."""
-    monkeypatch.setattr(page, "drawn", lambda figure, place: "")
+    monkeypatch.setattr(sections, "drawn", lambda figure, place: "")
 
 
 def unnoticed(run: Path, file: Path, about: str) -> list[str]:

@@ -36,8 +36,8 @@ class Cut:
 
 
 def cut(work: StepWork, planner: StepPlanner, plan: Plan, ratio: float) -> Cut | None:
-    """Remove what the plan says, with the proof that nothing else changed; with a device more where
-    that was no faster. None where nothing may go.
+    """Remove what the plan says, with the proof that nothing else changed; where a device steers
+    and the cut is no faster, a larger one is tried. None where nothing may go.
     """
     context = work.context
     surgery = operate(work.state.model, work.graph, plan)

@@ -96,7 +96,7 @@ def prune(
         )
     context = PruneContext(
         data,
-        engine or measure_engine(model, data.example()),
+        engine or measure_engine(model, data.example(), task=task),
         replace(finetune or TrainConfig(metric=metric), called="finetune_lr"),
         criterion,
         epochs,

@@ -1,5 +1,5 @@
-"""What brings a smaller model back to what it was: compensation, fine-tuning, and more of it before
-a step is taken back.
+"""Fine-tuning after a cut, and more of it before a step is taken back; or a training before the cut
+that draws the channels that leave to zero.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def fit(
     require_dataset(data)
     _refuse_other_outputs(model, data)
     settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
-    engine = engine or measure_engine(model, data.example(8))
+    engine = engine or measure_engine(model, data.example(8), task=make_task(data.spec))
     return transfer(
         model, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress)
     )

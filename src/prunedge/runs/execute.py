@@ -1,4 +1,4 @@
-"""The main job on a run folder: train, prune, test. What was cut off goes on from its last step."""
+"""Training and pruning in a run folder, and the test. What was cut off goes on from its last step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resume_training(
 
 def prune(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> Run:
     """The whole job in a new run folder: train (or take over `config.model.start`), prune until the
-    rule speaks, test once.
+    stop policy ends it, test once.
     """
     session = begin(config, out, callbacks or Callbacks(), "prune")
     with _held(out):

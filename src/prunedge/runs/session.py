@@ -184,7 +184,7 @@ class Session:
 
     @property
     def policy(self) -> StopPolicy:
-        """The rule."""
+        """Which step is kept, and when the loop ends."""
         return policy_of(self.config)
 
     def context(self, model: nn.Module, teacher: nn.Module | None = None) -> PruneContext:

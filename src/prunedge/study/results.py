@@ -96,7 +96,6 @@ def _rows(study: StudyStore, trial: Trial) -> list[Row]:
     }
     rows = []
     for step in run.steps():
-        # The config's step is a share, the history's are numbered by `index`.
         rows.append({**about, **_figures(step), **end, "is_best": step.index == end["best"]})
     return rows
 

@@ -80,6 +80,6 @@ class TrainConfig:
         ]
         if wrong:
             raise TrainError(
-                f"the training recipe can't be followed: {'; '.join(wrong)}",
+                f"the training's settings can't be followed: {'; '.join(wrong)}",
                 remedy="mend these values",
             )

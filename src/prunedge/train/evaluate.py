@@ -30,7 +30,9 @@ def evaluate(
     same metrics. Raises TrainError when there is no image or the outputs aren't finite, ModelError
     when the model gives nothing that the task can read.
     """
-    return distributed.broadcast_object(observe(model, batches, engine, task).compute())
+    with engine.holding(model):
+        meter = observe_held(model, batches, engine, task)
+    return distributed.broadcast_object(meter.compute())
 
 
 @traced("evaluate")
@@ -43,7 +45,7 @@ def observe(model: nn.Module, batches: Batches, engine: Engine, task: Task = OF_
 
 
 def observe_held(model: nn.Module, batches: Batches, engine: Engine, task: Task) -> Meter:
-    """The same where `engine` holds the model."""
+    """`observe` for a model that is on the engine's device already."""
     meter = task.meter()
     observations = []
     with evaluating(model), torch.no_grad(), full_float32():

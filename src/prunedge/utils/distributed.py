@@ -226,9 +226,11 @@ def shard_batches(batches: Iterable[T]) -> Iterable[T]:
 
 
 def gather_batches(items: list[T]) -> list[T]:
-    """What every process made of the batches that were dealt to it, in the batches' order."""
-    hands = all_gather(items)
-    return [hands[i % len(hands)][i // len(hands)] for i in range(sum(map(len, hands)))]
+    """What every process made of the batches that it was given, in the batches' order."""
+    per_process = all_gather(items)
+    count = sum(map(len, per_process))
+    world = len(per_process)
+    return [per_process[index % world][index // world] for index in range(count)]
 
 
 def split_batches(batches: Any) -> Iterator[BatchShard]:

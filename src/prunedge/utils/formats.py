@@ -3,7 +3,7 @@ before its checksum.
 
 What another version wrote is not damaged. It is refused in a line that says which format it has,
 which one is read here, and what to do. Bundles have a number of their own
-(`prunedge.edge.bundle.FORMAT`), since a device reads nothing else.
+(`prunedge.edge.manifest.FORMAT`), since a device reads nothing else.
 """
 
 from __future__ import annotations

@@ -53,10 +53,10 @@ class BenchResult:
     batch), `throughput` (images a second by batch size), `peak_rss_mb` (10^6 bytes), `size_mb`
     (the model's files), `load_seconds`, `self_test` (its answers here beside those where it was
     exported) and `joules` for an image where the device has a counter. `ratios` compare each with
-    the first: `speedup` (`speeds.speedup`: of the medians, with the percentiles of the interleaved
+    the first: `speedup` (`ratios.speedup`: of the medians, with the percentiles of the interleaved
     blocks), `memory`, `size`, `macs`. `before` and `after` say what temperature, clock and
     throttling were. Decoding is not timed. `profile` says for each where its time went
-    (`profile.profile_of`), where that was asked for.
+    (`breakdown.profile_of`), where that was asked for.
     """
 
     bundles: list[dict[str, Any]]

@@ -31,7 +31,7 @@ from prunedge.utils.tracing import Recorder, recording, span
 
 
 def main() -> None:
-    """Load what the command line's JSON names (`Orders` of the bench), then time the blocks that
+    """Load what the command line's JSON names (`measure._Worker`), then time the blocks that
     stdin asks for.
     """
     orders = json.loads(sys.argv[1])

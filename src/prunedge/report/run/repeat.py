@@ -6,26 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import RunConfig, asked
+from prunedge.config import START_KEYS, RunConfig, asked
 from prunedge.utils import advice
 
-OF_TRAIN = (
-    "size",
-    "seed",
-    "folds",
-    "fold",
-    "group_by",
-    "skip_unreadable",
-    "range",
-    "metric",
-    "precision",
-    "batch_size",
-    "augment",
-    "train_epochs",
-    "lr",
-    "sparsity",
-    "sparsity_strength",
-)
 GIVEN_OTHERWISE = ("data", "model", "weights", "start")
 
 
@@ -40,7 +23,7 @@ def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
 
     for key, value in config.flat().items():
         is_of_start = bool(config.model.start) and key in ("train_epochs", "lr")
-        is_of_pruning = is_training and key not in OF_TRAIN
+        is_of_pruning = is_training and key not in START_KEYS
         is_option = key in asked() and key not in GIVEN_OTHERWISE
         if not is_option or is_of_start or is_of_pruning:
             continue
