@@ -130,7 +130,7 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:
-    assert all(setting.help for setting in settings().values() if not setting.notes.is_found)
+    assert all(setting.help for setting in settings().values() if not setting.notes.is_derived)
     attributes = [(setting.section, setting.attribute) for setting in settings().values()]
     assert len(set(attributes)) == len(attributes) == len(settings())
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from prunedge.errors import WeightsError
-from prunedge.models import build, build_told
+from prunedge.models import build, build_with_report
 from prunedge.models.key_layouts import COUNTERPARTS, ONE_WAY, reshaped, translated
 from prunedge.models.makers import maker_of
 
@@ -67,7 +67,7 @@ def sorted_file(model: nn.Module, folder: Path) -> Path:
 
 def check(source: str, target: str, folder: Path) -> None:
     model = random_model(source)
-    loaded, told = build_told(target, CLASSES, sorted_file(model, folder))
+    loaded, told = build_with_report(target, CLASSES, sorted_file(model, folder))
     assert told is not None
     assert told.fresh == ()
     assert "'s names" in told.how
@@ -135,7 +135,7 @@ def test_both_libraries_models_answer_alike(name: str, tmp_path: Path) -> None:
 
 def test_names_that_both_libraries_share_need_no_table(tmp_path: Path) -> None:
     model = random_model("resnet18")
-    loaded, told = build_told("timm/resnet18", CLASSES, sorted_file(model, tmp_path))
+    loaded, told = build_with_report("timm/resnet18", CLASSES, sorted_file(model, tmp_path))
     images = torch.randn(2, 3, 64, 64)
     assert told is not None
     assert told.how == "by name"
@@ -147,7 +147,7 @@ def test_a_file_with_a_wrapper_and_another_head_starts_with_a_new_head(tmp_path:
     model = torchvision.models.mobilenet_v2(weights=None, num_classes=7)
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"state_dict": {**state, "loss.weight": torch.ones(7)}}, tmp_path / "last.ckpt")
-    loaded, told = build_told("timm/mobilenetv2_100", CLASSES, tmp_path / "last.ckpt")
+    loaded, told = build_with_report("timm/mobilenetv2_100", CLASSES, tmp_path / "last.ckpt")
     assert told is not None
     assert set(told.fresh) == {"classifier.weight", "classifier.bias"}
     assert "loss.weight" in told.left_out
@@ -156,7 +156,7 @@ def test_a_file_with_a_wrapper_and_another_head_starts_with_a_new_head(tmp_path:
 
 def test_a_backbone_alone_of_timm_s_fills_torchvision_s(tmp_path: Path) -> None:
     model = timm.create_model("convnext_tiny", num_classes=0)
-    loaded, told = build_told("convnext_tiny", CLASSES, sorted_file(model, tmp_path))
+    loaded, told = build_with_report("convnext_tiny", CLASSES, sorted_file(model, tmp_path))
     assert told is not None
     assert set(told.fresh) == {"classifier.2.weight", "classifier.2.bias"}
     torch.testing.assert_close(
@@ -177,7 +177,7 @@ def test_old_files_of_torchvision_s_vision_transformers_fill_both(tmp_path: Path
     save_file(old, tmp_path / "old.safetensors")
     images = torch.randn(1, 3, 224, 224)
     for name in ("vit_b_32", "timm/vit_base_patch32_224"):
-        loaded, _ = build_told(name, CLASSES, tmp_path / "old.safetensors")
+        loaded, _ = build_with_report(name, CLASSES, tmp_path / "old.safetensors")
         torch.testing.assert_close(loaded.eval()(images), model(images), rtol=1e-3, atol=1e-4)
 
 

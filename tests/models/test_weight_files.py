@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from prunedge.errors import WeightsError
-from prunedge.models import Loaded, build, build_told, read_weights
+from prunedge.models import Loaded, build, build_with_report, read_weights
 
 State = dict[str, torch.Tensor]
 
@@ -47,7 +47,7 @@ def other(state: State) -> State:
 
 def assert_backbone(path: Path, source: State) -> Loaded:
     """Builds for two classes from the file; every tensor of the backbone is the source's, and the head alone is new."""
-    net, loaded = build_told("resnet18", 2, path)
+    net, loaded = build_with_report("resnet18", 2, path)
     assert loaded is not None
     own = net.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in backbone(source).items())
@@ -177,7 +177,7 @@ def test_a_vgg_without_its_classifier_keeps_a_start_that_it_can_learn_from(tmp_p
         if name.startswith("features.")
     }
     save_file(state, tmp_path / "vgg.safetensors")
-    net, loaded = build_told("vgg11", 2, tmp_path / "vgg.safetensors")
+    net, loaded = build_with_report("vgg11", 2, tmp_path / "vgg.safetensors")
     assert loaded is not None
     assert {name.split(".")[1] for name in loaded.fresh} == {"0", "3", "6"}
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in state.items())
@@ -291,7 +291,7 @@ def test_other_floating_point_numbers_are_converted_and_told(
         for name, tensor in source.items()
     }
     save_file(state, tmp_path / "half.safetensors")
-    net, loaded = build_told("resnet18", 2, tmp_path / "half.safetensors")
+    net, loaded = build_with_report("resnet18", 2, tmp_path / "half.safetensors")
     assert loaded is not None
     assert f"converted from {str(dtype).removeprefix('torch.')}" in loaded.sentence()
     assert net.conv1.weight.dtype == torch.float32
@@ -356,7 +356,7 @@ def test_a_masked_autoencoders_encoder_is_loaded_without_its_decoder(tmp_path: P
     }
     encoder = {name: tensor for name, tensor in source.items() if not name.startswith("head.")}
     torch.save({"model": {**encoder, **decoder}}, tmp_path / "mae.pth")
-    net, loaded = build_told("timm/vit_tiny_patch16_224", 2, tmp_path / "mae.pth")
+    net, loaded = build_with_report("timm/vit_tiny_patch16_224", 2, tmp_path / "mae.pth")
     assert loaded is not None
     assert set(loaded.fresh) == {"head.weight", "head.bias"}
     assert set(loaded.left_out) == decoder.keys()

@@ -163,7 +163,7 @@ def _all_settings() -> Iterator[Setting]:
 
 def asked() -> tuple[str, ...]:
     """The keys of what a user may ask for."""
-    return tuple(key for key, setting in settings().items() if not setting.notes.is_found)
+    return tuple(key for key, setting in settings().items() if not setting.notes.is_derived)
 
 
 # What decides which images a run sees, on which side, beside where they lie: the arguments of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from prunedge.config.setting import Notes, Section, basic, found, setting
+from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.edge.image.size import Resize
 
@@ -29,8 +29,8 @@ class DataSection(Section):
     title = "Data"
 
     path: str = setting(..., "Where the images lie.", Notes(key="data"))
-    fingerprint: str = found("", key="data_fingerprint")
-    classes: list[str] = found([])
+    fingerprint: str = derived("", key="data_fingerprint")
+    classes: list[str] = derived([])
     size: ImageSize = basic(
         224,
         "Pixels of the images that the model sees: 224, or 128x384 (height x width).",
@@ -93,7 +93,7 @@ class ModelSection(Section):
             "bundle."
         ),
     )
-    start: str | None = found(None)
+    start: str | None = derived(None)
 
 
 class TaskSection(Section):
@@ -101,7 +101,7 @@ class TaskSection(Section):
 
     title = "Task"
 
-    name: str = found("classification", key="task")
+    name: str = derived("classification", key="task")
     metric: str = setting(
         "accuracy",
         "What makes an epoch the best, and what the stop rule watches: a metric of the task "
@@ -153,7 +153,7 @@ class TrainSection(Section):
     sparsity_strength: float | None = setting(
         None, "Of --sparsity, instead of its usual one.", gt=0
     )
-    schedule_epochs: int = found(0, ge=0)
+    schedule_epochs: int = derived(0, ge=0)
 
 
 class PruneSection(Section):
@@ -300,7 +300,7 @@ class StopSection(Section):
         gt=0,
     )
     max_steps: int | None = setting(None, "Stop after this many steps.", ge=1)
-    judged_from: int = found(0, ge=0)
+    judged_from: int = derived(0, ge=0)
 
 
 class DeviceSection(Section):

@@ -15,13 +15,13 @@ class Notes:
 
     `key` is its name among all settings, where that is not the attribute's. `kind` is the type in
     which the command line takes it, where that is not the attribute's. A `is_basic` one comes first
-    in the help. One that `is_found` is worked out by the run itself, and nobody asks for it.
+    in the help. One that `is_derived` is worked out by the run itself, and nobody asks for it.
     """
 
     key: str | None = None
     kind: Any = None
     is_basic: bool = False
-    is_found: bool = False
+    is_derived: bool = False
 
 
 def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: Any) -> Any:
@@ -38,9 +38,9 @@ def basic(default: Any, help: str, key: str | None = None, kind: Any = None, **l
     return setting(default, help, Notes(key=key, kind=kind, is_basic=True), **limits)
 
 
-def found(default: Any, key: str | None = None, **limits: Any) -> Any:
+def derived(default: Any, key: str | None = None, **limits: Any) -> Any:
     """A setting that the run works out by itself."""
-    return setting(default, "", Notes(key=key, is_found=True), **limits)
+    return setting(default, "", Notes(key=key, is_derived=True), **limits)
 
 
 class Section(BaseModel):

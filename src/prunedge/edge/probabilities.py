@@ -36,7 +36,7 @@ def is_share(values: np.ndarray) -> bool:
     return bool(((values >= 0) & (values <= 1)).all())
 
 
-def told(squash: Squash) -> str:
+def squash_warning(squash: Squash) -> str:
     """The fault in words."""
     return (
         f"this model ends in a {squash}, and prunedge applies its own softmax: its "

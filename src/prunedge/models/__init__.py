@@ -4,7 +4,7 @@ example)`.
 
 from prunedge.models.build import (
     build,
-    build_told,
+    build_with_report,
     fits_classes,
     rebuild,
     refuse_unknown,
@@ -18,7 +18,7 @@ __all__ = [
     "Cost",
     "Loaded",
     "build",
-    "build_told",
+    "build_with_report",
     "cost",
     "fits_classes",
     "has_normalisation",

@@ -26,7 +26,7 @@ def build(
     `package.module:function`, called as `function(num_classes=n)` with the working directory
     importable. `weights` is `imagenet` (the library's own, downloaded), `none` (random, from `seed`
     alone) or a file or folder that `read_weights` reads; a head of another number of classes, or
-    one that the file doesn't have, stays random (`build_told` tells). torch's global random state
+    one that the file doesn't have, stays random (`build_with_report` tells). torch's global random state
     is left as it was.
 
     Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights
@@ -41,18 +41,18 @@ def build(
             remedy="give their names in a list, or how many",
         )
     trust.give(name)
-    return build_told(name, classes, weights, seed=seed)[0]
+    return build_with_report(name, classes, weights, seed=seed)[0]
 
 
 def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:
     """What `build` gives with random weights, for a name that a file tells: `prunedge.utils.trust`
     must have been asked about it.
     """
-    return build_told(name, classes, "none", seed=seed)[0]
+    return build_with_report(name, classes, "none", seed=seed)[0]
 
 
 @traced("build")
-def build_told(
+def build_with_report(
     name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
 ) -> tuple[nn.Module, Loaded | None]:
     """What `build` gives, and what became of the weights: None for random ones."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from prunedge.edge.probabilities import LOUD, REMEDY, Squash, is_sigmoid, squash_of, told
+from prunedge.edge.probabilities import LOUD, REMEDY, Squash, is_sigmoid, squash_of, squash_warning
 from prunedge.errors import ModelError
 from prunedge.models.cost import evaluating
 from prunedge.utils.machine import pass_on
@@ -55,7 +55,7 @@ def refuse_probabilities(model: nn.Module, images: torch.Tensor, where: object =
         pass_on(error)
         return  # it doesn't take such images: what comes next says so, and why
     if squash is not None:
-        raise ModelError(told(squash), where=where, remedy=REMEDY)
+        raise ModelError(squash_warning(squash), where=where, remedy=REMEDY)
 
 
 def ending(model: nn.Module, images: torch.Tensor) -> Squash | None:

@@ -1,4 +1,4 @@
-"""Training and pruning in a run folder, and the test. What was cut off goes on from its last step."""
+"""Training and pruning in a run folder, and the test: what was cut off goes on."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.latency import Steering, Timer, steer
-from prunedge.models import Loaded, build_told
+from prunedge.models import Loaded, build_with_report
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.steps import Iteration, State
@@ -106,7 +106,7 @@ class Session:
         if self.start is not None:
             return self.start_state.model.eval()
         model = self.config.model
-        built, self.loaded = build_told(
+        built, self.loaded = build_with_report(
             model.name, self.data.classes, model.weights, seed=self.config.data.seed
         )
         return built

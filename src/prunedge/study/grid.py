@@ -25,7 +25,7 @@ KINDS = ("grid", "crossval", "epochs", "criteria", "models", "talk")
 MOST_TRIALS = 10_000  # of a study: a slip of the pen asks for millions
 
 # What a run finds out or is given by what starts it: no study asks for it.
-FOUND_OUT = tuple(key for key, setting in settings().items() if setting.notes.is_found)
+FOUND_OUT = tuple(key for key, setting in settings().items() if setting.notes.is_derived)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What a task is: what is predicted, learned and judged. Everything else asks the task.
 
 A task has two halves. This one, with torch, teaches and judges; the other (`prunedge.edge.tasks`),
-with numpy alone, reads a model's outputs on the device. A new task is a module here and a module there:
-nothing else asks which task it is.
+with numpy alone, reads a model's outputs on the device. A new task is a module here and a module
+there: nothing else asks which task it is.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedge.edge.probabilities import is_share, is_sigmoid, squash_of, told
+from prunedge.edge.probabilities import is_share, is_sigmoid, squash_of, squash_warning
 from prunedge.edge.tasks.base import DecoderDefinition, Findings, TaskSpec, Tiles
 
 TOLERANCE = 1e-3  # of a sum of probabilities
@@ -59,7 +59,7 @@ class Classification:
         squash = squash_of(outputs)
         if squash is None and is_share(outputs):
             squash = "sigmoid" if is_sigmoid(outputs, loud()) else None
-        return None if squash is None else told(squash)
+        return None if squash is None else squash_warning(squash)
 
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
