@@ -320,7 +320,7 @@ OPTIONS = [
         training,
         lr=RATES,
         epochs=("-1", "1.5", "inf", "one"),
-        size=("0", "-1", "3", "99999", "one"),
+        size=("0", "-1", "3", "99999", "one", "0x20"),
         sparsity_strength=RATES,
     ),
     *options(

@@ -45,3 +45,17 @@ def test_an_address_for_a_folder(
     assert "s3:" in refusal(verb, tiny_data, *TRAIN, "--out", "s3://bucket/run")
     assert "s3:" in refusal("export", "run", "--out", "s3://bucket/bundle")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_groups_of_a_run_are_counted_at_its_size(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from prunedge.cli.groups import groups
+    from prunedge.runs import execute
+    from tests.small_runs import small_recipe
+
+    run = execute.train(small_recipe(tiny_data), tmp_path / "run")
+    groups(start=run.path, json=True)
+    assert json.loads(capsys.readouterr().out)["macs"] == run.steps()[0].macs

@@ -147,6 +147,10 @@ def test_a_report_needs_steps_and_says_what_was_not_measured(
     steps = [next(iter(loop))[0]]
     page = pe.write_report(tmp_path / "page.html", steps, data).read_text(encoding="utf-8")
     assert "The test split is measured once, when the run ends" in page
+    # Nobody told it of these, and their defaults would be guesses.
+    assert "<td>max drop</td>" in page
+    assert "<td>train epochs</td>" not in page
+    assert "<td>weights</td>" not in page
 
 
 def test_the_public_names_are_those_that_editors_see() -> None:

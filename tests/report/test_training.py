@@ -49,7 +49,9 @@ def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
 def test_the_command_repeats_the_training(trained: Run) -> None:
     import shlex
 
-    words = shlex.split(command(trained.config, trained.path, "train"))
+    config = trained.config.with_values(resize="pad")
+    words = shlex.split(command(config, trained.path, "train"))
+    assert words[words.index("--resize") + 1] == "pad"
     assert words[:2] == ["prunedge", "train"]
     assert words[words.index("--epochs") + 1] == "2"
     assert "--step-ratio" not in words

@@ -17,7 +17,7 @@ def groups(
     *,
     model: str | None = None,
     start: Annotated[Path | None, Parameter(name="--from")] = None,
-    size: str = "224",
+    size: str | None = None,
     attention: Literal["heads", "width"] = "heads",
     svg: Path | None = None,
     trust_code: Annotated[bool, Parameter(negative="")] = False,
@@ -36,7 +36,8 @@ def groups(
     start
         A run folder, whose best model is shown, instead of --model.
     size
-        Pixels of the images, 224 or 128x384 (height x width), which decide the MACs.
+        Pixels of the images, 224 or 128x384 (height x width), which decide the MACs; the run's
+        with --from, else 224.
     attention
         What may leave of an attention layer: whole heads, or the same width of every head.
     svg
@@ -50,7 +51,7 @@ def groups(
     import torch
 
     from prunedge.cli.console import print_json, say
-    from prunedge.edge.image.size import parse_size
+    from prunedge.edge.image.size import parse_size, square
     from prunedge.errors import GraphError, PrunedgeError
     from prunedge.graph import trace
     from prunedge.models import build
@@ -66,7 +67,6 @@ def groups(
         )
     if model is None and start is None:
         raise PrunedgeError("no model to look at", remedy="give --model NAME, or --from RUN")
-    shape = parse_size(size)
     if svg is not None and svg.suffix.lower() != ".svg":
         raise PrunedgeError(
             f"'{svg}' is no name of a drawing",
@@ -74,7 +74,14 @@ def groups(
             remedy="give a name that ends in .svg",
         )
     trust.trust_everything(trust_code)
-    traced_model = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
+    shape = square(224) if size is None else parse_size(size)
+    if start is None:
+        assert model is not None
+        traced_model = build(model, 2, "none")
+    else:
+        run = open_run(start)
+        traced_model = run.load()
+        shape = run.config.data.size if size is None else shape
     try:
         graph = trace(traced_model, torch.zeros(2, 3, *shape), attention=attention)
     except GraphError as error:

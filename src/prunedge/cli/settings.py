@@ -21,6 +21,9 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 BASIC = Group("Basic", sort_key=1)
 
+# What the setting itself reads: 5ms; 128x384, and not 0x20 as a number.
+AS_WRITTEN = ("size", "target_latency")
+
 
 def with_settings(
     keys: Collection[str],
@@ -68,8 +71,9 @@ def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool)
     """A setting as a keyword argument that cyclopts makes an option of."""
     kind = setting.kind
     converter: Callable[..., Any] | None = None
-    if setting.key == "target_latency":
+    if setting.key in AS_WRITTEN:
         kind = str
+        default = None if default is None else str(default)
     if takes_several:
         kind = list.__class_getitem__(kind)
         converter = split

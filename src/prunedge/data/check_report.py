@@ -115,7 +115,7 @@ def _about_files(report: CheckReport) -> list[str]:
     if not report.unreadable:
         return []
     return [
-        f"{_many(report.unreadable)} can't be read: replace or remove them, or use "
+        f"{_many(report.unreadable)} can't be read: replace or remove them, or train with "
         "--skip-unreadable"
     ]
 

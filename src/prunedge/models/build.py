@@ -26,8 +26,8 @@ def build(
     `package.module:function`, called as `function(num_classes=n)` with the working directory
     importable. `weights` is `imagenet` (the library's own, downloaded), `none` (random, from `seed`
     alone) or a file or folder that `read_weights` reads; a head of another number of classes, or
-    one that the file doesn't have, stays random (`build_with_report` tells). torch's global random state
-    is left as it was.
+    one that the file doesn't have, stays random (`build_with_report` tells). torch's global random
+    state is left as it was.
 
     Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights
     that can't be had or don't fit.

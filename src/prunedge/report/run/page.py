@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training
 from prunedge.report.run.gallery import thumbnails
-from prunedge.report.run.repeat import command, facts
+from prunedge.report.run.repeat import OF_A_LOOP, command, facts
 from prunedge.runs.run import Run
 
 
@@ -77,7 +77,7 @@ def write_loop_report(
     first = steps[0]
     page = render(
         "page.html.j2",
-        **_of_steps(first, best, steps, config),
+        **_of_steps(first, best, steps, config, OF_A_LOOP),
         **_of_test(test, config),
         run=None,
         references=[],
@@ -101,8 +101,16 @@ def write_loop_report(
     return save(page, out)
 
 
-def _of_steps(first: Step, best: Step, steps: Sequence[Step], config: RunConfig) -> dict[str, Any]:
-    """What the template is told of any loop: its steps, and what it was asked for."""
+def _of_steps(
+    first: Step,
+    best: Step,
+    steps: Sequence[Step],
+    config: RunConfig,
+    known: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """What the template is told of any loop: its steps, and what it was asked for; `known` are the
+    settings that it can tell of, all unless given.
+    """
     metric = metric_of(config)
     return {
         "config": config,
@@ -114,7 +122,7 @@ def _of_steps(first: Step, best: Step, steps: Sequence[Step], config: RunConfig)
         "value_text": partial(value_text, metric),
         "taken_back": sections.taken_back(steps),
         "left_whole": sections.left_whole(steps),
-        "facts": facts(config),
+        "facts": facts(config, known),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from prunedge.config import START_KEYS, RunConfig, asked
 from prunedge.utils import advice
 
+# What the page of a loop without a run folder can tell of.
+OF_A_LOOP = ("data", "classes", "size", "resize", "model", "task", "metric", "max_drop")
 GIVEN_OTHERWISE = ("data", "model", "weights", "start")
 
 
@@ -32,11 +34,11 @@ def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
     return advice.command(*words, "--out", f"{path.name}-again")
 
 
-def facts(config: RunConfig) -> list[tuple[str, str]]:
-    """Every setting with its value, in words."""
+def facts(config: RunConfig, known: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """Every setting with its value, in words; those that are `known`, where that is given."""
     listed = []
     for key, value in config.flat().items():
-        if value is not None:
+        if value is not None and (known is None or key in known):
             text = ", ".join(value) if isinstance(value, list) else str(value)
             listed.append((key.replace("_", " "), text))
     return listed
