@@ -75,10 +75,15 @@ def test_prune_has_an_option_for_every_setting_with_the_configs_default() -> Non
     found = parameters(prune)
     assert set(found) - ABOUT_THE_COMMAND == set(asked())
     assert {key: found[key] for key in DEFAULTS if key in found and key != "start"} == {
-        key: None if default == [] else default
-        for key, default in DEFAULTS.items()
-        if key in asked()
+        key: _as_an_option(key, default) for key, default in DEFAULTS.items() if key in asked()
     }
+
+
+def _as_an_option(key: str, default: Any) -> Any:
+    """What the command line shows: no empty list, and a size as it is written."""
+    if default == []:
+        return None
+    return str(default) if key == "size" else default
 
 
 def test_train_has_an_option_for_what_decides_the_trained_model() -> None:

@@ -56,7 +56,12 @@ def alone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def is_same(one: Path, other: Path) -> None:
     """The same channels and accuracies in every step, nearly the same weights, scores and momentum, and the same test."""
-    assert essence(one) == essence(other)
+    lines = essence(one), essence(other)
+    for first, second in zip(*lines, strict=True):
+        for key in ("metrics_before", "metrics"):
+            # The last bits of the sums differ, and with them the loss.
+            assert first.pop(key) == pytest.approx(second.pop(key), rel=1e-4)
+    assert lines[0] == lines[1]
     runs = open_run(one), open_run(other)
     for step in runs[0].steps():
         a, b = (run.state(step.index) for run in runs)
