@@ -237,10 +237,11 @@ def _counts(classes: int) -> Any:
     from torchmetrics import MetricCollection
     from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassF1Score
 
+    # Every process counts all images: they have been exchanged before (`prunedge.train.evaluate`).
     return MetricCollection(
         {
-            "f1": MulticlassF1Score(classes, average="macro"),
-            "confusion": MulticlassConfusionMatrix(classes),
+            "f1": MulticlassF1Score(classes, average="macro", sync_on_compute=False),
+            "confusion": MulticlassConfusionMatrix(classes, sync_on_compute=False),
         }
     )
 
