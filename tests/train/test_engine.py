@@ -21,7 +21,7 @@ def test_the_fastest_wins_and_a_narrow_lead_does_not_count(monkeypatch: pytest.M
         ({"32": 10.0}, "32"),
     ):
         monkeypatch.setattr(engines, "_measured", {})
-        monkeypatch.setattr(engines, "_race", lambda net, example, timings=timings: timings)
+        monkeypatch.setattr(engines, "_race", lambda net, example, task, timings=timings: timings)
         chosen = measure_engine(model(), EXAMPLE)
         assert chosen.name == winner
         assert chosen.timings == timings
@@ -41,7 +41,7 @@ def test_measuring_happens_once_and_changes_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_name_forces_an_engine_and_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_race", lambda net, example: pytest.fail("measured"))
+    monkeypatch.setattr(engines, "_race", lambda net, example, task: pytest.fail("measured"))
     for name, precision, channels_last in (
         ("32", "32", False),
         ("32-channels-last", "32", True),

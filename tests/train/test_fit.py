@@ -39,7 +39,7 @@ def test_it_learns_in_place_and_gives_the_model_back_as_it_was_laid_out(name: st
         parameter.is_contiguous() and parameter.grad is None for parameter in net.parameters()
     )
     assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
-    assert evaluate(net, VAL, engine, 2) == result.val
+    assert evaluate(net, VAL, engine) == result.val
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before() -> None:

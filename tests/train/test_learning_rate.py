@@ -172,7 +172,7 @@ def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
         confusion = ((5, 0), (5, 0)) if config.lr >= from_rate else ((5, 0), (0, 5))
         with torch.no_grad():
             next(net.parameters()).add_(1.0)
-        return replace(fitted, val=replace(fitted.val, confusion=confusion))
+        return replace(fitted, val=replace(fitted.val, details={"confusion": confusion}))
 
     monkeypatch.setattr(transfer_module, "fit", silenced)
     return rates
