@@ -16,8 +16,8 @@ from prunedge.utils import distributed
 
 @dataclass(frozen=True)
 class Cut:
-    """A smaller model that is not yet fine-tuned, the `surgery` that made it, its `state` and
-    graph.
+    """A smaller model that is not yet fine-tuned, the `surgery` that made it, and its
+    `state`.
 
     `ratio` is the share of the channels that was aimed at in the end, `latency_ms` what the model
     takes on the device that steers, None without one.
@@ -25,9 +25,14 @@ class Cut:
 
     surgery: Surgery
     state: State
-    graph: ChannelGraph
     ratio: float
     latency_ms: float | None = None
+
+    @property
+    def graph(self) -> ChannelGraph:
+        """The smaller model's."""
+        assert self.state.graph is not None
+        return self.state.graph
 
     @property
     def plan(self) -> Plan:
@@ -53,8 +58,7 @@ def cut(work: StepWork, planner: StepPlanner, plan: Plan, ratio: float) -> Cut |
     _compensate(work, surgery)
     state = _state_after(work, surgery)
     work.clock.lap("surgery")
-    assert state.graph is not None
-    return Cut(surgery, state, state.graph, ratio, latency)
+    return Cut(surgery, state, ratio, latency)
 
 
 def _compensate(work: StepWork, surgery: Surgery) -> None:

@@ -8,7 +8,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
 from prunedge.pruning.prune import refuse_unprunable
 from prunedge.pruning.select import PlanConstraints
-from prunedge.tasks import task_named
+from prunedge.tasks import metric_among, task_named
 from prunedge.utils.advice import command, option
 
 if TYPE_CHECKING:
@@ -21,17 +21,13 @@ def refuse_wrong_metric(config: RunConfig) -> None:
     confidence can be had of.
     """
     known = task_named(config.task.name).metrics
-    if config.task.metric not in known:
-        raise PrunedgeError(
-            f"no metric is called '{config.task.metric}'",
-            where=option("metric", config.task.metric),
-            remedy=f"choose {', '.join(known)}",
-        )
-    if config.stop.confidence is None or known[config.task.metric].has_interval:
+    name = config.task.metric
+    metric = metric_among(known, name, where=option("metric", name))
+    if config.stop.confidence is None or metric.has_interval:
         return
-    suited = [name for name, metric in known.items() if metric.has_interval]
+    suited = [other.name for other in known.values() if other.has_interval]
     raise PrunedgeError(
-        f"confidence is that of {' or '.join(suited)}, and metric is {config.task.metric}",
+        f"confidence is that of {' or '.join(suited)}, and metric is {name}",
         where=option("confidence", config.stop.confidence),
         remedy=f"leave it out, or use {option('metric', suited[0])}" if suited else "leave it out",
     )

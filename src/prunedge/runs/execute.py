@@ -112,15 +112,16 @@ def _prune(session: Session) -> Run:
     best = run.best().index
     refuse_one_class(steps[0], session.task, taught(run))
 
-    first = run.load_first() if session.config.recover.distill or run.plan(best).keep else None
-    if first is not None and run.plan(best).keep:
-        run.require_plan(best, trace(first, session.data.example()))
+    teacher = _teacher(session, best)
     if state is None:
         state = run.state(best)
-    teacher = first if session.config.recover.distill else None
     context = replace(session.context(state.model, teacher), first=_first_of(run))
+    iterations = iterate(context, session.policy, steps, state, finished=run.finish)
+    # Nothing but the loop holds the model that it begins with.
+    del state
+    session.forget_model()
 
-    for iteration in iterate(context, session.policy, steps, state, finished=run.finish):
+    for iteration in iterations:
         with phase(f"step {iteration.step.index}"):
             session.keep(iteration)
 
@@ -129,6 +130,21 @@ def _prune(session: Session) -> Run:
         compared = baselines.make(session, context)
     run.write("test.json", _test(session, compared))
     return run
+
+
+def _teacher(session: Session, best: int) -> nn.Module | None:
+    """The first, unpruned model where fine-tuning imitates it. RunError where the plan of the step
+    `best` is none for that model.
+    """
+    run = session.run
+    distills = bool(session.config.recover.distill)
+    is_pruned = bool(run.plan(best).keep)
+    if not (distills or is_pruned):
+        return None
+    first = run.load_first()
+    if is_pruned:
+        run.require_plan(best, trace(first, session.data.example()))
+    return first if distills else None
 
 
 def _first_of(run: Run) -> Step | None:

@@ -199,6 +199,11 @@ class Session:
             progress=self.callbacks.progress,
         )
 
+    def forget_model(self) -> None:
+        """Free the model that the run began with: the loop goes on from smaller ones."""
+        for name in ("model", "graph", "start_state"):
+            vars(self).pop(name, None)
+
     def keep(self, iteration: Iteration) -> None:
         """Keep an iteration in the run, and tell of its step."""
         self.run.commit(iteration)

@@ -5,9 +5,6 @@ Every module of this folder that has a `DEFINITION` is a task.
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import PrunedgeError
 from prunedge.tasks.base import (
@@ -18,9 +15,11 @@ from prunedge.tasks.base import (
     Metrics,
     Task,
     TaskDefinition,
+    metric_among,
 )
 from prunedge.tasks.classification import Classification
 from prunedge.tasks.packed import packed, unpacked
+from prunedge.utils.definitions import definitions_in
 
 __all__ = [
     "OF_BATCHES",
@@ -33,6 +32,7 @@ __all__ = [
     "Task",
     "TaskDefinition",
     "make_task",
+    "metric_among",
     "metric_named",
     "packed",
     "task_named",
@@ -40,16 +40,7 @@ __all__ = [
 ]
 
 
-def _definitions() -> dict[str, TaskDefinition]:
-    definitions = {}
-    for module in iter_modules(__path__):
-        definition = getattr(import_module(f"{__name__}.{module.name}"), "DEFINITION", None)
-        if definition is not None:
-            definitions[definition.name] = definition
-    return definitions
-
-
-TASKS = _definitions()
+TASKS: dict[str, TaskDefinition] = definitions_in(__name__, __path__)
 
 # Of bare batches of images and labels, which no data set describes.
 OF_BATCHES: Task = Classification()
@@ -72,9 +63,4 @@ def make_task(spec: TaskSpec) -> Task:
 
 def metric_named(metric: str, task: str) -> Metric:
     """A task's metric, both by name. PrunedgeError where there is none."""
-    metrics = task_named(task).metrics
-    if metric not in metrics:
-        raise PrunedgeError(
-            f"no metric is called {metric!r}", remedy=f"choose {', '.join(metrics)}"
-        )
-    return metrics[metric]
+    return metric_among(task_named(task).metrics, metric)

@@ -54,6 +54,14 @@ class Metric:
         return f"{value:.1%}" if self.unit == POINTS else f"{value:.3g} {self.unit}"
 
 
+def metric_among(metrics: Mapping[str, Metric], name: str, where: object = None) -> Metric:
+    """The metric of that name among a task's. TrainError where there is none."""
+    if name not in metrics:
+        what = f"no metric is called '{name}'"
+        raise TrainError(what, where=where, remedy=f"choose {', '.join(metrics)}")
+    return metrics[name]
+
+
 @dataclass(frozen=True)
 class Metrics:
     """What a model does on `n` images.

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from prunedge.errors import TrainError, Undecided
-from prunedge.tasks import OF_BATCHES, Metric, Metrics, Task
+from prunedge.tasks import OF_BATCHES, Metric, Metrics, Task, metric_among
 from prunedge.train.batches import batches_of, repeatable
 from prunedge.train.config import TrainConfig
 from prunedge.train.deterministic import same_bits
@@ -89,7 +89,7 @@ def fit(
         raise TrainError(
             "distillation needs a teacher", remedy="give the unpruned model as teacher="
         )
-    metric = _metric_of(task, config.metric)
+    metric = metric_among(task.metrics, config.metric)
     engine = engine.suited(model)
     train = repeatable(train)
     if val is not None:
@@ -277,14 +277,6 @@ def _diverged(loss: float, epoch: int, batch: int, config: TrainConfig) -> Train
         where=f"epoch {epoch + 1}, batch {batch + 1}",
         remedy=f"lower the learning rate: it is {config.lr:g}, try {lower}",
     )
-
-
-def _metric_of(task: Task, name: str) -> Metric:
-    if name not in task.metrics:
-        raise TrainError(
-            f"no metric is called {name!r}", remedy=f"choose {', '.join(task.metrics)}"
-        )
-    return task.metrics[name]
 
 
 def _line(loss: float, metrics: Metrics | None, metric: Metric) -> str:

@@ -5,24 +5,12 @@ Every module of this folder that has a `DEFINITION` is a task.
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 from prunedge.edge.tasks.base import Decoder, DecoderDefinition, TaskSpec
 from prunedge.errors import BundleError
+from prunedge.utils.definitions import definitions_in
 from prunedge.utils.sanitize import shown
 
-
-def _definitions() -> dict[str, DecoderDefinition]:
-    definitions = {}
-    for module in iter_modules(__path__):
-        definition = getattr(import_module(f"{__name__}.{module.name}"), "DEFINITION", None)
-        if definition is not None:
-            definitions[definition.name] = definition
-    return definitions
-
-
-DECODERS = _definitions()
+DECODERS: dict[str, DecoderDefinition] = definitions_in(__name__, __path__)
 
 
 def decoder_of(spec: TaskSpec) -> Decoder:
