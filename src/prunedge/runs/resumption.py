@@ -10,7 +10,7 @@ from typing import Any
 
 from prunedge import data as images
 from prunedge.config import RunConfig
-from prunedge.errors import RunError
+from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome, StopPolicy
 from prunedge.runs.checks import refuse_wrong_metric
@@ -59,7 +59,8 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     that can't change any more.
     """
     begun = run.config.flat()
-    different = {key: value for key, value in given.items() if value != begun[key]}
+    values = {key: _as_files_have_it(run.config, key, value) for key, value in given.items()}
+    different = {key: value for key, value in values.items() if value != begun[key]}
     fixed = [_flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
         remedy = (
@@ -73,6 +74,14 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
             remedy=remedy,
         )
     return different
+
+
+def _as_files_have_it(config: RunConfig, key: str, value: Any) -> Any:
+    """A given value as `config.toml` would have it: a size may come as `"64x64"` or a Size."""
+    try:
+        return config.with_values(**{key: value}).flat()[key]
+    except PrunedgeError:
+        return value  # it differs in any case; `change` says what is wrong with it
 
 
 def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:

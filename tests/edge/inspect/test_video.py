@@ -12,11 +12,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from prunedge.edge.inspect.items import Item
+from prunedge.edge.inspect.results import Record, Results, open_results
+from prunedge.edge.inspect.runner import describe, inspect_source
+from prunedge.edge.inspect.settings import Settings
 from prunedge.edge.inspect.sources import open_source
+from prunedge.edge.session import Session
 from prunedge.errors import DataError
 from tests.edge.inspect.conftest import wall
 from tests.edge.inspect.test_results import COMMAND, inspect
@@ -177,6 +183,32 @@ def test_ctrl_c_ends_a_camera_with_its_page(bundle: Path, stream: str, tmp_path:
     assert "Traceback" not in errors, errors
     assert "image(s) inspected" in said
     assert (out / "inspection.html").is_file()
+
+
+def test_an_image_whose_files_are_there_counts_when_ctrl_c_comes_right_after(
+    session: Session, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = Results.keep
+
+    def interrupted(results: Results, item: Item, *given: Any) -> Record:
+        keep(results, item, *given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "keep", interrupted)
+    source = open_source(stream, every=0)
+    settings = Settings(patch=40).fitted(session.bundle.manifest)
+    about = describe(session.bundle, source, settings, {})
+    results = open_results(tmp_path / "out", about)
+
+    outcome = inspect_source(
+        source, session, settings, results, advance=lambda *_: None, tell=lambda _: None
+    )
+
+    assert [record["name"] for record in outcome.records] == [
+        file.stem for file in (tmp_path / "out").glob("*@*.json")
+    ]
+    assert len(outcome.records) == 1
+    assert (tmp_path / "out" / "inspection.html").is_file()
 
 
 def test_a_camera_that_is_not_there_is_one_line(bundle: Path) -> None:

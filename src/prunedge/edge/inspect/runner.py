@@ -58,69 +58,134 @@ def inspect_source(
     A live source ends without an error when it is interrupted. Raises what can't be skipped: a
     bundle that fails, a disk that is full, an error in the only image.
     """
-    records: list[Record] = []
-    skipped: list[tuple[str, str]] = []
-    reused, problems_told, written = 0, 0, perf_counter()
-    trouble: MachineError | None = None
-
-    def summarise() -> None:
-        if results is not None and (records or skipped):
-            results.summarise(worst_first(records), skipped + source.problems)
-        elif results is not None:
-            results.withdraw()
-
-    def tell_problems() -> None:
-        nonlocal problems_told
-        for name, reason in source.problems[problems_told:]:
-            tell(f"{name}: {reason}")
-        problems_told = len(source.problems)
-
-    def patches(done: int, total: int) -> None:
-        if source.total == 1:
-            advance(done, total, "patches")
-
+    inspecting = _Inspecting(source, session, settings, results, advance, tell)
     try:
         for item in source.items:
-            tell_problems()
-            if results is not None and (known := results.known(item)) is not None:
-                records.append(known)
-                reused += 1
-            else:
-                try:
-                    photo, inspection = _inspect(item, session, settings, patches)
-                except (
-                    DataError,
-                    MachineError,
-                ) as error:  # what is skipped is tried again by the next run
-                    if source.total == 1:
-                        raise
-                    if isinstance(error, MachineError):
-                        trouble = trouble or error
-                    skipped.append(
-                        (item.name, error.what + (f" ({error.remedy})" if error.remedy else ""))
-                    )
-                    tell(f"skipped {item.name}: {skipped[-1][1]}")
-                else:
-                    records.append(
-                        results.keep(item, inspection, photo)
-                        if results is not None
-                        else {**inspection.to_json(), **item.about}
-                    )
-                    for note in inspection.notes:
-                        tell(f"{item.name}: {note}")
-            done = len(records) + len(skipped)
-            if source.total != 1:
-                advance(done, source.total or done, "inspecting")
-            if perf_counter() - written > REFRESH_S:
-                summarise()
-                written = perf_counter()
+            inspecting.take(item)
     except KeyboardInterrupt:
         if not source.is_live:
             raise
+        inspecting.count_what_was_kept()
     finally:
-        tell_problems()
-        summarise()
-    return Outcome(worst_first(records), skipped + source.problems, reused, trouble)
+        inspecting.tell_problems()
+        inspecting.summarise()
+    return inspecting.outcome()
+
+
+class _Inspecting:
+    """An inspection under way: what it has done so far, and to whom it reports."""
+
+    def __init__(
+        self,
+        source: Source,
+        session: Classifier,
+        settings: Settings,
+        results: Results | None,
+        advance: Advance,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.source = source
+        self.session = session
+        self.settings = settings
+        self.results = results
+        self.advance = advance
+        self.tell = tell
+
+        self.records: list[Record] = []
+        self.skipped: list[tuple[str, str]] = []
+        self.reused = 0
+        self.trouble: MachineError | None = None
+        self._current: Item | None = None
+        self._problems_told = 0
+        self._summarised_at = perf_counter()
+
+    def take(self, item: Item) -> None:
+        """Inspect an image, or take what an earlier run found in it."""
+        self.tell_problems()
+        known = self.results.known(item) if self.results is not None else None
+        if known is not None:
+            self.records.append(known)
+            self.reused += 1
+        else:
+            self._inspect_or_skip(item)
+
+        done = len(self.records) + len(self.skipped)
+        if self.source.total != 1:
+            self.advance(done, self.source.total or done, "inspecting")
+        if perf_counter() - self._summarised_at > REFRESH_S:
+            self.summarise()
+            self._summarised_at = perf_counter()
+
+    def count_what_was_kept(self) -> None:
+        """After an interruption: the image in work counts where its files were all written."""
+        if self._current is None or self.results is None:
+            return
+        kept = self.results.known(self._current)
+        is_counted = any(record["name"] == self._current.name for record in self.records)
+        if kept is not None and not is_counted:
+            self.records.append(kept)
+
+    def tell_problems(self) -> None:
+        """Tell what the source has met since the last time."""
+        for name, reason in self.source.problems[self._problems_told :]:
+            self.tell(f"{name}: {reason}")
+        self._problems_told = len(self.source.problems)
+
+    def summarise(self) -> None:
+        """Write the tables and the page; where nothing has come, leave no folder behind."""
+        if self.results is None:
+            return
+        if self.records or self.skipped:
+            self.results.summarise(worst_first(self.records), self._all_skipped())
+        else:
+            self.results.withdraw()
+
+    def outcome(self) -> Outcome:
+        """What has come of it."""
+        return Outcome(worst_first(self.records), self._all_skipped(), self.reused, self.trouble)
+
+    def _inspect_or_skip(self, item: Item) -> None:
+        self._current = item
+        try:
+            photo, inspection = self._inspect(item)
+        except (DataError, MachineError) as error:
+            if self.source.total == 1:
+                raise
+            self._skip(item, error)
+        else:
+            self._keep(item, photo, inspection)
+
+    def _inspect(self, item: Item) -> tuple[Photo, Inspection]:
+        started = perf_counter()
+        greys = self.settings.greys(self.session.bundle)
+        photo = open_photo(item.image, self.settings.max_megapixels, greys)
+        inspection = inspect_photo(photo, self.session, self.settings, item.name, self._patches)
+        return photo, replace(inspection, seconds=perf_counter() - started)
+
+    def _keep(self, item: Item, photo: Photo, inspection: Inspection) -> None:
+        if self.results is None:
+            record = {**inspection.to_json(), **item.about}
+        else:
+            record = self.results.keep(item, inspection, photo)
+        self.records.append(record)
+        self._current = None
+        for note in inspection.notes:
+            self.tell(f"{item.name}: {note}")
+
+    def _skip(self, item: Item, error: DataError | MachineError) -> None:
+        """What is skipped is tried again by the next run."""
+        if isinstance(error, MachineError):
+            self.trouble = self.trouble or error
+        reason = f"{error.what} ({error.remedy})" if error.remedy else error.what
+        self.skipped.append((item.name, reason))
+        self.tell(f"skipped {item.name}: {reason}")
+
+    def _patches(self, done: int, total: int) -> None:
+        if self.source.total == 1:
+            self.advance(done, total, "patches")
+
+    def _all_skipped(self) -> list[tuple[str, str]]:
+        return self.skipped + self.source.problems
 
 
 def describe(
@@ -142,12 +207,3 @@ def describe(
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {"prunedge": __version__, "python": platform.python_version()},
     }
-
-
-def _inspect(
-    item: Item, session: Classifier, settings: Settings, patches: Callable[[int, int], None]
-) -> tuple[Photo, Inspection]:
-    started = perf_counter()
-    photo = open_photo(item.image, settings.max_megapixels, settings.greys(session.bundle))
-    inspection = inspect_photo(photo, session, settings, item.name, patches)
-    return photo, replace(inspection, seconds=perf_counter() - started)
