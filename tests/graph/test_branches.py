@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from prunedge.graph import trace
-from prunedge.graph.branches import methods_beside
+from prunedge.graph.branches import other_methods
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import undisturbed
 from prunedge.pruning.select import random_plan
@@ -326,7 +326,7 @@ def test_a_part_of_forward_is_no_way_beside_it_and_can_be_called_by_itself() -> 
             return self.head(self.forward_features(x))
 
     model = randomise(Parts())
-    assert methods_beside(model) == {}
+    assert other_methods(model) == {}
     small = operate(model, trace(model, IMAGE), Plan({"a": (1, 4, 5)})).model.eval()
     torch.testing.assert_close(small.head(small.forward_features(IMAGE)), small(IMAGE))
 

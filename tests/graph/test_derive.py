@@ -25,7 +25,7 @@ def read_there(one: Read) -> tuple[object, ...]:
     return (
         one.module,
         one.site,
-        one.aside,
+        one.off_path,
         [(dim, x.names, x.number.tolist(), x.channel.tolist(), axis) for dim, x, axis in one.sizes],
     )
 

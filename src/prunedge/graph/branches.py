@@ -1,4 +1,4 @@
-"""The ways through a model's code that evaluation at the traced size does not take.
+"""The paths through a model's code that evaluation at the traced size does not take.
 
 Training, another size of the image (anchors are made anew) and a method beside forward
 (`forward_split`, which exporters take) come to reshapes of their own, which a smaller model must
@@ -18,48 +18,48 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from prunedge.graph.forwards import Beside
+from prunedge.graph.forwards import OtherMethods
 from prunedge.graph.inputs import batch_of, tensors_of
 from prunedge.graph.ledger import Ledger, Sized
-from prunedge.graph.sizes import CodeCall, Shape, SizedCalls, ways
+from prunedge.graph.sizes import CodeCall, Shape, SizedCalls, forward_methods
 
-Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
+Run = Callable[[bool, Any, Ledger | None, OtherMethods], SizedCalls | None]
 OUTPUT = "is the model's output"
 
 
 @dataclass
-class Aside:
-    """What other ways through the code came to.
+class OtherPaths:
+    """What the other paths through the code came to.
 
-    `turns` are the sites that only they pass, `resizes`, `reads`, `factors` and `shapes` what is
+    `visits` are the sites that only they pass, `resizes`, `reads`, `factors` and `shapes` what is
     named there, and `lost` the atoms that could not be followed there.
     """
 
     resizes: list[Sized] = field(default_factory=list)
     reads: list[Sized] = field(default_factory=list)
-    turns: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    visits: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     factors: dict[str, dict[CodeCall, float]] = field(default_factory=dict)
     shapes: dict[str, dict[CodeCall, Shape]] = field(default_factory=dict)
     lost: list[np.ndarray] = field(default_factory=list)
 
 
-def methods_beside(model: nn.Module) -> dict[str, tuple[str, ...]]:
+def other_methods(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Each module's methods that take what its forward takes and are no part of it, by path."""
     methods = {}
     for path, module in model.named_modules():
         kind = type(module)
         main = getattr(module.forward, "__func__", kind.forward)
-        others = [name for name in ways(kind) if name != "forward"]
+        others = [name for name in forward_methods(kind) if name != "forward"]
         if not others or not isinstance(main, FunctionType):
             continue
         takes = _takes(main)
         called = getattr(inspect.unwrap(main), "__code__", main.__code__).co_names
-        apart = [name for name in others if name not in (main.__name__, *called)]
-        beside = [name for name in apart if _takes(getattr(kind, name)) == takes]
+        candidates = [name for name in others if name not in (main.__name__, *called)]
+        alike = [name for name in candidates if _takes(getattr(kind, name)) == takes]
         if main.__name__ != "forward" and _takes(kind.forward) == takes:
-            beside.append("forward")  # another one was put in its place
-        if beside:
-            methods[path] = tuple(beside)
+            alike.append("forward")  # another one was put in its place
+        if alike:
+            methods[path] = tuple(alike)
     return methods
 
 
@@ -94,59 +94,64 @@ def _takes(function: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def look_aside(
-    example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside: Beside, trained: bool = False
-) -> Aside:
-    """Take the other ways, and note what they come to that `seen` did not.
+def explore_other_paths(
+    example: Any,
+    ledger: Ledger,
+    seen: SizedCalls,
+    run: Run,
+    methods: OtherMethods,
+    trained: bool = False,
+) -> OtherPaths:
+    """Take the other paths, and note what they come to that `seen` did not.
 
     `run(training, example, ledger, methods)` runs the model, with labels where a ledger is given,
     and gives nothing where it does not run. Training is left out where it was `trained` already,
     with labels.
     """
-    aside = Aside()
+    others = OtherPaths()
     known = {sized.module for sized in (*ledger.resizes, *ledger.reads)}
-    for training, batch, methods in other_ways(example, beside):
+    for training, batch, tried in other_paths(example, methods):
         if training and trained:
             continue
-        plain = run(training, batch, None, methods)
+        plain = run(training, batch, None, tried)
         if plain is None:
             continue
-        if not (_new(plain, seen, aside) or _reads_anew(plain, seen, known)):
+        if not (_new(plain, seen, others) or _reads_anew(plain, seen, known)):
             continue
 
         scratch = Ledger(ledger.shapes)
         scratch.atoms = ledger.atoms
-        labelled = run(training, batch, scratch, methods)
+        labelled = run(training, batch, scratch, tried)
         ledger.atoms = scratch.atoms
         if labelled is not None:
-            _note_aside(aside, ledger, scratch, labelled, seen)
-    return aside
+            _note_off_path(others, ledger, scratch, labelled, seen)
+    return others
 
 
-def _note_aside(
-    aside: Aside, ledger: Ledger, scratch: Ledger, labelled: SizedCalls, seen: SizedCalls
+def _note_off_path(
+    others: OtherPaths, ledger: Ledger, scratch: Ledger, labelled: SizedCalls, seen: SizedCalls
 ) -> None:
     """What a run with labels of its own ledger, `scratch`, has come to that `seen` did not."""
-    new = _new(labelled, seen, aside)
+    new = _new(labelled, seen, others)
     for sized in scratch.resizes:
         if (sized.module, sized.call.site) in new:
-            aside.resizes.append(sized)
+            others.resizes.append(sized)
     for sized in scratch.reads:
         if sized.call.site not in seen.reads.get(sized.module, ()):
-            aside.reads.append(sized)
+            others.reads.append(sized)
 
     lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
-    aside.lost += lost
+    others.lost += lost
     if not lost:
         _add(ledger, scratch)
 
     for module, factors in labelled.factors.items():
         own = {call: factor for call, factor in factors.items() if (module, call.site) in new}
-        aside.factors.setdefault(module, {}).update(own)
+        others.factors.setdefault(module, {}).update(own)
     for module, shapes in labelled.shapes.items():
         come_to = {call: shape for call, shape in shapes.items() if (module, call.site) in new}
-        aside.shapes.setdefault(module, {}).update(come_to)
-    aside.turns.update(new)
+        others.shapes.setdefault(module, {}).update(come_to)
+    others.visits.update(new)
 
 
 def _add(ledger: Ledger, other: Ledger) -> None:
@@ -163,8 +168,8 @@ def _add(ledger: Ledger, other: Ledger) -> None:
             ledger.frozen.append((atoms, reason))
 
 
-def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside]]:
-    """How to run a model for its other ways.
+def other_paths(example: Any, methods: OtherMethods) -> Iterator[tuple[bool, Any, OtherMethods]]:
+    """How to run a model along its other paths.
 
     In which mode (true: training), on which example, and with which methods beside forward.
     """
@@ -172,17 +177,17 @@ def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside
     larger = taller(example)
     if larger is not None:
         yield False, larger, {}
-    if beside:
-        yield False, example, beside
+    if methods:
+        yield False, example, methods
 
 
-def _new(run: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, str], set[int]]:
+def _new(run: SizedCalls, seen: SizedCalls, others: OtherPaths) -> dict[tuple[str, str], set[int]]:
     """The sites in modules' code that are not known yet, with how often they were passed."""
     new = {}
-    for module, sites in run.turns.items():
-        known = seen.turns.get(module, {})
+    for module, sites in run.visits.items():
+        known = seen.visits.get(module, {})
         for site, times in sites.items():
-            if site not in known and (module, site) not in aside.turns:
+            if site not in known and (module, site) not in others.visits:
                 new[module, site] = times
     return new
 

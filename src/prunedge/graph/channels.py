@@ -72,8 +72,8 @@ class ChannelGraph:
     tensor, or the tuple or dict of its arguments. `sized_calls` says for each module which sites
     in its code name sizes or factors, and how often its forwards pass there; `factors` holds the
     factors among them, `reshaped` the shapes that reshapes come to (None along dimensions where
-    that varies). `ways` names the methods of modules that answer as forward does (`forward_split`).
-    `reads` are the sites in code that read the sizes of channels, `dividing` the modules that
+    that varies). `forward_methods` names the methods of modules that answer as forward does
+    (`forward_split`). `reads` are the sites in code that read the sizes of channels, `dividing` the modules that
     multiply or divide values by such a size. `regular` says that each operation does to any number
     of channels what it does to these (`prunedge.graph.derive`).
     """
@@ -91,7 +91,7 @@ class ChannelGraph:
     sized_calls: Mapping[str, Mapping[str, frozenset[int]]] = field(default_factory=dict)
     factors: Mapping[str, Mapping[CodeCall, float]] = field(default_factory=dict)
     reshaped: Mapping[str, Mapping[CodeCall, Shape]] = field(default_factory=dict)
-    ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forward_methods: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reads: tuple[Read, ...] = ()
     dividing: frozenset[str] = frozenset()
     regular: bool = False

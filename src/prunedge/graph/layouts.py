@@ -54,15 +54,15 @@ class Layouts:
             layouts.append((dim, self.of(labels)))
         return Statistic(mixing.op, mixing.call, mixing.dims, tuple(layouts))
 
-    def resize(self, sized: Sized, *, aside: bool) -> Resize:
-        """A call that names sizes; `aside`: evaluation at the traced size does not come there."""
+    def resize(self, sized: Sized, *, off_path: bool) -> Resize:
+        """A call that names sizes; `off_path`: evaluation at the traced size does not reach it."""
         layouts: dict[int, Layout] = {}  # by the labels' id: the same ones may stand there twice
         sizes = []
         for index, labels, dim in sized.sizes:
             if id(labels) not in layouts:
                 layouts[id(labels)] = self.of(labels)
             sizes.append((index, layouts[id(labels)], dim))
-        return Resize(sized.module, sized.call, tuple(sizes), aside, sized.picked)
+        return Resize(sized.module, sized.call, tuple(sizes), off_path, sized.picked)
 
     def read(self, sized: Sized, evaluated: Sites) -> Read | None:
         """A site that reads sizes; None where no channel that can leave is among them."""
@@ -73,8 +73,8 @@ class Layouts:
                 sizes.append((index, layout, dim))
         if not sizes:
             return None
-        aside = sized.call.site not in evaluated.get(sized.module, ())
-        return Read(sized.module, sized.call.site, tuple(sizes), aside)
+        off_path = sized.call.site not in evaluated.get(sized.module, ())
+        return Read(sized.module, sized.call.site, tuple(sizes), off_path)
 
     def holds_channels(self, atoms: np.ndarray) -> bool:
         """Whether any of these atoms is a channel that can leave."""

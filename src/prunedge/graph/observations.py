@@ -85,8 +85,8 @@ class Resize:
     """A call in the code of `module` that names sizes of channels (a reshape or a split).
 
     `sizes` says for each index among the sizes whose channels it counts: (index, layout, axis of
-    the layout). `aside`: evaluation at the traced size does not come there; training, another size,
-    or a method beside forward does. A call that picks positions by numbers (a slice) has an index
+    the layout). `off_path`: evaluation at the traced size does not come there; training,
+    another size, or a method beside forward does. A call that picks positions by numbers (a slice) has an index
     for each dimension that it picks along, whose whole layout stands there; `picked` holds the
     positions.
     """
@@ -94,7 +94,7 @@ class Resize:
     module: str
     call: CodeCall
     sizes: tuple[tuple[int, Layout, int], ...]
-    aside: bool = False
+    off_path: bool = False
     picked: tuple[tuple[int, ...], ...] = ()
 
 
@@ -102,13 +102,13 @@ class Resize:
 class Read:
     """A site in the code of `module` that reads the sizes of channels.
 
-    `sizes`: (dimension, layout, axis of the layout). `aside` as in `Resize`.
+    `sizes`: (dimension, layout, axis of the layout). `off_path` as in `Resize`.
     """
 
     module: str
     site: str
     sizes: tuple[tuple[int, Layout, int], ...]
-    aside: bool = False
+    off_path: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from prunedge.errors import GraphError
-from prunedge.graph.branches import Aside
+from prunedge.graph.branches import OtherPaths
 from prunedge.graph.channels import ChannelGraph
 from prunedge.graph.components import settle
 from prunedge.graph.groups import collect, module_of
@@ -54,42 +54,44 @@ def trace(model: nn.Module, example: Any, *, attention: Attention = "heads") -> 
             tracer.train(seen, unused)
         if tracer.unused():
             tracer.look_at_another_size(seen)
-        aside = tracer.look_aside(seen, is_trained)
-    return _graph(tracer, seen, evaluated, aside)
+        others = tracer.explore_other_paths(seen, is_trained)
+    return _graph(tracer, seen, evaluated, others)
 
 
 @dataclass(frozen=True)
 class _Evaluated:
     """The sites in the modules' code that evaluation at the example's size has come to."""
 
-    turns: Sites
+    visits: Sites
     reads: Sites
 
     @classmethod
     def of(cls, seen: SizedCalls) -> _Evaluated:
-        turns = {module: set(sites) for module, sites in seen.turns.items()}
+        visits = {module: set(sites) for module, sites in seen.visits.items()}
         reads = {module: set(sites) for module, sites in seen.reads.items()}
-        return cls(turns, reads)
+        return cls(visits, reads)
 
 
-def _graph(tracer: Tracer, seen: SizedCalls, evaluated: _Evaluated, aside: Aside) -> ChannelGraph:
+def _graph(
+    tracer: Tracer, seen: SizedCalls, evaluated: _Evaluated, others: OtherPaths
+) -> ChannelGraph:
     """The graph, when all runs are over."""
     ledger = tracer.ledger
     component = settle(ledger)
     groups, frozen, homes = collect(ledger, component)
     layouts = Layouts(component, homes)
 
-    aside_resizes = _known_aside(aside, seen, layouts)
+    off_path_resizes = _known_off_path(others, seen, layouts)
     resizes = []
     for sized in ledger.resizes:
-        is_aside = sized.call.site not in evaluated.turns.get(sized.module, ())
-        resizes.append(layouts.resize(sized, aside=is_aside))
-    for sized in aside_resizes:
-        resizes.append(layouts.resize(sized, aside=True))
+        is_off_path = sized.call.site not in evaluated.visits.get(sized.module, ())
+        resizes.append(layouts.resize(sized, off_path=is_off_path))
+    for sized in off_path_resizes:
+        resizes.append(layouts.resize(sized, off_path=True))
 
     sized_reads = list(ledger.reads)
-    if aside_resizes or not aside.lost:
-        sized_reads += aside.reads
+    if off_path_resizes or not others.lost:
+        sized_reads += others.reads
     reads = [layouts.read(sized, evaluated.reads) for sized in sized_reads]
 
     slices = _slices_in_code(tracer.model, ledger)
@@ -111,30 +113,30 @@ def _graph(tracer: Tracer, seen: SizedCalls, evaluated: _Evaluated, aside: Aside
         statistics=tuple(layouts.statistic(mixing) for mixing in ledger.mixings),
         reshapes=tuple(Reshape(module, layouts.of(labels)) for module, labels in divided),
         resizes=tuple(resizes),
-        sized_calls=_frozen_turns(seen),
+        sized_calls=_frozen_visits(seen),
         factors=seen.factors,
         reshaped=seen.shapes,
-        ways=tracer.ways,
+        forward_methods=tracer.forward_methods,
         reads=tuple(read for read in reads if read is not None),
         dividing=frozenset(sized.module for sized in sized_reads if _divides(sized, seen)),
         regular=not (is_irregular or any(seen.factors.values())),
     )
 
 
-def _known_aside(aside: Aside, seen: SizedCalls, layouts: Layouts) -> list[Sized]:
-    """Add to `seen` what other ways through the code came to, and give their resizes.
+def _known_off_path(others: OtherPaths, seen: SizedCalls, layouts: Layouts) -> list[Sized]:
+    """Add to `seen` what other paths through the code came to, and give their resizes.
 
     Neither where channels could not be followed on the way.
     """
-    if any(layouts.holds_channels(atoms) for atoms in aside.lost):
+    if any(layouts.holds_channels(atoms) for atoms in others.lost):
         return []
-    for (module, site), times in aside.turns.items():
-        seen.turns.setdefault(module, {})[site] = times
-    for module, factors in aside.factors.items():
+    for (module, site), times in others.visits.items():
+        seen.visits.setdefault(module, {})[site] = times
+    for module, factors in others.factors.items():
         seen.factors.setdefault(module, {}).update(factors)
-    for module, shapes in aside.shapes.items():
+    for module, shapes in others.shapes.items():
         seen.shapes.setdefault(module, {}).update(shapes)
-    return aside.resizes
+    return others.resizes
 
 
 def _slices_in_code(model: nn.Module, ledger: Ledger) -> list[tuple[str, Labels]]:
@@ -160,12 +162,12 @@ def _without_repeats(slices: list[tuple[str, Labels]]) -> Iterator[tuple[str, La
             yield module, line
 
 
-def _frozen_turns(seen: SizedCalls) -> dict[str, dict[str, frozenset[int]]]:
+def _frozen_visits(seen: SizedCalls) -> dict[str, dict[str, frozenset[int]]]:
     """How often the modules' forwards passed each site in their code."""
-    turns = {}
-    for module, sites in seen.turns.items():
-        turns[module] = {site: frozenset(times) for site, times in sites.items()}
-    return turns
+    visits = {}
+    for module, sites in seen.visits.items():
+        visits[module] = {site: frozenset(times) for site, times in sites.items()}
+    return visits
 
 
 def _divides(sized: Sized, seen: SizedCalls) -> bool:

@@ -12,13 +12,13 @@ from torch import nn
 from prunedge.errors import GraphError
 from prunedge.graph.branches import (
     OUTPUT,
-    Aside,
+    OtherPaths,
     batched,
+    explore_other_paths,
     goes_by_mode,
-    look_aside,
-    methods_beside,
+    other_methods,
 )
-from prunedge.graph.forwards import Beside, watching
+from prunedge.graph.forwards import OtherMethods, watching
 from prunedge.graph.fused_attention import FusedAttention
 from prunedge.graph.inputs import batch_of, others, tensors_of
 from prunedge.graph.labels import Labeller
@@ -62,7 +62,9 @@ class Tracer:
         self.tensors = floating(model)
         self.trainable = frozenset(name for name, _ in model.named_parameters())
         self.ledger = Ledger({name: tuple(x.shape) for name, x in self.tensors.items()})
-        self.ways: dict[str, tuple[str, ...]] = {}  # module -> methods that answer as forward does
+        self.forward_methods: dict[
+            str, tuple[str, ...]
+        ] = {}  # module -> methods that answer as forward does
 
     def unused(self) -> set[str]:
         """The parameters that no run has used so far."""
@@ -113,26 +115,26 @@ class Tracer:
         if elsewhere is not None and unused & self.ledger.used:
             seen.add(elsewhere)
 
-    def look_aside(self, seen: SizedCalls, is_trained: bool) -> Aside:
-        """What other ways through the code come to; `is_trained`: training is seen already."""
+    def explore_other_paths(self, seen: SizedCalls, is_trained: bool) -> OtherPaths:
+        """What other paths through the code come to; `is_trained`: training is seen already."""
         model = self.model
         ledger = self.ledger
-        beside = methods_beside(model)
+        methods = other_methods(model)
         names_sizes = ledger.resizes or ledger.reads or any(seen.factors.values())
-        if not (beside or names_sizes or goes_by_mode(model)):
-            return Aside()
+        if not (methods or names_sizes or goes_by_mode(model)):
+            return OtherPaths()
 
         def run(
-            training: bool, batch: Any, scratch: Ledger | None, ways: Beside
+            training: bool, batch: Any, scratch: Ledger | None, methods: OtherMethods
         ) -> SizedCalls | None:
             # What a run leaves behind (anchors of a size) would keep the next from coming that way.
             with undisturbed(model):
                 model.train(training)
                 if scratch is None:
-                    return self._run_plainly(batch, ways)
-                return self._try(batch, scratch, ways)
+                    return self._run_plainly(batch, methods)
+                return self._try(batch, scratch, methods)
 
-        return look_aside(self.example, ledger, seen, run, beside, is_trained)
+        return explore_other_paths(self.example, ledger, seen, run, methods, is_trained)
 
     @contextmanager
     def _costs_kept(self) -> Iterator[None]:
@@ -144,15 +146,17 @@ class Tracer:
         ledger.operations = operations
         ledger.mixings = mixings
 
-    def _try(self, example: Any, ledger: Ledger, beside: Beside | None = None) -> SizedCalls | None:
+    def _try(
+        self, example: Any, ledger: Ledger, methods: OtherMethods | None = None
+    ) -> SizedCalls | None:
         """A run, or None where the model does not run in this way."""
         try:
-            return self._run(example, ledger, beside)
+            return self._run(example, ledger, methods)
         except Exception as error:
             pass_on(error)
             return None
 
-    def _run(self, example: Any, ledger: Ledger, beside: Beside | None = None) -> SizedCalls:
+    def _run(self, example: Any, ledger: Ledger, methods: OtherMethods | None = None) -> SizedCalls:
         """Push labels through the model into the ledger; gives what was seen of its calls."""
         by_width = self.attention == "width"
         labeller = Labeller(ledger, rule_for, batch=batch_of(example), by_width=by_width)
@@ -163,7 +167,7 @@ class Tracer:
         model = self.model
         code = labeller.code
         fused = FusedAttention()  # outside of `code`, which reads off the stack where a call stands
-        with torch.no_grad(), watching(model, code, beside, compare=False), fused, code, labeller:
+        with torch.no_grad(), watching(model, code, methods, compare=False), fused, code, labeller:
             # Inside: what modules keep of their weights is to be followed from these.
             refresh(model)
             # A generator goes on running while its tensors are taken out.
@@ -178,7 +182,7 @@ class Tracer:
         code.leave()
         return code
 
-    def _run_plainly(self, example: Any, beside: Beside) -> SizedCalls | None:
+    def _run_plainly(self, example: Any, methods: OtherMethods) -> SizedCalls | None:
         """A run without labels; None where the model does not run in this way.
 
         The methods beside forward that answer as it does are noted.
@@ -186,7 +190,7 @@ class Tracer:
         model = self.model
         code = SizedCalls()
         try:
-            with torch.no_grad(), watching(model, code, beside) as verdicts, code:
+            with torch.no_grad(), watching(model, code, methods) as verdicts, code:
                 seen_in(call(model, example), model)
         except Exception as error:
             pass_on(error)
@@ -194,6 +198,6 @@ class Tracer:
         for name, differences in verdicts.items():
             alike = tuple(method for method, difference in differences.items() if not difference)
             if alike:
-                self.ways[name] = alike
+                self.forward_methods[name] = alike
         code.leave()
         return code

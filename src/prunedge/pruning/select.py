@@ -188,14 +188,19 @@ def choose(
     most = plan(remove)
     if enough is None or not enough(most):
         return most
-    low, high = (
-        0,
-        max(1, round(remove * total)),
-    )  # channels: the least that is enough lies above `low`, and at most at `high`
+    # In channels: the least that is enough lies above `low`, and at most at `high`.
+    low = 0
+    high = max(1, round(remove * total))
+    smallest = most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(plan(middle / total)) else (middle, high)
-    return plan(high / total)
+        candidate = plan(middle / total)
+        if enough(candidate):
+            high = middle
+            smallest = candidate
+        else:
+            low = middle
+    return smallest
 
 
 def at_limit(

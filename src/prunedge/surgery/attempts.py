@@ -18,7 +18,7 @@ from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.graph.sizes import pin, pinned_modules, pins_of, unpin
 from prunedge.surgery.answers import precise
-from prunedge.surgery.other_ways import misfits, off_the_traced_way, take_other_ways
+from prunedge.surgery.other_paths import misfits, off_the_traced_path, run_other_paths
 from prunedge.surgery.pins import naming_any_sizes, naming_sizes, reading_sizes
 from prunedge.surgery.slicing import cut
 from prunedge.surgery.verify import DOUBLE, SINGLE, Precision, Proof, Verdict
@@ -82,7 +82,7 @@ class Attempts:
         self.count += 1
         pinned: set[str] = set()
         if strategy.pinned is not None:
-            pinned = naming_sizes(self._graph, plan, aside=False) | strategy.pinned
+            pinned = naming_sizes(self._graph, plan, off_path=False) | strategy.pinned
         old_widths: set[str] = set()
         if strategy.old_widths:
             old_widths = reading_sizes(self._graph, plan)
@@ -103,7 +103,7 @@ class Attempts:
         """
         yield Strategy(None)
         candidates = naming_any_sizes(self._graph)
-        touched = naming_sizes(self._graph, plan, aside=False)
+        touched = naming_sizes(self._graph, plan, off_path=False)
         if touched:
             yield Strategy(frozenset())
 
@@ -134,7 +134,7 @@ class Attempts:
         return self._order.get(attempt.verdict.module or "", -1)
 
     def _fitted(self, plan: Plan, attempt: Attempt, small: nn.Module) -> Attempt:
-        """A proven attempt where other ways through the code fit it, too.
+        """A proven attempt where other paths through the code fit it, too.
 
         Otherwise an attempt in which the modules that don't fit are pinned, or a failure.
         """
@@ -206,18 +206,18 @@ class Attempts:
         return verdict, checked
 
     def _complete_pins(self, checked: nn.Module, plan: Plan) -> None:
-        """Take other ways through the code, for what a single forward does not settle of the pins.
+        """Take other paths through the code, for what a single forward does not settle of the pins.
 
         Whatever is open then stays as it is.
         """
         pinned = dict(pinned_modules(checked))
-        aside = off_the_traced_way(self._graph, plan) & pinned.keys()
-        if aside:
+        off_path = off_the_traced_path(self._graph, plan) & pinned.keys()
+        if off_path:
             try:
-                take_other_ways(checked, self._model, self._graph)
+                run_other_paths(checked, self._model, self._graph)
             except Exception as error:  # whatever the user's forward raises; `misfits` meets it too
                 pass_on(error)
-                for name in aside:
+                for name in off_path:
                     pins_of(pinned[name]).needed = True
         for module in pinned.values():
             pins_of(module).close()

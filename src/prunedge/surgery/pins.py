@@ -32,26 +32,26 @@ _Reads = dict[str, dict[tuple[int, int], int]]  # site -> (dimension, width now)
 # -- which modules to pin --------------------------------------------------------------------------
 
 
-def naming_sizes(graph: ChannelGraph, plan: Plan, *, aside: bool) -> set[str]:
+def naming_sizes(graph: ChannelGraph, plan: Plan, *, off_path: bool) -> set[str]:
     """Modules with calls that name the sizes of channels of which the plan removes some."""
     modules = set()
     for call in graph.resizes:
-        if call.aside == aside and _is_touched(call, plan):
+        if call.off_path == off_path and _is_touched(call, plan):
             modules.add(call.module)
     return modules
 
 
-def reading_sizes(graph: ChannelGraph, plan: Plan, *, aside: bool = False) -> set[str]:
+def reading_sizes(graph: ChannelGraph, plan: Plan, *, off_path: bool = False) -> set[str]:
     """Modules with code that reads the sizes of channels of which the plan removes some.
 
-    `aside`: on other ways through the code than evaluation only. Where code does nothing with a
+    `off_path`: on other paths through the code than evaluation only. Where code does nothing with a
     width but divide values by it, what is meant when channels have left (the mean of those that
     stay?) can't be told, so that the module is left to its own code.
     """
     only_dividing = graph.dividing - {call.module for call in graph.resizes}
     modules = set()
     for read in graph.reads:
-        if aside and not read.aside:
+        if off_path and not read.off_path:
             continue
         if read.module not in only_dividing and _is_touched(read, plan):
             modules.add(read.module)
@@ -60,7 +60,7 @@ def reading_sizes(graph: ChannelGraph, plan: Plan, *, aside: bool = False) -> se
 
 def naming_any_sizes(graph: ChannelGraph) -> frozenset[str]:
     """Modules with calls that name the sizes of any channels, or use factors."""
-    naming = {call.module for call in graph.resizes if not call.aside}
+    naming = {call.module for call in graph.resizes if not call.off_path}
     return frozenset(naming | set(graph.factors))
 
 
@@ -244,7 +244,7 @@ def _inconsistent(resize: Resize) -> GraphError:
 def pinning_to_json(pinning: Pinning) -> dict[str, Any]:
     """What a module is pinned to, as plain JSON values."""
     record: dict[str, Any] = {
-        "places": {site: sorted(turns) for site, turns in pinning.turns.items()},
+        "places": {site: sorted(visits) for site, visits in pinning.visits.items()},
         "sizes": [],
         "factors": [[*call, factor] for call, factor in pinning.factors.items()],
         "picks": [],
@@ -267,19 +267,19 @@ def pinning_to_json(pinning: Pinning) -> dict[str, Any]:
 def pinning_from_json(record: dict[str, Any]) -> Pinning:
     """The inverse of `pinning_to_json`."""
     sizes: _Sizes = {}
-    for site, turn, by_index in record["sizes"]:
+    for site, visit, by_index in record["sizes"]:
         pins = {int(index): Pin(*pair) for index, pair in by_index.items()}
-        sizes[CodeCall(site, turn)] = pins
+        sizes[CodeCall(site, visit)] = pins
     picks: _Picks = {}
-    for site, turn, by_dim in record.get("picks", ()):
-        picks[CodeCall(site, turn)] = dict(map(_pick_from_json, by_dim))
+    for site, visit, by_dim in record.get("picks", ()):
+        picks[CodeCall(site, visit)] = dict(map(_pick_from_json, by_dim))
     reads: _Reads = {}
     for site, widths in record.get("reads", {}).items():
         reads[site] = {(dim, now): own for dim, now, own in widths}
 
-    factors = {CodeCall(site, turn): float(factor) for site, turn, factor in record["factors"]}
-    turns = {site: frozenset(times) for site, times in record["places"].items()}
-    return Pinning(sizes, turns, factors, picks, reads)
+    factors = {CodeCall(site, visit): float(factor) for site, visit, factor in record["factors"]}
+    visits = {site: frozenset(times) for site, times in record["places"].items()}
+    return Pinning(sizes, visits, factors, picks, reads)
 
 
 def _pick_from_json(saved: list[Any]) -> tuple[tuple[int, int], Pick]:

@@ -8,8 +8,8 @@ The steps of a surgery, and the modules that take them:
 2.  The smaller model is compared with the whole one in which the removed slices are zero, on two
     questions (`verify`, with `masked_model`, `answers`, `faint` and `locate`).
 3.  Where they differ, or the smaller one does not run, it is cut in another way, with more modules
-    pinned (`attempts`). What is proven must also fit the ways through the code that evaluation does
-    not take (`other_ways`).
+    pinned (`attempts`). What is proven must also fit the paths through the code that evaluation
+    does not take (`other_paths`).
 4.  Where no attempt can be proven, the groups that are to blame are searched for (`search`), left
     whole, and reported; the rest of the plan is attempted again.
 

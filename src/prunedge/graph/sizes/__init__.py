@@ -15,9 +15,9 @@ Calls in the code of a child module are the child's.
 `watch` finds the calls while the model is traced; `pinned_modules` runs a smaller one with pins.
 """
 
-from prunedge.graph.sizes.pinned_modules import pin, pinned_modules, pins_of, unpin, ways
+from prunedge.graph.sizes.pinned_modules import forward_methods, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.sizes.pinning import CodeCall, Pick, Pin, Pinning, Shape
-from prunedge.graph.sizes.sites import run_way, uncounted
+from prunedge.graph.sizes.sites import run_forward_method, uncounted
 from prunedge.graph.sizes.watch import SizedCalls, Watcher
 
 __all__ = [
@@ -28,11 +28,11 @@ __all__ = [
     "Shape",
     "SizedCalls",
     "Watcher",
+    "forward_methods",
     "pin",
     "pinned_modules",
     "pins_of",
-    "run_way",
+    "run_forward_method",
     "uncounted",
     "unpin",
-    "ways",
 ]

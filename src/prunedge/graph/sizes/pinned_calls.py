@@ -68,7 +68,7 @@ class PinnedCalls(TorchFunctionMode):
 
     def _is_met(self, func: Any, args: Any, kwargs: Any, site: str) -> bool:
         """Whether tracing came here, as far as it had to."""
-        is_known = site in self._pinning.turns
+        is_known = site in self._pinning.visits
         if makes_constants(func):
             # Noise that training alone draws: nothing that tracing met depends on it.
             return is_known
@@ -135,18 +135,18 @@ class PinnedCalls(TorchFunctionMode):
 
     def _known(self, site: str) -> CodeCall:
         """The call that tracing saw at this site and passage."""
-        turns = self._pinning.turns
-        if site not in turns:
+        visits = self._pinning.visits
+        if site not in visits:
             longer = self._longer(site)
             if len(longer) != 1:
                 raise self._strange(site, "came to a reshape, split or factor")
             site = longer[0]
-        turn = self.passed[site]
+        visit = self.passed[site]
         self.passed[site] += 1
-        if turn < max(turns[site]):
-            return CodeCall(site, turn)
+        if visit < max(visits[site]):
+            return CodeCall(site, visit)
         if not self._pinning.alike(site):
-            raise self._strange(site, f"came {turn + 1} times to a reshape, split or factor")
+            raise self._strange(site, f"came {visit + 1} times to a reshape, split or factor")
         return CodeCall(site, 0)
 
     def _longer(self, site: str) -> list[str]:
@@ -154,7 +154,7 @@ class PinnedCalls(TorchFunctionMode):
 
         A method that is called by itself was called from within another method then.
         """
-        return [known for known in self._pinning.turns if known.endswith(f">{site}")]
+        return [known for known in self._pinning.visits if known.endswith(f">{site}")]
 
     def _pick(self, func: Any, args: Any, kwargs: Any, call: CodeCall, site: str) -> Any:
         """Make a call that picks positions, with those that it is to pick."""
@@ -220,7 +220,7 @@ class PinnedCalls(TorchFunctionMode):
     def finish(self) -> None:
         """Complain where a loop was shorter than when tracing, and what it left out matters."""
         for site, times in self.passed.items():
-            if times not in self._pinning.turns[site] and not self._pinning.alike(site):
+            if times not in self._pinning.visits[site] and not self._pinning.alike(site):
                 raise self._strange(site, f"came {times} times to a reshape, split or factor")
 
     def _strange(self, site: str, what: str) -> GraphError:

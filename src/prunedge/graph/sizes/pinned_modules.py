@@ -65,7 +65,7 @@ def pinned_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def ways(kind: type[nn.Module]) -> list[str]:
+def forward_methods(kind: type[nn.Module]) -> list[str]:
     """The methods of a class that run it: forward, and those whose names begin so."""
     names = (name for name in dir(kind) if name.startswith("forward"))
     return [name for name in names if isinstance(inspect.getattr_static(kind, name), FunctionType)]
@@ -106,7 +106,7 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
         "__reduce_ex__": _reduced,
         "_prunedge_pinned": True,
     }
-    for name in ways(kind):
+    for name in forward_methods(kind):
         members[name] = _pinned_method(getattr(kind, name))
     subclass = types.new_class(
         kind.__name__, (kind,), exec_body=lambda space: space.update(members)

@@ -16,7 +16,7 @@ class CodeCall(NamedTuple):
     """A call in a module's code: its site in the source text, and which passage of it (from 0)."""
 
     site: str
-    turn: int
+    visit: int
 
 
 class Pin(NamedTuple):
@@ -49,7 +49,7 @@ class Pinning:
     """What a pinned module runs with.
 
     - `sizes`: for each call, by index among the sizes that it names, the pinned size.
-    - `turns`: for each site in its code that names sizes or factors, how often a forward may pass
+    - `visits`: for each site in its code that names sizes or factors, how often a forward may pass
       there.
     - `factors`: by call, what the factor that its code has worked out is multiplied by.
     - `picks`: for each call that picks positions by numbers, by dimension (from 0) and width, those
@@ -64,7 +64,7 @@ class Pinning:
     """
 
     sizes: dict[CodeCall, dict[int, Pin]]
-    turns: Mapping[str, frozenset[int]]
+    visits: Mapping[str, frozenset[int]]
     factors: dict[CodeCall, float] = field(default_factory=dict)
     picks: dict[CodeCall, dict[tuple[int, int], Pick]] = field(default_factory=dict)
     reads: dict[str, dict[tuple[int, int], int]] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Pinning:
 
     def alike(self, site: str) -> bool:
         """Whether each passage there is pinned in the same way: any number of them may come."""
-        passages = [self._at(CodeCall(site, turn)) for turn in range(max(self.turns[site]))]
+        passages = [self._at(CodeCall(site, visit)) for visit in range(max(self.visits[site]))]
         return all(passage == passages[0] for passage in passages)
 
     def _at(self, call: CodeCall) -> tuple[Any, ...]:

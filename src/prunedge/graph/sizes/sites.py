@@ -56,7 +56,7 @@ def boundary(function: Function) -> Function:
 
 
 @boundary
-def run_way(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def run_forward_method(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Call a method of a module as though it were its forward: sites begin with it."""
     return function(*args, **kwargs)
 

@@ -54,7 +54,7 @@ class Watcher(Protocol):
 class SizedCalls(TorchFunctionMode):
     """Notes the calls that name sizes or factors in each module's code.
 
-    `site` is the module and the call that is under way. `turns` holds for each module and site in
+    `site` is the module and the call that is under way. `visits` holds for each module and site in
     its code how often its forwards have passed there; `factors` for each module the factors that
     its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to:
     None where that differed; `reads` the sites where its code reads sizes, and `divisors` the whole
@@ -65,7 +65,7 @@ class SizedCalls(TorchFunctionMode):
         super().__init__()
         self._watcher = watcher
         self.site: tuple[str, CodeCall] | None = None
-        self.turns: dict[str, dict[str, set[int]]] = {}
+        self.visits: dict[str, dict[str, set[int]]] = {}
         self.factors: dict[str, dict[CodeCall, float]] = {}
         self.shapes: dict[str, dict[CodeCall, Shape]] = {}
         self.reads: dict[str, set[str]] = {}
@@ -85,16 +85,16 @@ class SizedCalls(TorchFunctionMode):
     def leave(self) -> None:
         """The forward that began last ends."""
         module, passed = self._running.pop()
-        turns = self.turns.setdefault(module, {})
+        visits = self.visits.setdefault(module, {})
         for site, times in passed.items():
-            turns.setdefault(site, set()).add(times)
+            visits.setdefault(site, set()).add(times)
 
     def add(self, other: SizedCalls) -> None:
         """Add what another run has seen."""
-        for module, sites in other.turns.items():
-            turns = self.turns.setdefault(module, {})
+        for module, sites in other.visits.items():
+            visits = self.visits.setdefault(module, {})
             for site, times in sites.items():
-                turns.setdefault(site, set()).update(times)
+                visits.setdefault(site, set()).update(times)
         for module, factors in other.factors.items():
             for call, factor in factors.items():
                 self._note_factor(module, call, factor)

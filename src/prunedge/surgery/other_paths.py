@@ -1,4 +1,4 @@
-"""Whether a smaller model fits other ways through its code than evaluation at the traced size.
+"""Whether a smaller model fits other paths through its code than evaluation at the traced size.
 
 Training, another size of the image, and methods beside forward (`prunedge.graph.branches`) may come
 to code that the proof does not run.
@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from prunedge.graph import ChannelGraph, call
-from prunedge.graph.branches import other_ways
-from prunedge.graph.forwards import Beside, watching
+from prunedge.graph.branches import other_paths
+from prunedge.graph.forwards import OtherMethods, watching
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import undisturbed
@@ -23,42 +23,42 @@ from prunedge.surgery.pins import naming_sizes, pin_sizes, reading_sizes
 from prunedge.utils.machine import pass_on
 
 
-def off_the_traced_way(graph: ChannelGraph, plan: Plan) -> set[str]:
-    """Modules whose code names or reads sizes that the plan changes, on other ways alone."""
-    return naming_sizes(graph, plan, aside=True) | reading_sizes(graph, plan, aside=True)
+def off_the_traced_path(graph: ChannelGraph, plan: Plan) -> set[str]:
+    """Modules whose code names or reads sizes that the plan changes, on other paths alone."""
+    return naming_sizes(graph, plan, off_path=True) | reading_sizes(graph, plan, off_path=True)
 
 
 def misfits(small: nn.Module, model: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
     """Modules whose code does not fit what is left of them on some other way, and why."""
-    aside = off_the_traced_way(graph, plan)
-    if not aside:
+    off_path = off_the_traced_path(graph, plan)
+    if not off_path:
         return {}
 
     # Pinned for a moment, their code shows whether it names sizes from before.
-    probed = aside - {name for name, _ in pinned_modules(small)}
+    probed = off_path - {name for name, _ in pinned_modules(small)}
     try:
         pin_sizes(small, graph, plan, probed)
-        reasons = take_other_ways(small, model, graph)
+        reasons = run_other_paths(small, model, graph)
         for name in probed:
             if pins_of(small.get_submodule(name)).needed:
                 reasons.setdefault(name, "its code names sizes from before")
     except Exception as error:  # whatever the user's forward raises
         pass_on(error)
-        reasons = dict.fromkeys(aside, f"{type(error).__name__}: {str(error)[:120]}")
+        reasons = dict.fromkeys(off_path, f"{type(error).__name__}: {str(error)[:120]}")
     finally:
         for name in probed & {name for name, _ in pinned_modules(small)}:
             unpin(small.get_submodule(name))
     return reasons
 
 
-def take_other_ways(small: nn.Module, model: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+def run_other_paths(small: nn.Module, model: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     """Run a smaller model as tracing ran the whole one beside evaluation.
 
     Gives the modules of which a method no longer answers as forward does, and how. Raises what the
     smaller model raises on a way that the whole one takes.
     """
     reasons: dict[str, str] = {}
-    for training, example, methods in other_ways(graph.example, graph.ways):
+    for training, example, methods in other_paths(graph.example, graph.forward_methods):
         try:
             verdicts = _take(small, training, example, methods)
         except Exception as error:
@@ -76,7 +76,7 @@ def take_other_ways(small: nn.Module, model: nn.Module, graph: ChannelGraph) -> 
 
 
 def _take(
-    model: nn.Module, training: bool, example: Any, methods: Beside
+    model: nn.Module, training: bool, example: Any, methods: OtherMethods
 ) -> dict[str, dict[str, str]]:
     """Run a model and its methods beside forward; gives where their answers differ from forward."""
     floating = (x.dtype for x in model.parameters() if x.is_floating_point())
@@ -87,7 +87,7 @@ def _take(
     return verdicts
 
 
-def _takes(model: nn.Module, training: bool, example: Any, methods: Beside) -> bool:
+def _takes(model: nn.Module, training: bool, example: Any, methods: OtherMethods) -> bool:
     try:
         _take(model, training, example, methods)
     except Exception as error:  # whatever the user's forward raises: it was not made for this
