@@ -73,9 +73,9 @@ class ChannelGraph:
     in its code name sizes or factors, and how often its forwards pass there; `factors` holds the
     factors among them, `reshaped` the shapes that reshapes come to (None along dimensions where
     that varies). `forward_methods` names the methods of modules that answer as forward does
-    (`forward_split`). `reads` are the sites in code that read the sizes of channels, `dividing` the modules that
-    multiply or divide values by such a size. `regular` says that each operation does to any number
-    of channels what it does to these (`prunedge.graph.derive`).
+    (`forward_split`). `reads` are the sites in code that read the sizes of channels, `dividing` the
+    modules that multiply or divide values by such a size. `regular` says that each operation does
+    to any number of channels what it does to these (`prunedge.graph.derive`).
     """
 
     groups: tuple[Group, ...]

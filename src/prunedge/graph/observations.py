@@ -86,9 +86,9 @@ class Resize:
 
     `sizes` says for each index among the sizes whose channels it counts: (index, layout, axis of
     the layout). `off_path`: evaluation at the traced size does not come there; training,
-    another size, or a method beside forward does. A call that picks positions by numbers (a slice) has an index
-    for each dimension that it picks along, whose whole layout stands there; `picked` holds the
-    positions.
+    another size, or a method beside forward does. A call that picks positions by numbers (a slice)
+    has an index for each dimension that it picks along, whose whole layout stands there; `picked`
+    holds the positions.
     """
 
     module: str
