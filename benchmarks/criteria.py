@@ -31,8 +31,8 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 PARTS = ("curves", "compensation", "aids", "controls")
 AIDS: dict[str, dict[str, Any]] = {
     "none": {}, "compensate mean": {"compensate": "mean"}, "compensate lstsq": {"compensate": "lstsq"}, "distill 0.5": {"distill": 0.5},
-    "rewind": {"rewind": True}, "regularise bn-l1": {"regularise": "bn-l1"}, "regularise group-lasso": {"regularise": "group-lasso"},
-    "regularise growing": {"regularise": "growing"}, "per-mac": {"per_mac": True}, "normalise none": {"normalise": "none"},
+    "rewind": {"rewind": True}, "regularise bn-l1": {"sparsity": "bn-l1"}, "regularise group-lasso": {"sparsity": "group-lasso"},
+    "regularise growing": {"sparsity": "growing"}, "per-mac": {"per_mac": True}, "normalise none": {"normalise": "none"},
     "normalise mean": {"normalise": "mean"}, "normalise rank": {"normalise": "rank"}, "per-layer": {"per_layer": True},
     "fisher, normalise none": {"criterion": "fisher", "normalise": "none"},
     "fisher, normalise none, per-mac": {"criterion": "fisher", "normalise": "none", "per_mac": True},
@@ -116,15 +116,16 @@ def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     from prunedge.pruning.judge import baseline
     from prunedge.pruning.loop import iterate
     from prunedge.pruning.policy import StopPolicy
+    from prunedge.tasks.classification import ACCURACY
 
     run, _ = starts.at(shop.seed)
     network = run.load(0)
     scores = gathered(shop, network, starts.scores(shop.seed, shop.criterion))
-    turn = baseline(shop, network, StopPolicy(), scores)
+    turn = baseline(shop, network, StopPolicy(ACCURACY), scores)
     history, good = [turn.step], turn.state
     yield 1.0, turn
     for level in LEVELS:
-        rule = StopPolicy(max_drop=100.0, step_ratio=0.9, target_macs=level)
+        rule = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=0.9, target_macs=level)
         for turn in iterate(shop, rule, history, good):
             history.append(turn.step)
             good = turn.state

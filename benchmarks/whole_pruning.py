@@ -46,6 +46,7 @@ from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import operate, restore_model, save_model
+from prunedge.tasks.classification import ACCURACY
 from prunedge.train import (
     TrainConfig,
     TrainExtras,
@@ -145,7 +146,7 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         data = replace(data, train=data.train.take(given.pictures))
         engine = measure_engine(network, data.example())
         shop = PruneContext(data, engine, RECIPE, seed=seed, constraints=PlanConstraints(round_to=given.multiple, max_ratio=CAP), extra_rounds=0)
-        rule = StopPolicy(max_drop=100.0, step_ratio=given.step, max_steps=given.steps)
+        rule = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=given.step, max_steps=given.steps)
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
         # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
         first = baseline(shop, network, rule, gathered(shop, network, scores))

@@ -26,7 +26,7 @@ from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
 from tests.small_models import Plain, Residual, randomise
 
-RULE = StopPolicy(max_drop=3.0, step_ratio=0.4)
+RULE = StopPolicy(ACCURACY, max_drop=3.0, step_ratio=0.4)
 START = Step(
     index=0,
     removed=0,
@@ -103,7 +103,7 @@ def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> Non
 
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
     generous, collapsed = (
-        StopPolicy(max_drop=100.0),
+        StopPolicy(ACCURACY, max_drop=100.0),
         replace(START, index=1, metric_after=0.9, only=1),
     )
     keeps, said = generous.accepts(START, Outcome.of_step(collapsed), [])
@@ -128,7 +128,7 @@ def test_a_search_that_ends_in_one_answer_says_so() -> None:
         replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0)
         for step in history(False, False, False, False)[1:]
     ]
-    stop = StopPolicy(max_drop=100.0, step_ratio=0.4).next_action([START, *broken])
+    stop = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=0.4).next_action([START, *broken])
     assert isinstance(stop, Finished)
     assert COLLAPSED in stop.reason
     assert "drops" not in stop.reason
@@ -201,7 +201,7 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
     start = replace(START, metric_after=0.9, correct=packed(right))
     for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
-        rule = StopPolicy(max_drop=3.0, confidence=0.95)
+        rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=0.95)
         assert (
             replace(rule, confidence=None).accepts(
                 start, Outcome.of_metrics(after, ACCURACY, OF_BATCHES), [None] * 100
@@ -257,7 +257,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
     data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "random", 1, 0)
-    rule = StopPolicy(max_drop=0.0, step_ratio=0.4)
+    rule = StopPolicy(ACCURACY, max_drop=0.0, step_ratio=0.4)
     start = baseline(shop, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
     stops: list[Finished] = []
@@ -272,7 +272,7 @@ def test_the_loop_ends_when_nothing_is_left(data: images.Dataset) -> None:
     shop = PruneContext(
         data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0
     )
-    rule = StopPolicy(max_drop=1000.0, step_ratio=0.9)
+    rule = StopPolicy(ACCURACY, max_drop=1000.0, step_ratio=0.9)
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
     made = list(iterate(shop, rule, (start.step,), start.state, finished=stops.append))
@@ -382,7 +382,9 @@ class Board:
 def device_loop(
     data: images.Dataset, board: Board, **more: float
 ) -> tuple[list[Step], list[Finished]]:
-    rule = StopPolicy(max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency"))
+    rule = StopPolicy(
+        ACCURACY, max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency")
+    )
     shop = PruneContext(
         data,
         make_engine("32"),

@@ -24,6 +24,7 @@ from prunedge.runs.load import load
 from prunedge.runs.new import create
 from prunedge.runs.run import Run, open_run
 from prunedge.surgery import save_model
+from prunedge.tasks.classification import ACCURACY
 from prunedge.train import evaluate, make_engine
 from tests.pruning.test_loop import START, history
 from tests.small_runs import onward, small_recipe
@@ -109,7 +110,7 @@ def test_targets_count_from_the_first_model(chain: Path, recipe: RunConfig, tmp_
 def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     first = replace(START, metric_after=0.95)
     start = replace(START, metric_after=0.93)
-    rule = StopPolicy(max_drop=3.0)
+    rule = StopPolicy(ACCURACY, max_drop=3.0)
     keeps, said = rule.accepts(first, Outcome.of_step(replace(START, metric_after=0.91)), [], start)
     assert not keeps
     assert "-4.00 points against the unpruned model's, -2.00 against the start's" in said

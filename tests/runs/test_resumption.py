@@ -18,6 +18,7 @@ from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import create
 from prunedge.runs.resumption import changes_of, note_computing
 from prunedge.runs.run import open_run
+from prunedge.tasks.classification import ACCURACY
 from prunedge.train import make_engine
 from tests.pruning.test_loop import history
 from tests.small_runs import essence, small_recipe
@@ -119,9 +120,9 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
 
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
     steps = history(True, False, False, False, False)
-    assert isinstance(StopPolicy(step_ratio=0.4).next_action(steps), Finished)
-    assert StopPolicy(step_ratio=0.4, judged_from=6).next_action(steps) == Continue(0.4)
-    assert StopPolicy(step_ratio=0.4, judged_from=4).next_action(steps) == Continue(0.1)
+    assert isinstance(StopPolicy(ACCURACY, step_ratio=0.4).next_action(steps), Finished)
+    assert StopPolicy(ACCURACY, step_ratio=0.4, judged_from=6).next_action(steps) == Continue(0.4)
+    assert StopPolicy(ACCURACY, step_ratio=0.4, judged_from=4).next_action(steps) == Continue(0.1)
 
 
 @pytest.mark.parametrize(

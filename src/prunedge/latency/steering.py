@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import nn
 
 from prunedge.data.paths import cache_folder
@@ -77,6 +76,8 @@ class Fit:
         """Least squares of the relative errors, none of the numbers being negative, with whichever
         of the `CACHES` suits best.
         """
+        from scipy.optimize import nnls  # half a second, which only steering needs
+
         times = np.asarray(measured)
         ones = np.ones_like(times)
         best = np.inf

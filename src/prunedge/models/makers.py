@@ -56,11 +56,13 @@ def maker_of(name: str) -> Maker:
     """How to make the model of that name; ModelError with near names where nobody knows it."""
     if ":" in name:
         return _users(name)
-    import timm
     import torchvision
 
     if name in torchvision.models.list_models(module=torchvision.models):
         return _torchvisions(name)
+
+    import timm  # after torchvision: it takes a second, which only its own models need
+
     bare = name.removeprefix("timm/")
     if bare.split(".")[0] in timm.list_models():
         return _timms(bare)

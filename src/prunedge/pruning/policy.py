@@ -12,7 +12,6 @@ from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step, last_good
 from prunedge.tasks import Metric, Metrics, Task
-from prunedge.tasks.classification import ACCURACY
 from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.utils.advice import option
 
@@ -73,9 +72,9 @@ class StopPolicy:
     were judged by a stricter rule: that they were taken back halves nothing.
     """
 
+    metric: Metric
     max_drop: float = 3.0
     step_ratio: float = 0.1
-    metric: Metric = ACCURACY
     target_macs: float | None = None
     target_params: float | None = None
     max_steps: int | None = None
