@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
+from prunedge.cli.options import Flag
 from prunedge.cli.study_output import failure_text, progress_text, summary_table
 from prunedge.utils.advice import command
 
@@ -44,7 +45,7 @@ class Where:
     workers: int | None = None
     threads: int | None = None
     gpus: float = 0.0
-    json: Annotated[bool, Parameter(negative="")] = False
+    json: Flag = False
 
 
 def run_grid(grid: Grid, where: Where) -> None:

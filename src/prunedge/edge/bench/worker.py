@@ -31,8 +31,8 @@ from prunedge.utils.tracing import Recorder, recording, span
 
 
 def main() -> None:
-    """Load what the command line's JSON names (`measure._Worker`), then time the blocks that
-    stdin asks for.
+    """Load what the command line's JSON names (`candidates.CandidateProcess`), then time the blocks
+    that stdin asks for.
     """
     orders = json.loads(sys.argv[1])
     try:

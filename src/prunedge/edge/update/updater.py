@@ -150,16 +150,16 @@ class Updater:
     def _prepare(self, announcement: Announcement) -> InUse:
         settings, short = self._settings, announcement.sha256[:12]
         statement = self._judged(announcement)
-        place = settings.model_from.place(announcement.bundle)
+        place = settings.update.origins.place(announcement.bundle)
         log.info("fetching the announced bundle %s", short)
         manifest = fetch(
             place,
             self._incoming,
             lambda text: check_manifest(announcement, text),
-            largest=settings.largest_bundle,
+            largest=settings.update.largest_bytes,
             context=self._context,
             stop=self._stop,
-            seconds=settings.fetch_seconds,
+            seconds=settings.update.fetch_seconds,
         )
         at_work = list(self._current().bundle.manifest.task.classes)
         check_classes(manifest, announcement, statement, at_work)
@@ -181,7 +181,8 @@ class Updater:
         statement = stated(announcement, self._is_signed)
         if statement is not None:
             settings = self._settings
-            asked = Asked(settings.device, settings.model_topic or "", settings.model_purpose)
+            update = settings.update
+            asked = Asked(settings.device, update.topic or "", update.purpose)
             judge(
                 statement,
                 asked,
@@ -216,7 +217,7 @@ class Updater:
                 log.warning("the announced bundle's speed can't be compared: %s", one_line(error))
                 return
             ratio = min(ratio, milliseconds * its / max(before * mine, 1e-9))
-            if ratio <= self._settings.slower:
+            if ratio <= self._settings.update.slower:
                 return
             if not is_last:
                 milliseconds = min(
@@ -225,7 +226,7 @@ class Updater:
         raise AgentError(
             (
                 f"a photograph would take {ratio:,.0f} times as long as with the bundle at "
-                f"work, {self._settings.slower:g} are allowed"
+                f"work, {self._settings.update.slower:g} are allowed"
             ),
             remedy="raise --model-slower if that is meant",
         )
