@@ -12,7 +12,7 @@ from prunedge.config import IMAGE_KEYS
 
 if TYPE_CHECKING:
     from prunedge.cli.console import Advance
-    from prunedge.importance.audit import Asked
+    from prunedge.importance.audit import AuditRequest
     from prunedge.runs.auditing import Subject
 
 
@@ -115,11 +115,11 @@ def _refuse_unclear(run: Path | None, data: Path | None, model: str | None, weig
 
 def _asked(
     criterion: list[str] | None, channels: int | Literal["all"], images: int, values: dict[str, Any]
-) -> Asked:
+) -> AuditRequest:
     """What the audit compares; PrunedgeError where it is too little."""
     from prunedge.config import LARGEST_SEED
     from prunedge.errors import PrunedgeError
-    from prunedge.importance.audit import Asked
+    from prunedge.importance.audit import AuditRequest
 
     if images < 1 or (channels != "all" and channels < 2):
         raise PrunedgeError(
@@ -130,7 +130,7 @@ def _asked(
     if not 0 <= seed <= LARGEST_SEED:
         raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
     criteria = () if criterion in (None, ["all"]) else tuple(dict.fromkeys(criterion or ()))
-    return Asked(criteria, None if channels == "all" else channels, images)
+    return AuditRequest(criteria, None if channels == "all" else channels, images)
 
 
 def _target(run: Path | None, model: str | None, out: Path | None) -> Path:

@@ -49,7 +49,7 @@ def demo(*, out: Path = Path("demo-run"), json: Flag = False) -> None:
     tell(pruned(run).rsplit("\n", 1)[0])
     tell(
         f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> "
-        f"{speed.after_ms:.2f} ms for an image ({speed.said()})"
+        f"{speed.after_ms:.2f} ms for an image ({speed.words()})"
     )
     tell(f"report: {page}")
 

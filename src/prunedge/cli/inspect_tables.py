@@ -11,12 +11,14 @@ from prunedge.utils.wording import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from prunedge.edge.inspect.runner import Outcome
+    from prunedge.edge.inspect.runner import InspectionOutcome
 
 SHOWN = 15  # regions or photographs in a table
 
 
-def print_inspection_json(about: Mapping[str, Any], outcome: Outcome, folder: Path | None) -> None:
+def print_inspection_json(
+    about: Mapping[str, Any], outcome: InspectionOutcome, folder: Path | None
+) -> None:
     """Everything as one document; `about` is what was inspected, with what."""
     from prunedge.cli.console import print_json
 
@@ -32,7 +34,7 @@ def print_inspection_json(about: Mapping[str, Any], outcome: Outcome, folder: Pa
     )
 
 
-def print_inspection(outcome: Outcome, folder: Path | None) -> None:
+def print_inspection(outcome: InspectionOutcome, folder: Path | None) -> None:
     """The damage, and how many photographs were looked at."""
     from prunedge.cli.console import out
 

@@ -57,7 +57,9 @@ def run_grid(grid: Grid, where: Where) -> None:
     from prunedge.study.summary import axes_of, metric_of, summary
     from prunedge.study.validate import check
 
-    engine = execute.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+    engine = execute.StudyEngine(
+        where.engine, where.address, where.workers, where.threads, where.gpus
+    )
     check(grid, here=engine.name == "local")
     study = create(where.out, grid)
     if not where.json:
@@ -70,7 +72,7 @@ def run_grid(grid: Grid, where: Where) -> None:
             _, _, rest = progress_text(counts).partition(" done, ")
             advance(len(counts.done), total, rest)
 
-        callbacks = execute.Callbacks(
+        callbacks = execute.StudyCallbacks(
             on_line=(lambda line: None) if where.json else say, on_counts=on_counts
         )
         counts, rows = execute.run(study, engine, callbacks)

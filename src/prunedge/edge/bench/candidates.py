@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from prunedge.edge.bench.breakdown import PASSES, Call, profile_of
+from prunedge.edge.bench.breakdown import PASSES, LayerCall, profile_of
 from prunedge.edge.bench.hardware import metered
 from prunedge.edge.bench.workload import Workload
 from prunedge.edge.bundle import Bundle
@@ -78,7 +78,7 @@ class CandidateProcess:
         }
         calls = []
         for calls_of_pass in answer["calls"]:
-            calls.append([Call(*call) for call in calls_of_pass])
+            calls.append([LayerCall(*call) for call in calls_of_pass])
         return profile_of(about, answer["spans"], calls)
 
     def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:

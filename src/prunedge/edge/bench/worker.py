@@ -90,7 +90,7 @@ def answer(value: Any) -> None:
 
 
 def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> list[float]:
-    """Seconds of each batch: preprocessing of decoded pixels, model, probabilities."""
+    """Seconds of each batch: preprocessing of decoded pixels, model, decoding of its outputs."""
     seconds, places = [], max(1, len(pixels) - batch + 1)
     for i in range(batches):
         first = (i * batch) % places

@@ -31,7 +31,7 @@ Advance = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InspectionOutcome:
     """What came of a source: records worst first, names and reasons of what was skipped, and how
     many an earlier run had inspected.
 
@@ -68,7 +68,7 @@ def inspect_source(
     *,
     advance: Advance,
     tell: Callable[[str], None],
-) -> Outcome:
+) -> InspectionOutcome:
     """Inspect every image of a source, and keep what is found in `results`. `advance(done, total,
     what)` and `tell(line)` report.
 
@@ -157,9 +157,11 @@ class _Inspecting:
         else:
             self.results.withdraw()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> InspectionOutcome:
         """What has come of it."""
-        return Outcome(worst_first(self.records), self._all_skipped(), self.reused, self.trouble)
+        return InspectionOutcome(
+            worst_first(self.records), self._all_skipped(), self.reused, self.trouble
+        )
 
     def _inspect_or_skip(self, item: Item) -> None:
         self._current = item
