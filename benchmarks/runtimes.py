@@ -76,7 +76,7 @@ def _accuracy(run: Run, one: Candidate) -> float:
     recipe = run.config
     data = pictures.load(recipe.data.path, **recipe.image_settings())
     session = open_session(one.bundle, 1, one.target)
-    right = [(session.logits(inputs.numpy()).argmax(1) == labels.numpy()) for inputs, labels in data.test.batches(32)]
+    right = [(session.outputs(inputs.numpy()).argmax(1) == labels.numpy()) for inputs, labels in data.test.batches(32)]
     return float(np.concatenate(right).mean())
 
 

@@ -44,8 +44,8 @@ def main() -> None:
 
         def epoch(network=network, batches=batches, engine=engine, batch=batch, fitted=fitted) -> None:  # type: ignore[no-untyped-def]
             fitted["state"] = fit(
-                network, batches, epochs=1, config=TrainConfig(lr=1e-4, batch_size=batch), engine=engine, seed=0, extras=TrainExtras(state=fitted.get("state"))
-            ).state
+                network, batches, epochs=1, config=TrainConfig(lr=1e-4, batch_size=batch), engine=engine, seed=0, extras=TrainExtras(optimizer_state=fitted.get("state"))
+            ).optimizer_state
 
         epoch()
         graph = trace(network, batches[0][0][:2])

@@ -16,7 +16,7 @@ from prunedge.edge.runtimes import missing
 from prunedge.edge.session import open_session
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError, MachineError
-from prunedge.importance.audit import Asked, audit
+from prunedge.importance.audit import AuditRequest, audit
 from prunedge.models import build
 from tests.edge.made_bundles import write_convolutional
 
@@ -95,7 +95,7 @@ def test_what_an_audit_has_measured_so_far(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = load(tiny_data, size=16)
-    asked = Asked(("weight-l1",), channels=2, images=4)
+    asked = AuditRequest(("weight-l1",), channels=2, images=4)
 
     def unreadable(*arguments: object, **named: object) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))

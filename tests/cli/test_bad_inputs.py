@@ -1474,7 +1474,7 @@ CASES = [*OPTIONS, *PLACES, *ADDRESSES, *FILES, *DATA, *DEVICES, *JOBS]
 
 
 def test_there_are_three_hundred_of_them_over_every_verb() -> None:
-    from prunedge.cli.app import VERBS as ALL
+    from prunedge.cli.verbs import VERBS as ALL
 
     assert len(CASES) >= 300
     assert len({case.name for case in CASES}) == len(CASES)

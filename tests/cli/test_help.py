@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.cli.app import VERBS
+from prunedge.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 

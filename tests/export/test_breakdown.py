@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prunedge.edge import BenchResult, Candidate, bench, open_bundle
-from prunedge.edge.bench.breakdown import PASSES, Call, calls_of, profile_of, trace_of
+from prunedge.edge.bench.breakdown import PASSES, LayerCall, calls_of, profile_of, trace_of
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.targets import TARGETS
 from tests.export.test_bundle import IMAGES, export
@@ -59,7 +59,7 @@ def test_every_contestant_says_where_its_time_went(result: BenchResult) -> None:
         # The blocks hold what was timed in them, and the load its own figure.
         assert seconds["inference"] >= measured["seconds_total"]
         assert 0 < seconds["load"] <= measured["load_seconds"]
-        assert set(one["image_ms"]) == {"preprocess", "model", "probabilities"}
+        assert set(one["image_ms"]) == {"preprocess", "model", "decode"}
         assert all(ms > 0 for ms in one["image_ms"].values())
         assert one["passes"] == PASSES
         assert one["layers"] == sorted(one["layers"], key=lambda layer: -layer["ms"])
@@ -87,9 +87,7 @@ def test_what_is_timed_is_not_looked_at(result: BenchResult) -> None:
     assert result.profile is not None
     for one in result.profile:
         look = next(span for span in one["spans"] if span[0] == "closer look")
-        inside = [
-            span for span in one["spans"] if span[0] in ("preprocess", "model", "probabilities")
-        ]
+        inside = [span for span in one["spans"] if span[0] in ("preprocess", "model", "decode")]
         assert inside
         assert all(look[2] <= span[2] and span[2] + span[3] <= look[2] + look[3] for span in inside)
 
@@ -137,7 +135,7 @@ def test_a_runtime_that_tells_nothing_has_no_layers(two: Path) -> None:
             ["load", 0, 0, 5],
             *(["preprocess", 0, 5, 1],) * 2,
             ["model", 0, 6, 1],
-            ["probabilities", 0, 7, 1],
+            ["decode", 0, 7, 1],
         ],
         [],
     )
@@ -171,8 +169,8 @@ def test_events_of_onnx_runtime_become_calls_of_each_run() -> None:
     ]
     first, second = calls_of(events, 1_000_000)
     assert first == [
-        Call("conv", "Conv", "4x8x8 -> 6x4x4, 3x3", 6 * 2 * 9 * 16, 1_001_000, 20_000),
-        Call("head", "Gemm", "6 -> 2", 12, 1_030_000, 3_000),
+        LayerCall("conv", "Conv", "4x8x8 -> 6x4x4, 3x3", 6 * 2 * 9 * 16, 1_001_000, 20_000),
+        LayerCall("head", "Gemm", "6 -> 2", 12, 1_030_000, 3_000),
     ]
     assert [(call.start_ns, call.ns) for call in second] == [
         (1_101_000, 30_000),
@@ -182,13 +180,11 @@ def test_events_of_onnx_runtime_become_calls_of_each_run() -> None:
 
 def test_a_layer_that_is_called_twice_counts_twice() -> None:
     twice = [
-        Call("a", "Conv", "", 0, 0, 2_000_000),
-        Call("b", "Relu", "", 0, 0, 1_000_000),
-        Call("a", "Conv", "", 0, 0, 2_000_000),
+        LayerCall("a", "Conv", "", 0, 0, 2_000_000),
+        LayerCall("b", "Relu", "", 0, 0, 1_000_000),
+        LayerCall("a", "Conv", "", 0, 0, 2_000_000),
     ]
-    spans = [
-        [name, 0, place, 1] for place, name in enumerate(("preprocess", "model", "probabilities"))
-    ]
+    spans = [[name, 0, place, 1] for place, name in enumerate(("preprocess", "model", "decode"))]
     found = profile_of({}, spans, [twice, twice, twice])
     assert [(one["name"], one["ms"], one["share"]) for one in found["layers"]] == [
         ("a", 4.0, 0.8),

@@ -55,7 +55,7 @@ def test_a_bundle_answers_like_torch_at_any_batch(bundle: Path) -> None:
     small = remove(model, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(0))).eval()
     session = open_session(open_bundle(bundle))
     for count in (1, 2, 5):
-        found = session.logits(IMAGES[:count].numpy())
+        found = session.outputs(IMAGES[:count].numpy())
         np.testing.assert_allclose(
             found, small(IMAGES[:count]).detach().numpy(), rtol=1e-3, atol=1e-4
         )

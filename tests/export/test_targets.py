@@ -97,7 +97,7 @@ def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...])
     for name in HERE:
         session = open_session(bundle, 1, name)
         for count in (1, 5):
-            found = session.logits(IMAGES[:count].numpy())
+            found = session.outputs(IMAGES[:count].numpy())
             assert found.shape == (count, 3)
             assert found.dtype == np.float32
             spread = np.abs(wanted).max()

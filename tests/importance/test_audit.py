@@ -13,7 +13,7 @@ from torch import nn
 from prunedge import data as images
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.importance import CRITERIA
-from prunedge.importance.audit import Asked, audit
+from prunedge.importance.audit import AuditRequest, audit
 from tests.small_models import Plain, Residual, randomise
 
 
@@ -24,7 +24,11 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> images.Da
 
 def test_every_criterion_is_compared(data: images.Dataset, tmp_path: Path) -> None:
     found = audit(
-        randomise(Residual()), data, tmp_path / "a", Asked(channels=None), model_name="residual"
+        randomise(Residual()),
+        data,
+        tmp_path / "a",
+        AuditRequest(channels=None),
+        model_name="residual",
     )
     assert {one.criterion for one in found.absolute} == set(CRITERIA)
     assert found.unjudged == {}
@@ -53,7 +57,7 @@ def test_what_cannot_be_judged_is_said(data: images.Dataset, tmp_path: Path) -> 
         randomise(Plain()),
         data,
         tmp_path,
-        Asked(("taylor", "bn-scale", "taylor-bn"), 3),
+        AuditRequest(("taylor", "bn-scale", "taylor-bn"), 3),
         model_name="plain",
     )
     assert [one.criterion for one in found.absolute] == ["taylor"]
@@ -62,7 +66,7 @@ def test_what_cannot_be_judged_is_said(data: images.Dataset, tmp_path: Path) -> 
 
 
 def test_an_audit_goes_on_where_it_was_cut_off(data: images.Dataset, tmp_path: Path) -> None:
-    model, asked = randomise(Residual()), Asked(("taylor",), None)
+    model, asked = randomise(Residual()), AuditRequest(("taylor",), None)
     whole = audit(model, data, tmp_path / "whole", asked, model_name="residual")
     measured: list[int] = []
 
@@ -89,7 +93,7 @@ def test_an_audit_goes_on_where_it_was_cut_off(data: images.Dataset, tmp_path: P
         model,
         data,
         tmp_path / "cut",
-        Asked(("weight-l1",), None),
+        AuditRequest(("weight-l1",), None),
         model_name="residual",
         progress=cut,
     )
@@ -102,11 +106,11 @@ def test_a_folder_of_another_audit_is_refused(
     change: str, data: images.Dataset, tmp_path: Path
 ) -> None:
     model = randomise(Residual())
-    audit(model, data, tmp_path, Asked(("random",), 2), model_name="residual")
+    audit(model, data, tmp_path, AuditRequest(("random",), 2), model_name="residual")
     if change == "model":
         with torch.no_grad():
             model.a.weight[0, 0, 0, 0] += 1
-    asked = Asked(
+    asked = AuditRequest(
         ("random",),
         3 if change == "channels" else 2,
         5 if change == "images" else 512,
@@ -122,11 +126,15 @@ def test_folders_with_other_things_and_damaged_files_are_refused(
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="holds other things"):
-        audit(randomise(Residual()), data, tmp_path / "strange", Asked(), model_name="residual")
+        audit(
+            randomise(Residual()), data, tmp_path / "strange", AuditRequest(), model_name="residual"
+        )
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "partial.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(RunError, match="delete this file to begin anew"):
-        audit(randomise(Residual()), data, tmp_path / "damaged", Asked(), model_name="residual")
+        audit(
+            randomise(Residual()), data, tmp_path / "damaged", AuditRequest(), model_name="residual"
+        )
 
 
 def test_a_model_without_channels_is_refused(data: images.Dataset, tmp_path: Path) -> None:
@@ -135,6 +143,6 @@ def test_a_model_without_channels_is_refused(data: images.Dataset, tmp_path: Pat
             nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2)),
             data,
             tmp_path,
-            Asked(),
+            AuditRequest(),
             model_name="linear",
         )

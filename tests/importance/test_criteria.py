@@ -16,7 +16,15 @@ from torch.nn import functional
 
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
-from prunedge.importance import CRITERIA, Scores, TaylorCollector, find, gather, normalised, rank
+from prunedge.importance import (
+    CRITERIA,
+    Scores,
+    TaylorCollector,
+    criterion_named,
+    gather,
+    normalised,
+    rank,
+)
 from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
 from prunedge.importance.registry import OF_NORMS
 from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
@@ -388,11 +396,11 @@ def test_a_criterion_of_the_user_s_own_module(
             scores_of(model, "own_scores:peak").keys()
             == scores_of(model, "own_scores:first").keys()
         )
-        assert find("own_scores:peak").reads == "activations"
+        assert criterion_named("own_scores:peak").reads == "activations"
         with pytest.raises(PrunedgeError, match="own_scores has no criterion 'size'"):
-            find("own_scores:size")
+            criterion_named("own_scores:size")
         with pytest.raises(PrunedgeError, match="can't import nowhere"):
-            find("nowhere:first")
+            criterion_named("nowhere:first")
     finally:
         for name in set(CRITERIA) - before:
             del CRITERIA[name]

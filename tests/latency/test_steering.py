@@ -21,7 +21,7 @@ from prunedge.latency import Steering, Timer, steer
 from prunedge.latency.layer_files import write_probe
 from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.steering import Fit
-from prunedge.latency.table import Table, measure_table
+from prunedge.latency.table import LatencyTable, measure_table
 from prunedge.latency.timer import Timed
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import remove
@@ -118,7 +118,7 @@ def test_a_table_gives_the_times_that_it_was_made_of_and_those_between() -> None
     for layer in (*layers, layers[2].wide(24, 104), layers[0].wide(3, 40)):
         assert table.ms(layer) == pytest.approx(layer.weights / 1000, rel=1e-6)
     assert table.ms(layers[2].wide(64, 97)) == table.ms(layers[2].wide(64, 104))
-    again = Table.from_json(json.loads(json.dumps(table.to_json())))
+    again = LatencyTable.from_json(json.loads(json.dumps(table.to_json())))
     assert again == table
     assert again.knows(layers)
     assert not again.knows([layers[1].wide(65, 64)])

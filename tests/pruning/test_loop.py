@@ -14,10 +14,10 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.context import PruneContext, RecoveryConfig
-from prunedge.pruning.judge import baseline
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.prune import prune
+from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step
 from prunedge.tasks import OF_BATCHES, Metrics, packed
@@ -258,7 +258,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
 ) -> None:
     shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "random", 1, 0)
     rule = StopPolicy(ACCURACY, max_drop=0.0, step_ratio=0.4)
-    start = baseline(shop, randomise(Residual()), rule)
+    start = step_zero(shop, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
     stops: list[Finished] = []
     made = list(iterate(shop, rule, (perfect,), start.state, finished=stops.append))
@@ -273,7 +273,7 @@ def test_the_loop_ends_when_nothing_is_left(data: images.Dataset) -> None:
         data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0
     )
     rule = StopPolicy(ACCURACY, max_drop=1000.0, step_ratio=0.9)
-    start = baseline(shop, randomise(Residual()), rule)
+    start = step_zero(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
     made = list(iterate(shop, rule, (start.step,), start.state, finished=stops.append))
     assert min(made[-1].step.kept.values()) == 2
@@ -395,7 +395,7 @@ def device_loop(
         device=board,
         constraints=PlanConstraints(max_ratio=0.9),
     )
-    start = baseline(shop, randomise(Residual()), rule)
+    start = step_zero(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
     made = [
         turn.step for turn in iterate(shop, rule, (start.step,), start.state, finished=stops.append)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from prunedge.config import RunConfig
-from prunedge.report.study.page import Findings
+from prunedge.report.study.page import StudyFindings
 from prunedge.study import StudyProgress
 from prunedge.study.grid import data_name
 
@@ -34,7 +34,7 @@ def made_up(
     failed: int = 0,
     left: int = 0,
     timed: bool = False,
-) -> Findings:
+) -> StudyFindings:
     """A study over all combinations of `values`; of its last trials some are left, and before those some have failed."""
     every = [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
     names = [f"trial-{place}" for place in range(len(every))]
@@ -57,7 +57,7 @@ def made_up(
         for name, one in zip(names, every, strict=True)
         if timed and one.get("fold", 0) == 0 and name in counts.done
     }
-    return Findings(
+    return StudyFindings(
         "a study",
         kind,
         axes,
@@ -189,7 +189,7 @@ INNER = {
 
 
 @cache
-def study(name: str) -> Findings:
+def study(name: str) -> StudyFindings:
     """One of a few studies, made once."""
     match name:
         case "two":

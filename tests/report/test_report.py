@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.config import RunConfig
-from prunedge.edge.bench.breakdown import Call, profile_of
+from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
 from prunedge.report.run.repeat import command
 from prunedge.runs import execute
@@ -100,11 +100,11 @@ def put_profiles(run: Path) -> None:
     }
     spans = [
         [name, 0, place, 10**6]
-        for place, name in enumerate(("load", "preprocess", "model", "probabilities"))
+        for place, name in enumerate(("load", "preprocess", "model", "decode"))
     ]
     calls = [
-        Call("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6),
-        Call("relu", "Relu", "", 0, 0, 10**5),
+        LayerCall("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6),
+        LayerCall("relu", "Relu", "", 0, 0, 10**5),
     ]
     layers = profile_of(
         {"bundle": "/b/small", "target": "onnx", "runtime": "onnxruntime 1, CPU"}, spans, [calls]

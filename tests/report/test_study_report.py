@@ -19,7 +19,7 @@ from prunedge.report.study import page as study_page
 from prunedge.report.study.cells import verdict
 from prunedge.report.study.figures import curves, ends
 from prunedge.report.study.numbers import curve, groups, shares, time_ratios, views
-from prunedge.report.study.page import Findings, page
+from prunedge.report.study.page import StudyFindings, page
 from prunedge.report.study.pareto import Place, front, mean_places, step_places
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table
@@ -63,7 +63,7 @@ KEYS = {
 }
 
 
-def html(found: Findings) -> str:
+def html(found: StudyFindings) -> str:
     return page(found, to_csv(found.rows), written="now")
 
 
@@ -72,11 +72,11 @@ def words(text: str) -> str:
     return re.sub(r"<[^>]*>", " ", re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S))
 
 
-def done(found: Findings) -> list[Any]:
+def done(found: StudyFindings) -> list[Any]:
     return [row for row in found.rows if row["is_done"]]
 
 
-def handed(found: Findings, **values: Any) -> list[Any]:
+def handed(found: StudyFindings, **values: Any) -> list[Any]:
     return [
         row
         for row in done(found)

@@ -70,8 +70,8 @@ def same(one: FitResult, other: FitResult) -> None:
         for name, values in other.collected.values.items()
     )
     assert all(
-        torch.equal(one.state[name][key], value)
-        for name, held in other.state.items()
+        torch.equal(one.optimizer_state[name][key], value)
+        for name, held in other.optimizer_state.items()
         for key, value in held.items()
     )
 

@@ -19,7 +19,7 @@ from prunedge.data.records_cache import cached, keep_cached
 from prunedge.data.webdataset import shards
 from prunedge.edge import open_bundle
 from prunedge.errors import DataError, PrunedgeError, RunError
-from prunedge.importance.audit import Asked, audit, kept_audit
+from prunedge.importance.audit import AuditRequest, audit, kept_audit
 from prunedge.report import write_report
 from prunedge.runs import checkpoint, execute
 from prunedge.runs.baselines import baseline_file
@@ -76,7 +76,7 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         opened.load(),
         load(images, size=16),
         out / "audit",
-        Asked(("weight-l1",), 2, 8),
+        AuditRequest(("weight-l1",), 2, 8),
         model_name="small",
     )
     write_bundle(opened, out / "bundle")
@@ -172,7 +172,7 @@ def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: 
         "bench.json",
         "audit/partial.safetensors",
     } <= names
-    asked = Asked(("weight-l1",), 2, 8)
+    asked = AuditRequest(("weight-l1",), 2, 8)
     data = load(Path(open_run(run).config.data.path), size=16)
     model = open_run(run).load()
 

@@ -195,8 +195,8 @@ def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
         work()
         execute.run(
             study,
-            execute.Engine(workers=1, threads=1),
-            execute.Callbacks(on_line=lambda line: None),
+            execute.StudyEngine(workers=1, threads=1),
+            execute.StudyCallbacks(on_line=lambda line: None),
         )
         assert contents(study.path) == contents(alone.path)
         assert left_over(tmp_path) == []

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 import prunedge
-from prunedge.cli.app import TRAINING, VERBS
+from prunedge.cli.verbs import TRAINING, VERBS
 from prunedge.edge.image.size import square
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.export import export_bundle

@@ -69,7 +69,7 @@ def is_same(one: Path, other: Path) -> None:
         torch.testing.assert_close(
             dict(a.model.state_dict()), dict(b.model.state_dict()), rtol=1e-4, atol=1e-5
         )
-        torch.testing.assert_close(a.momentum, b.momentum, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(a.optimizer_state, b.optimizer_state, rtol=1e-3, atol=1e-5)
         assert (a.scores is None) == (b.scores is None)
         if a.scores is not None and b.scores is not None:
             assert a.scores.examples == b.scores.examples

@@ -15,7 +15,7 @@ import pytest
 from prunedge.cli.app import main
 from prunedge.config import RunConfig
 from prunedge.data import load
-from prunedge.importance.audit import Asked, audit
+from prunedge.importance.audit import AuditRequest, audit
 from prunedge.pruning.steps import Step
 from prunedge.report import write_report
 from prunedge.runs import execute
@@ -118,7 +118,7 @@ def test_reading_changes_nothing_beside_a_writer(
         opened.load(),
         load(recipe.data.path, size=16),
         tmp_path / "audit",
-        Asked(("weight-l1",), 2, 8),
+        AuditRequest(("weight-l1",), 2, 8),
         model_name="small",
     )
     pruned = execute.prune(

@@ -114,8 +114,11 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
     )
     assert same(net, alone)
     assert all(
-        torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"])
-        for name in again.state
+        torch.equal(
+            result.optimizer_state[name]["momentum_buffer"],
+            again.optimizer_state[name]["momentum_buffer"],
+        )
+        for name in again.optimizer_state
     )
 
 
@@ -123,11 +126,11 @@ def test_momentum_goes_on_where_it_stopped() -> None:
     flat = TrainConfig(lr=0.02, warmup=0, final=1.0)
     net = model()
     first = fit(net, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=0)
-    assert set(first.state) == dict(net.named_parameters()).keys()
+    assert set(first.optimizer_state) == dict(net.named_parameters()).keys()
     moved, still = model(), model()
     for other in (moved, still):
         other.load_state_dict(net.state_dict())
-    kept = {name: entry["momentum_buffer"].clone() for name, entry in first.state.items()}
+    kept = {name: entry["momentum_buffer"].clone() for name, entry in first.optimizer_state.items()}
     fit(
         moved,
         TRAIN,
@@ -135,12 +138,12 @@ def test_momentum_goes_on_where_it_stopped() -> None:
         config=flat,
         engine=make_engine(),
         seed=1,
-        extras=TrainExtras(state=first.state),
+        extras=TrainExtras(optimizer_state=first.optimizer_state),
     )
     fit(still, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=1)
     assert not same(moved, still)
     assert all(
-        torch.equal(kept[name], first.state[name]["momentum_buffer"]) for name in kept
+        torch.equal(kept[name], first.optimizer_state[name]["momentum_buffer"]) for name in kept
     )  # the caller's own
 
 
@@ -160,7 +163,7 @@ def test_momentum_that_does_not_fit_is_named() -> None:
             config=QUICK,
             engine=make_engine(),
             seed=0,
-            extras=TrainExtras(state=state),
+            extras=TrainExtras(optimizer_state=state),
         )
 
 
@@ -168,7 +171,7 @@ def test_a_model_with_smaller_layers_trains_with_sliced_momentum() -> None:
     wide = model()
     state = fit(
         wide, TRAIN, epochs=1, config=QUICK, engine=make_engine("32-channels-last"), seed=0
-    ).state
+    ).optimizer_state
     keep, inputs = [0, 2, 5], [4 * channel + place for channel in (0, 2, 5) for place in range(4)]
     small = model()
     small[0] = nn.Conv2d(3, 3, 3, stride=2)
@@ -188,9 +191,9 @@ def test_a_model_with_smaller_layers_trains_with_sliced_momentum() -> None:
         engine=make_engine(),
         seed=0,
         val=VAL,
-        extras=TrainExtras(state=sliced),
+        extras=TrainExtras(optimizer_state=sliced),
     )
-    assert result.state["0.weight"]["momentum_buffer"].shape == (3, 3, 3, 3)
+    assert result.optimizer_state["0.weight"]["momentum_buffer"].shape == (3, 3, 3, 3)
 
 
 def test_a_split_is_shuffled_by_the_seed_and_no_tiny_batch_is_left() -> None:
@@ -219,14 +222,14 @@ def test_no_epochs_only_measure() -> None:
         engine=make_engine(),
         seed=0,
         val=VAL,
-        extras=TrainExtras(state=state),
+        extras=TrainExtras(optimizer_state=state),
     )
     assert same(net, fresh)
     assert result.best_epoch == -1
     assert result.history == ()
     assert result.collected is None
     assert result.val == evaluate(fresh, VAL, make_engine())
-    assert torch.equal(result.state["6.bias"]["momentum_buffer"], torch.ones(2))
+    assert torch.equal(result.optimizer_state["6.bias"]["momentum_buffer"], torch.ones(2))
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
@@ -255,7 +258,7 @@ def test_frozen_parameters_stay_and_a_wholly_frozen_model_is_refused() -> None:
     before = net[0].weight.clone()
     result = fit(net, TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
     assert torch.equal(net[0].weight, before)
-    assert "0.weight" not in result.state
+    assert "0.weight" not in result.optimizer_state
     with pytest.raises(TrainError, match="no parameter to train"):
         fit(net.requires_grad_(False), TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
 

@@ -119,7 +119,7 @@ def trained() -> dict[str, Any]:
         assert result.val is not None
         found[name] = {
             "weights": dict(net.state_dict()),
-            "momentum": result.state,
+            "momentum": result.optimizer_state,
             "val": numbers(result.val),
             "collected": result.collected,
             "losses": [epoch.loss for epoch in result.history],

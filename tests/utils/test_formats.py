@@ -16,7 +16,7 @@ from prunedge.data import load
 from prunedge.edge import open_bundle
 from prunedge.edge.update.fetch import _manifest
 from prunedge.errors import AgentError, BundleError, PrunedgeError, RunError
-from prunedge.importance.audit import Asked, audit, kept_audit
+from prunedge.importance.audit import AuditRequest, audit, kept_audit
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.runs import checkpoint, execute
 from prunedge.runs.checkpoint import RunCheckpointer
@@ -50,7 +50,7 @@ def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.load(),
         load(images, size=16),
         run.path / "audit",
-        Asked(("weight-l1",), 2, 8),
+        AuditRequest(("weight-l1",), 2, 8),
         model_name="small",
     )
     write_bundle(run, run.path / "bundle")
@@ -298,7 +298,7 @@ def test_what_an_audit_has_measured_in_another_format_is_refused(
     if not is_sealed:
         about["sha256"] = "0" * 64 if number else ""
     save_tensors(load_file(file), file, about)
-    asked = Asked(("weight-l1",), 2, 8)
+    asked = AuditRequest(("weight-l1",), 2, 8)
     data, model = load(images, size=16), open_run(run).load()
     refused(lambda: audit(model, data, run / "audit", asked, model_name="small"), words)
 

@@ -15,6 +15,7 @@ from prunedge import __version__
 from prunedge.cli.failures import fail, fail_of_machine, is_raised_in, one_line
 from prunedge.cli.going_on import DIVIDED, how_to_go_on, once_mended
 from prunedge.cli.streams import let_go_of_streams, open_streams
+from prunedge.cli.verbs import EXTRAS, HIDDEN, TRAINING, VERBS
 from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
 from prunedge.utils import distributed
 from prunedge.utils.advice import speaking
@@ -25,46 +26,6 @@ if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports
     # this module before it calls `main`.
     from cyclopts import App, Token
-
-# What each verb does, in a line: `--help` loads none of them.
-VERBS = {
-    "demo": "All of it on 2,624 photographs of solar cells, to a report.",
-    "check": "What is in a folder of images? Unreadable files, leaks between splits.",
-    "patches": "Cut patches from photographs with damage masks.",
-    "groups": "Which channels of a model leave together, and which can't?",
-    "train": "Teach a model your images.",
-    "audit": "Which criterion is right on your model and images?",
-    "prune": "Teach a model your images, then remove the channels that they don't need.",
-    "show": "Each step of a run, before and after.",
-    "export": "A bundle for the device, compared with torch on real images.",
-    "bench": "Time, memory and energy of bundles, here or on a device.",
-    "inspect": "Look for damage in photographs, folders, videos and cameras.",
-    "agent": "Inspect what arrives, and publish findings over MQTT.",
-    "sign": "Announce a bundle to devices in the field, signed.",
-    "report": "One HTML page of a run or a study.",
-    "study": "Many runs, one table.",
-}
-HIDDEN = ("probe",)  # for prunedge itself
-
-# What a plain install lacks, and the part of prunedge that brings it.
-EXTRAS = {"elpv_dataset": "demo"}
-TRAINING = {
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning_fabric",
-    "torchmetrics",
-    "sklearn",
-    "scipy",
-    "imagehash",
-    "safetensors",
-    "tomli_w",
-    "onnx",
-    "onnxscript",
-    "filelock",
-    "fsspec",
-    "plotly",
-}
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -97,7 +58,8 @@ def make_app(verb: str | None) -> App:
         help="From images of damage to a small model, proven on the device that will run it.",
         version=__version__,
         help_format="markdown",
-        default_parameter=Parameter(converter=_converted),
+        # An option that takes several values has no `--empty-` twin: leaving it out says the same.
+        default_parameter=Parameter(converter=_converted, negative_iterable=()),
         version_format="plaintext",  # Markdown takes a quarter of the time to load
         suppress_keyboard_interrupt=False,  # `main` says how to go on
     )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
+from prunedge.cli.options import Flag, TrustCode
 from prunedge.cli.settings import with_settings
 from prunedge.config import IMAGE_KEYS
 
 if TYPE_CHECKING:
     from prunedge.cli.console import Advance
-    from prunedge.importance.audit import Asked, Audit
+    from prunedge.importance.audit import AuditRequest
     from prunedge.runs.auditing import Subject
 
 
@@ -29,8 +28,8 @@ def audit(
     channels: int | Literal["all"] = 64,
     images: int = 512,
     step: int | None = None,
-    trust_code: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    trust_code: TrustCode = False,
+    json: Flag = False,
     **values: Any,
 ) -> None:
     """Compare the criteria with the truth: what the validation loss does when each channel is
@@ -66,14 +65,12 @@ def audit(
         criteria.
     step
         Audit the model of this step of the run, instead of its best.
-    trust_code
-        Run code that the run names (package.module:function) from the working directory, as the one
-        who made it wanted. What you named there yourself needs no such word.
     json
         Print the result as JSON.
     """
     import torch
 
+    from prunedge.cli.audit_table import print_audit
     from prunedge.cli.console import print_json, progress
     from prunedge.importance.audit import audit as start
     from prunedge.utils import trust
@@ -96,7 +93,7 @@ def audit(
     if json:
         print_json(result.to_json())
     else:
-        _print(result, target)
+        print_audit(result, target)
 
 
 def _refuse_unclear(run: Path | None, data: Path | None, model: str | None, weights: str) -> None:
@@ -118,11 +115,11 @@ def _refuse_unclear(run: Path | None, data: Path | None, model: str | None, weig
 
 def _asked(
     criterion: list[str] | None, channels: int | Literal["all"], images: int, values: dict[str, Any]
-) -> Asked:
+) -> AuditRequest:
     """What the audit compares; PrunedgeError where it is too little."""
     from prunedge.config import LARGEST_SEED
     from prunedge.errors import PrunedgeError
-    from prunedge.importance.audit import Asked
+    from prunedge.importance.audit import AuditRequest
 
     if images < 1 or (channels != "all" and channels < 2):
         raise PrunedgeError(
@@ -133,7 +130,7 @@ def _asked(
     if not 0 <= seed <= LARGEST_SEED:
         raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
     criteria = () if criterion in (None, ["all"]) else tuple(dict.fromkeys(criterion or ()))
-    return Asked(criteria, None if channels == "all" else channels, images)
+    return AuditRequest(criteria, None if channels == "all" else channels, images)
 
 
 def _target(run: Path | None, model: str | None, out: Path | None) -> Path:
@@ -166,59 +163,3 @@ def _subject(
         return subject_named(model, weights, run or data or Path(), values, advance)
     assert run is not None
     return subject_of_run(open_run(run), data, step, values, advance)
-
-
-def _print(result: Audit, target: Path) -> None:
-    from rich.table import Table
-
-    from prunedge.cli.console import Plain, out, tell
-
-    truth = result.truth
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (
-        "criterion",
-        "channels",
-        "per layer",
-        "all, raw",
-        "all, l2",
-        "all, mean",
-        "all, rank",
-        "signed, l2",
-    ):
-        table.add_column(column, justify="left" if column == "criterion" else "right", no_wrap=True)
-    signed = {agreement.criterion: agreement for agreement in result.signed}
-    for agreement in sorted(result.absolute, key=lambda entry: -_key(entry.overall["l2"].rho)):
-        table.add_row(
-            agreement.criterion,
-            str(agreement.channels),
-            str(agreement.per_layer),
-            _short(agreement.overall["none"].rho),
-            str(agreement.overall["l2"]),
-            *(_short(agreement.overall[how].rho) for how in ("mean", "rank")),
-            _short(signed[agreement.criterion].overall["l2"].rho),
-        )
-    tell(
-        "Spearman's rank correlation with the oracle, the absolute change of the validation loss "
-        "when a channel is zeroed.\n"
-        f"{result.model}, {truth.channels} channels, {truth.examples} images; 95 % intervals from "
-        "resampled channels\n"
-    )
-    # A table of figures is of no use when it is broken to fit.
-    Plain(width=max(out.width, 140)).print(table)
-    tell()
-    for name, why in result.unjudged.items():
-        tell(f"{name}: {why}")
-    tell(
-        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole model "
-        f"({truth.seconds:.0f} s for {truth.channels} channels)"
-    )
-    tell(result.recommendation)
-    tell(f"written: {target}/audit.json, audit.csv, channels.csv")
-
-
-def _short(rho: float) -> str:
-    return "-" if rho != rho else f"{rho:.2f}"
-
-
-def _key(rho: float) -> float:
-    return -2.0 if rho != rho else rho

@@ -8,34 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from prunedge.cli.bench_options import THE_TALKS, WorkloadOptions
 from prunedge.cli.console import split
+from prunedge.cli.options import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from prunedge.edge import BenchResult, Bundle
     from prunedge.runs.run import Run
 
 
 def bench(
     *bundles: Path,
     against: Path | None = None,
-    runtime: Annotated[list[str] | None, Parameter(converter=split, negative="")] = None,
-    patches: int = 3720,
-    batch: int = 1,
-    batches: Annotated[list[int] | None, Parameter(converter=split, negative="")] = None,
-    threads: int = 1,
+    runtime: Annotated[list[str] | None, Parameter(converter=split)] = None,
+    numbers: WorkloadOptions = THE_TALKS,
     data: Path | None = None,
     device: str | None = None,
-    cpus: int | None = None,
-    memory: int | None = None,
     out: Path | None = None,
-    profile: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Measure bundles: total time, latency, throughput, memory, energy; several are interleaved in
     one run and compared with the first.
@@ -54,35 +47,21 @@ def bench(
     runtime
         Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...); several with commas
         between them. Without it, its first.
-    patches
-        Images to classify in all.
-    batch
-        Images at a time.
-    batches
-        Further numbers of images at a time, for the throughput alone: 8,32.
-    threads
-        Threads that one inference may use.
     data
         A folder of images to classify; without it they are noise, which takes the same time.
     device
         ssh://user@host: copy the bundles there, measure there with the prunedge that is installed
         there, bring the result back.
-    cpus
-        Use so many of the processors only, as a smaller device would have (Linux).
-    memory
-        Megabytes of data that a process may hold (Linux).
     out
         A run folder to note the result in, for its report.
-    profile
-        Afterwards look closely at a few batches more: what each layer takes, and a trace that opens
-        in Perfetto. Written into the run's `profile/`, without --out into `prunedge-profile/` here.
     json
         Print the result as JSON.
     """
     from prunedge.cli.bench_table import print_bench
-    from prunedge.cli.console import print_json, say
+    from prunedge.cli.console import print_json, progress, say
     from prunedge.cli.profile import print_layers, write_bench_profile
-    from prunedge.edge import open_bundle
+    from prunedge.edge import Candidate, open_bundle
+    from prunedge.edge.bench.measure import measure
     from prunedge.edge.bench.remote import bench_on
     from prunedge.errors import BundleError
 
@@ -92,29 +71,24 @@ def bench(
             "no bundle to measure",
             remedy="prunedge bench BUNDLE, a folder that `prunedge export` made",
         )
-    for name, value in (("cpus", cpus), ("memory", memory)):
-        if value is not None and value < 1:
-            raise BundleError(f"--{name} {value}", where=f"--{name}", remedy="give at least 1")
+    workload = numbers.workload()
     opened = [open_bundle(path) for path in paths]
     if device is not None and data is not None:
         raise BundleError(
             "--data and --device exclude each other",
             remedy="leave --data out: noise takes the same time",
         )
-    numbers = {
-        "patches": patches,
-        "batch": batch,
-        "threads": threads,
-        "cpus": cpus,
-        "memory": memory,
-        "profile": profile or None,
-    }
+
     with _noted_in(out) as run:
         if device is None:
-            result = _here(opened, runtime or [None], batches or [], data, numbers, json)
+            candidates = []
+            for bundle in opened:
+                candidates += [Candidate(bundle, target) for target in runtime or [None]]
+            with progress("measuring", quiet=json) as advance:
+                result = measure(candidates, workload, data, advance)
         else:
             on_line = (lambda line: None) if json else say
-            result = bench_on(device, opened, runtime or [], batches or [], numbers, on_line)
+            result = bench_on(device, opened, runtime or [], workload, on_line)
         if run is not None:
             run.write("bench.json", replace(result, profile=None).to_json())
 
@@ -144,32 +118,3 @@ def _noted_in(folder: Path | None) -> Iterator[Run | None]:
     run = open_run(folder)
     with writing(folder):
         yield run
-
-
-def _here(
-    bundles: Sequence[Bundle],
-    runtimes: Sequence[str | None],
-    batches: Sequence[int],
-    data: Path | None,
-    numbers: dict[str, Any],
-    json: bool,
-) -> BenchResult:
-    from prunedge.cli.console import progress
-    from prunedge.edge import Candidate
-    from prunedge.edge import bench as measure
-    from prunedge.edge.bench.measure import ResourceLimits
-
-    candidates = [Candidate(bundle, target) for bundle in bundles for target in runtimes]
-    limits = ResourceLimits(numbers["cpus"], numbers["memory"])
-    with progress("measuring", quiet=json) as advance:
-        return measure(
-            candidates,
-            patches=numbers["patches"],
-            batch=numbers["batch"],
-            threads=numbers["threads"],
-            batches=batches,
-            images=data,
-            limits=limits,
-            profile=bool(numbers["profile"]),
-            progress=advance,
-        )

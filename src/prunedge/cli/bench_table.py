@@ -75,7 +75,7 @@ def _ratios(result: BenchResult) -> list[Row]:
     record = result.to_json()
     speeds = [speed_of(record, number) for number in range(1, len(result.bundles))]
     rows: list[Row] = [
-        ("by the median", ["", *(speed.said() for speed in speeds)]),
+        ("by the median", ["", *(speed.words() for speed in speeds)]),
         ("  ratio in blocks", ["", *(speed.bounds() for speed in speeds)]),
     ]
     words = {

@@ -67,10 +67,10 @@ def say(text: str) -> None:
 
 def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
     """`1,2,5` and repeated options are the same list."""
-    listed = next(
-        (one for one in get_args(kind) if get_origin(one) is list), kind
-    )  # list[int] | None
-    (item,) = get_args(listed)
+    for choice in get_args(kind):  # of list[int] | None
+        if get_origin(choice) is list:
+            kind = choice
+    (item,) = get_args(kind)
     # Of several types (int | str) the text is kept: the config reads it.
     read = item if callable(item) else str
     return [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from prunedge.cli.console import split
+from prunedge.cli.options import Flag, TrustCode
 from prunedge.utils.advice import command
 
 if TYPE_CHECKING:
@@ -18,14 +19,12 @@ def export(
     run: Path,
     *,
     out: Path,
-    formats: Annotated[
-        list[str] | None, Parameter(name="--format", converter=split, negative="")
-    ] = None,
+    formats: Annotated[list[str] | None, Parameter(name="--format", converter=split)] = None,
     max_int8_drop: float = 1.0,
     step: int | None = None,
-    baseline: Annotated[bool, Parameter(negative="")] = False,
-    trust_code: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    baseline: Flag = False,
+    trust_code: TrustCode = False,
+    json: Flag = False,
 ) -> None:
     """Export the best model of a run (or another step's) as a bundle: the model, labels,
     preprocessing, self-test, checksums.
@@ -53,9 +52,6 @@ def export(
     baseline
         Export the unpruned model: the first of the chain where the run goes on from one that was
         pruned before.
-    trust_code
-        Run code that the run names (package.module:function) from the working directory, as the one
-        who made it wanted. What you named there yourself needs no such word.
     json
         Print the manifest as JSON.
     """

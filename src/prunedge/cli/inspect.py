@@ -4,11 +4,15 @@ torch.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
+from prunedge.cli.inspect_options import DEFAULT, InspectOptions
+from prunedge.cli.options import Flag
+
+if TYPE_CHECKING:
+    from prunedge.edge.inspect import Settings
+    from prunedge.edge.manifest import Manifest
 
 
 def inspect(
@@ -16,18 +20,11 @@ def inspect(
     source: str,
     *,
     out: Path | None = None,
-    damage: str | None = None,
-    threshold: float = 0.5,
-    patch: str | None = None,
-    overlap: float = 0.5,
-    batch: int = 16,
-    mm_per_pixel: float | None = None,
-    max_megapixels: float = 200.0,
-    range: str | None = None,
+    inspection: InspectOptions = DEFAULT,
     every: float | None = None,
     frames: int | None = None,
     threads: int | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Look for damage: overlays, maps and tables of each photograph, and a page that shows the
     worst first.
@@ -49,26 +46,6 @@ def inspect(
         /dev/video0 or rtsp://...
     out
         The folder to keep the results in; without it they are only printed.
-    damage
-        Classes that count as damage, with commas between them; without it those whose names don't
-        say that all is well.
-    threshold
-        An area is damaged from this probability on.
-    patch
-        Width of a patch in the photograph's pixels (224), or its width and height (96x48): as much
-        as a training image showed; or whole, to cut none. Without it, what the bundle tells.
-    overlap
-        Share of a patch that the next one sees again: damage up to that share of a patch lies whole
-        in some patch.
-    batch
-        Patches at a time.
-    mm_per_pixel
-        Millimetres that a pixel shows: gives sizes in millimetres too.
-    max_megapixels
-        Larger images are refused before they are decoded.
-    range
-        LOW:HIGH, the stored values that become black and white in greys of more than eight bits;
-        without it, what the bundle tells.
     every
         Seconds from one inspected frame of a video or camera to the next (1 unless given; 0: every
         frame).
@@ -79,76 +56,50 @@ def inspect(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say, tell
-    from prunedge.cli.inspect_tables import print_inspection
+    from prunedge.cli.console import progress, say, tell
+    from prunedge.cli.inspect_tables import print_inspection, print_inspection_json
     from prunedge.edge import open_bundle
     from prunedge.edge.bench.hardware import device
-    from prunedge.edge.image.read import parse_range
-    from prunedge.edge.inspect import Settings
-    from prunedge.edge.inspect.results import images_per_second, open_results
+    from prunedge.edge.inspect.results import open_results
     from prunedge.edge.inspect.runner import describe, inspect_source
-    from prunedge.edge.inspect.settings import parse_patch
     from prunedge.edge.inspect.sources import open_source
     from prunedge.edge.session import open_session
     from prunedge.errors import DataError
-    from prunedge.utils.systems import limit_memory_to_machine
+    from prunedge.utils.systems import cores, limit_memory_to_machine
 
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
     limit_memory_to_machine()
     opened = open_bundle(bundle)
-    wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
-    settings = Settings(
-        wanted,
-        threshold,
-        None if patch is None else parse_patch(patch),
-        overlap,
-        batch,
-        mm_per_pixel,
-        max_megapixels,
-        None if range is None else parse_range(range),
-    ).fitted(opened.manifest)
-    session = open_session(opened, threads or _cores())
+    settings = inspection.settings().fitted(opened.manifest)
+    session = open_session(opened, threads or cores())
     if warning := session.warning():
         say(f"mind: {warning}")
     images = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, images, settings, device())
     results = open_results(out, about) if out is not None else None
-    sound = [name for name in opened.manifest.task.classes if name not in settings.damage]
-    choice = (
-        f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
-        f"{settings.looked(opened.manifest)}"
-    )
+
+    # Of one photograph it is said after the result, so that nothing stands before it.
+    choice = _choice(settings, opened.manifest)
     if images.total != 1:
         say(choice)
     with progress("inspecting", quiet=json) as advance:
         outcome = inspect_source(images, session, settings, results, advance=advance, tell=say)
-    if not outcome.records and outcome.trouble is None:
-        what = (
-            f"none of {len(outcome.skipped)} images could be inspected"
-            if outcome.skipped
-            else "no images came"
-        )
-        raise DataError(what, where=images.title, remedy="see the lines above, and name others")
-    rate = images_per_second(outcome.records)
+    outcome.refuse_nothing(images.title)
     if json:
-        skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
-        print_json(
-            {
-                **about,
-                "images": outcome.records,
-                "skipped": skipped,
-                "images_per_second": rate,
-                "out": str(out) if out else None,
-            }
-        )
+        print_inspection_json(about, outcome, out)
     else:
-        print_inspection(outcome, rate, out)
+        print_inspection(outcome, out)
         if images.total == 1:
             tell(choice)
     if outcome.trouble is not None:
         raise outcome.trouble  # the images are sound as far as anybody knows
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _choice(settings: Settings, manifest: Manifest) -> str:
+    """What counts as damage, and how photographs are looked at."""
+    sound = [name for name in manifest.task.classes if name not in settings.damage]
+    return (
+        f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
+        f"{settings.looked(manifest)}"
+    )

@@ -6,16 +6,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunedge.utils.wording import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from prunedge.edge.inspect.runner import Outcome
+    from prunedge.edge.inspect.runner import InspectionOutcome
 
 SHOWN = 15  # regions or photographs in a table
 
 
-def print_inspection(outcome: Outcome, rate: float, folder: Path | None) -> None:
-    """The damage, and how many photographs were looked at; `rate` is photographs a second."""
+def print_inspection_json(
+    about: Mapping[str, Any], outcome: InspectionOutcome, folder: Path | None
+) -> None:
+    """Everything as one document; `about` is what was inspected, with what."""
+    from prunedge.cli.console import print_json
+
+    skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
+    print_json(
+        {
+            **about,
+            "images": outcome.records,
+            "skipped": skipped,
+            "images_per_second": outcome.images_per_second,
+            "out": str(folder) if folder else None,
+        }
+    )
+
+
+def print_inspection(outcome: InspectionOutcome, folder: Path | None) -> None:
+    """The damage, and how many photographs were looked at."""
     from prunedge.cli.console import out
 
     records = outcome.records
@@ -27,12 +47,12 @@ def print_inspection(outcome: Outcome, rate: float, folder: Path | None) -> None
     patches = sum(record["patches"] for record in records)
     reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
     out.print(
-        f"{len(records):,} image(s) inspected ({patches:,} patches){reused}: {rate:.3g} "
-        "images a second"
+        f"{counted(len(records), 'image')} inspected ({counted(patches, 'patch', 'patches')})"
+        f"{reused}: {outcome.images_per_second:.3g} images a second"
     )
     regions = sum(len(record["regions"]) for record in records)
     skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
-    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}")
+    out.print(f"damage in {len(damaged):,} of them, {counted(regions, 'region')}{skipped}")
     if folder is not None:
         out.print(f"page: {folder / 'inspection.html'}")
 

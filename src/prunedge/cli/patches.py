@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-
+from prunedge.cli.options import Flag
 from prunedge.utils.advice import command
 
 
@@ -25,7 +24,7 @@ def patches(
     intact_per_damaged: float | None = None,
     group_by: str | None = None,
     seed: int = 0,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Cut photographs into patches, labelled by masks of their damage, that never part a photograph
     between splits.

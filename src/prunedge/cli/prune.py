@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from prunedge.cli.options import Flag, TrustCode
 from prunedge.cli.settings import BASIC, in_milliseconds, steered, with_settings
 from prunedge.config import asked
 from prunedge.utils.files import real_path
 
 if TYPE_CHECKING:
-    from prunedge.cli.console import Advance
     from prunedge.config import RunConfig
-    from prunedge.pruning.steps import Step
-    from prunedge.runs.callbacks import Callbacks
-    from prunedge.tasks import Metric
 
 
 @with_settings(set(asked()) - {"data"})
@@ -27,9 +24,9 @@ def prune(
     out: Annotated[Path | None, Parameter(group=BASIC)] = None,
     start: Annotated[Path | None, Parameter(name="--from", group=BASIC)] = None,
     resume: Annotated[Path | None, Parameter(group=BASIC)] = None,
-    profile: Annotated[bool, Parameter(negative="")] = False,
-    trust_code: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    profile: Flag = False,
+    trust_code: TrustCode = False,
+    json: Flag = False,
     **values: Any,
 ) -> None:
     """Teach a model your images, then remove the channels that they don't need, as far as the rule
@@ -63,14 +60,12 @@ def prune(
         Write where the time goes into the run (`profile/`): a table, also in the report, and a
         trace that opens in Perfetto. The result stays the same; on a GPU the run takes a little
         longer.
-    trust_code
-        Run code that a run names (package.module:function) from the working directory, as the one
-        who made the run wanted. What you named there yourself needs no such word.
     json
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress, tell
     from prunedge.cli.profile import print_profile
+    from prunedge.cli.pruning_lines import callbacks
     from prunedge.cli.resume import changes_to
     from prunedge.data.paths import absolute
     from prunedge.report.metric_text import metric_of
@@ -104,26 +99,6 @@ def prune(
     tell(pruned(run))
     if profile:
         print_profile(run.path)
-
-
-def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
-    """Tell the console of batches and of each step that is kept."""
-    from prunedge.cli.console import say
-    from prunedge.runs.callbacks import Callbacks
-
-    def on_step(step: Step) -> None:
-        if quiet:
-            return
-        latency = f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else ""
-        verdict = "" if step.accepted else f"  taken back: {step.reason}"
-        say(
-            f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, "
-            f"{step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {metric.text(step.metric_before)} -> {metric.text(step.metric_after)} "
-            f"after fine-tuning{verdict}"
-        )
-
-    return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)
 
 
 def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tuple[RunConfig, Path]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
+from prunedge.cli.options import Flag
 
 
-def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def report(folder: str, *, json: Flag = False) -> None:
     """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the
     pruned model gets wrong.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter as Argument
 from inspect import signature
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter
 
@@ -79,13 +79,10 @@ def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool)
         converter = split
         default = [default]
 
-    is_list = get_origin(kind) is list
     # An empty list, and what has no default, are told apart from what was given by None.
     has_default = not setting.is_required and default not in (None, [])
     # What is not said here is as for every option.
     more: dict[str, Any] = {"converter": converter} if converter else {}
-    if is_list:
-        more["negative"] = ""
     option = Parameter(
         name=name,
         help=setting.help,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
+from prunedge.cli.options import Flag
 
 if TYPE_CHECKING:
     from prunedge.pruning.steps import Step
     from prunedge.runs.run import Run
 
 
-def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def show(run: Path, *, json: Flag = False) -> None:
     """The result of a run in a screen: the unpruned model, the best, and each step; of `train`
     what it reached.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated
 
-from cyclopts import Parameter
+from prunedge.cli.options import Flag
 
 
 def sign(
@@ -18,7 +17,7 @@ def sign(
     place: str,
     days: float = 90.0,
     topic: str | None = None,
-    new_classes: Annotated[bool, Parameter(negative="")] = False,
+    new_classes: Flag = False,
 ) -> None:
     """Print the announcement of a bundle, signed: one line of JSON, to be published on the agents'
     --model-topic.

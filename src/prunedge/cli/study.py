@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from prunedge.cli.console import split
+from prunedge.cli.options import Flag
 from prunedge.cli.settings import steered, with_settings
 from prunedge.cli.study_output import progress_text
 from prunedge.cli.study_run import Where, run_grid
@@ -31,7 +32,6 @@ Models = Annotated[
     Parameter(
         name=("--model", "--models"),
         converter=split,
-        negative="",
         help="A model, or several with commas between them.",
     ),
 ]
@@ -153,9 +153,7 @@ def talk(
 
 
 @study.command
-def status(
-    folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(negative="")] = False
-) -> None:
+def status(folder: str, *, workers: int = 1, json: Flag = False) -> None:
     """What is done, running, failed and left, with the time left.
 
     Example: `prunedge study status studies/cracks`

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from prunedge.study import Spread, StudyProgress
-    from prunedge.study.summary import Line
+    from prunedge.study.summary import SummaryLine
     from prunedge.tasks import Metric
 
 
@@ -40,7 +40,7 @@ def failure_text(failed: Mapping[str, str], out: str) -> str:
     return f"{count} trial{'s' if count > 1 else ''} failed: {why}{rest}"
 
 
-def summary_table(axes: Sequence[str], lines: Sequence[Line], metric: Metric) -> Table:
+def summary_table(axes: Sequence[str], lines: Sequence[SummaryLine], metric: Metric) -> Table:
     """A line for each combination. `metric` is that of all, unless it is an axis itself: it is one
     of the same task then.
     """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
+from prunedge.cli.options import Flag
 from prunedge.cli.study_output import failure_text, progress_text, summary_table
 from prunedge.utils.advice import command
 
@@ -44,7 +45,7 @@ class Where:
     workers: int | None = None
     threads: int | None = None
     gpus: float = 0.0
-    json: Annotated[bool, Parameter(negative="")] = False
+    json: Flag = False
 
 
 def run_grid(grid: Grid, where: Where) -> None:
@@ -56,7 +57,9 @@ def run_grid(grid: Grid, where: Where) -> None:
     from prunedge.study.summary import axes_of, metric_of, summary
     from prunedge.study.validate import check
 
-    engine = execute.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+    engine = execute.StudyEngine(
+        where.engine, where.address, where.workers, where.threads, where.gpus
+    )
     check(grid, here=engine.name == "local")
     study = create(where.out, grid)
     if not where.json:
@@ -69,7 +72,7 @@ def run_grid(grid: Grid, where: Where) -> None:
             _, _, rest = progress_text(counts).partition(" done, ")
             advance(len(counts.done), total, rest)
 
-        callbacks = execute.Callbacks(
+        callbacks = execute.StudyCallbacks(
             on_line=(lambda line: None) if where.json else say, on_counts=on_counts
         )
         counts, rows = execute.run(study, engine, callbacks)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from prunedge.cli.options import Flag, TrustCode
 from prunedge.cli.settings import BASIC, with_settings
 from prunedge.config import START_KEYS
 
@@ -24,8 +25,8 @@ def train(
     *,
     out: Annotated[Path | None, Parameter(group=BASIC)] = None,
     resume: Annotated[Path | None, Parameter(group=BASIC)] = None,
-    trust_code: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    trust_code: TrustCode = False,
+    json: Flag = False,
     **values: Any,
 ) -> None:
     """Teach a model the classes of your images, and keep its best epoch in a run folder.
@@ -46,9 +47,6 @@ def train(
         A run folder of `train` to go on with, from its last epoch; nothing else is needed. DATA may
         be given where the images were moved; whatever else differs from what the run began with is
         refused.
-    trust_code
-        Run code that a run names (package.module:function) from the working directory, as the one
-        who made the run wanted. What you named there yourself needs no such word.
     json
         Print the result as JSON.
     """

@@ -2,7 +2,8 @@
 out.
 """
 
-from prunedge.edge.bench.measure import BenchResult, Candidate, bench
+from prunedge.edge.bench.candidates import Candidate
+from prunedge.edge.bench.measure import BenchResult, bench
 from prunedge.edge.bundle import Bundle, open_bundle
 from prunedge.edge.manifest import Form, Manifest
 

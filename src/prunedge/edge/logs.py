@@ -45,9 +45,9 @@ class Repeats(logging.Filter):
         if record.levelno < logging.WARNING:
             return True
         line, now = record.getMessage(), self._clock()
-        told, left_out = self._told.get(line, (-QUIET_S, 0))
-        if now - told < QUIET_S:
-            self._told[line] = (told, left_out + 1)
+        last_told, left_out = self._told.get(line, (-QUIET_S, 0))
+        if now - last_told < QUIET_S:
+            self._told[line] = (last_told, left_out + 1)
             return False
         if len(self._passed) == MOST and now - self._passed[0] < QUIET_S:
             self._held_back += 1

@@ -51,7 +51,7 @@ class Session:
     decoder: Decoder
     _model: Model
 
-    def logits(self, inputs: np.ndarray) -> np.ndarray:
+    def outputs(self, inputs: np.ndarray) -> np.ndarray:
         """The model's outputs (n, ...) float32 for inputs (n, 3, height, width) float32: for
         classification (n, classes).
         """
@@ -64,8 +64,8 @@ class Session:
         with span("preprocess"):
             inputs = self._inputs(pixels)
         with span("model"):
-            outputs = self.logits(inputs)
-        with span("probabilities"):
+            outputs = self.outputs(inputs)
+        with span("decode"):
             return self.decoder.decode(outputs)
 
     def warning(self) -> str | None:
@@ -78,7 +78,7 @@ class Session:
         inputs = self._inputs(pixels)
 
         def loud() -> np.ndarray:
-            return np.concatenate([self.logits(LOUD * image[None]) for image in inputs])
+            return np.concatenate([self.outputs(LOUD * image[None]) for image in inputs])
 
         fault = self.decoder.warning(outputs, loud)
         if fault is None:
@@ -93,7 +93,7 @@ class Session:
         must give finite numbers, and what they differ by is told.
         """
         pixels, wanted = _read_selftest(self.bundle, self.decoder)
-        outputs = self.logits(self._inputs(pixels))
+        outputs = self.outputs(self._inputs(pixels))
         result = compare(self.decoder, outputs, wanted)
 
         is_same = result.relative_difference <= TOLERANCE and result.agreement >= 1
@@ -159,7 +159,7 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
         )
 
     session = Session(bundle, chosen, threads, version, decoder_of(task), model)
-    outputs = session.logits(np.zeros((1, 3, *task.size), np.float32))
+    outputs = session.outputs(np.zeros((1, 3, *task.size), np.float32))
     if wrong := session.decoder.check(outputs, 1):
         raise BundleError(wrong, where=file, remedy="export the bundle again")
     return session

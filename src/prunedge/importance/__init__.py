@@ -12,7 +12,7 @@ from prunedge.importance.registry import (
     Collector,
     Criterion,
     criterion,
-    find,
+    criterion_named,
     gathered_while_training,
     identity,
 )
@@ -33,7 +33,7 @@ __all__ = [
     "Truth",
     "agreement",
     "criterion",
-    "find",
+    "criterion_named",
     "gather",
     "gathered_while_training",
     "identity",

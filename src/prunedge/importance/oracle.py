@@ -157,12 +157,18 @@ def oracle(
                 if keep is not None:
                     keep(done)
             done = replace(done, batch=number + 1, next=0)
-    found = {}
+    changes_by_group = {}
     for group in graph.groups:
-        found[group.name] = torch.full((group.size,), torch.nan, dtype=torch.float64)
-        found[group.name][list(chosen[group.name])] = done.sums[group.name] / done.examples
+        changes = torch.full((group.size,), torch.nan, dtype=torch.float64)
+        changes[list(chosen[group.name])] = done.sums[group.name] / done.examples
+        changes_by_group[group.name] = changes
     return Truth(
-        found, done.loss / done.examples, done.examples, count, done.seconds, done.seconds_whole
+        changes_by_group,
+        done.loss / done.examples,
+        done.examples,
+        count,
+        done.seconds,
+        done.seconds_whole,
     )
 
 

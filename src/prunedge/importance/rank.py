@@ -17,7 +17,7 @@ from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
 from prunedge.importance.computes import Computes
 from prunedge.importance.consumers import refuse_without_norms
-from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, find
+from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, criterion_named
 from prunedge.importance.scores import Scores, finished, of_criterion
 from prunedge.models.tf32 import full_float32
 from prunedge.tasks import OF_BATCHES, Task
@@ -63,7 +63,7 @@ def rank(
     group, for answers and labels that cross-entropy is no loss for, and for scores that are not
     finite.
     """
-    chosen = find(criterion)
+    chosen = criterion_named(criterion)
     if not graph.groups:
         return Scores({}, criterion)
     if chosen.compute is not None:
@@ -281,6 +281,6 @@ class _Passing:
 # Every criterion that is not read off gradients; all but one of them need no labels, either.
 _NO_LOSS = "yield (inputs, labels), give loss=fn, or use a criterion that needs none: " + ", ".join(
     name
-    for name, one in CRITERIA.items()
-    if one.reads != "gradients" and name != "mutual-information"
+    for name, entry in CRITERIA.items()
+    if entry.reads != "gradients" and name != "mutual-information"
 )

@@ -141,7 +141,7 @@ def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
     return register
 
 
-def find(name: str) -> Criterion:
+def criterion_named(name: str) -> Criterion:
     """The criterion of that name, or `package.module:name` of the user's own.
 
     The latter imports the module; what `name` names in it is a criterion that the module registers,
@@ -164,7 +164,7 @@ def identity(name: str) -> str | None:
 
     None where that can't be told (a function that refers to an object of the user's own).
     """
-    chosen = find(name)
+    chosen = criterion_named(name)
     digest = function_digest((chosen.reads, chosen.compute, chosen.collect))
     return None if digest is None else f"{name} {digest}"
 
@@ -197,7 +197,7 @@ def gathered_while_training(name: str, graph: ChannelGraph) -> GradientCollector
     """The collector that ranks while a model fine-tunes; None for criteria that need a pass of
     their own.
     """
-    chosen = find(name)
+    chosen = criterion_named(name)
     return (
         cast(GradientCollector, chosen.collect(graph))
         if chosen.reads == "gradients" and chosen.collect is not None

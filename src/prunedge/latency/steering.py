@@ -24,7 +24,7 @@ from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
 from prunedge.latency.layers import Shape, layers_of, shapes_after
-from prunedge.latency.table import Table, measure_table
+from prunedge.latency.table import LatencyTable, measure_table
 from prunedge.latency.timer import Timed, Timer
 from prunedge.surgery import remove
 from prunedge.utils.files import make_folder
@@ -102,7 +102,7 @@ class Steering:
     """
 
     timer: Timer
-    table: Table
+    table: LatencyTable
     fit: Fit
 
     @property
@@ -148,7 +148,7 @@ class Steering:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Steering:
         """The steering that `to_json` gave."""
-        table = Table.from_json(record["table"])
+        table = LatencyTable.from_json(record["table"])
         fit = dict(record["fit"])
         fit["points"] = tuple((float(a), float(b)) for a, b in fit["points"])
         timer = Timer(record["address"], record["target"], table.threads)
@@ -205,7 +205,7 @@ def _halves(graph: ChannelGraph, shares: tuple[float, float], step: int) -> Plan
     return Plan(keep)
 
 
-def _sums(table: Table, layers: Sequence[Shape]) -> tuple[float, float]:
+def _sums(table: LatencyTable, layers: Sequence[Shape]) -> tuple[float, float]:
     """Milliseconds of all layers, each alone, and megabytes (10^6) of their float32 weights."""
     return sum(map(table.ms, layers)), sum(layer.weights for layer in layers) * 4 / 1e6
 
@@ -241,12 +241,12 @@ def _cached(shapes: Sequence[Shape], timer: Timer, timed: Timed, cache: Path | N
     return cache_folder(cache) / "latency" / f"{key}.json"
 
 
-def _read(file: Path, shapes: Sequence[Shape]) -> Table | None:
+def _read(file: Path, shapes: Sequence[Shape]) -> LatencyTable | None:
     try:
         record = cached(file)
         if record is None:
             return None
-        table = Table.from_json(record)
+        table = LatencyTable.from_json(record)
     except (ValueError, KeyError, TypeError, PrunedgeError):
         return None
     return table if table.knows(shapes) else None

@@ -29,7 +29,7 @@ Axis = Literal["outputs", "inputs"]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TimeGrid:
     """Milliseconds of one kind of layer: `ms[i][j]` with `inputs[i]` and `outputs[j]` channels
     (depthwise: one column).
     """
@@ -60,12 +60,12 @@ class Staircase:
 
 
 @dataclass(frozen=True)
-class Table:
+class LatencyTable:
     """The layers of a model on one device: `grids` by kind of layer, the `staircases` of the
     costliest, and what was measured with.
     """
 
-    grids: Mapping[Shape, Grid]
+    grids: Mapping[Shape, TimeGrid]
     staircases: tuple[Staircase, ...]
     runtime: str
     device: Mapping[str, Any]
@@ -108,12 +108,12 @@ class Table:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Table:
+    def from_json(cls, record: Mapping[str, Any]) -> LatencyTable:
         """The table that `to_json` gave; KeyError, TypeError or ValueError when it is none."""
         grids = {}
         for about in record["grids"]:
             ms = tuple(map(tuple, about["ms"]))
-            grid = Grid(tuple(about["inputs"]), tuple(about["outputs"]), ms)
+            grid = TimeGrid(tuple(about["inputs"]), tuple(about["outputs"]), ms)
             grids[_shape(about["kind"])] = grid
 
         staircases = []
@@ -133,7 +133,7 @@ class Table:
         return ceil(channels / self.step) * self.step
 
 
-def measure_table(layers: Sequence[Shape], timer: Timer) -> Table:
+def measure_table(layers: Sequence[Shape], timer: Timer) -> LatencyTable:
     """Measure every kind of these layers from their full width down, and the staircases of the
     costliest, on the timer's device.
     """
@@ -163,8 +163,8 @@ def measure_table(layers: Sequence[Shape], timer: Timer) -> Table:
         rows = []
         for width in inputs:
             rows.append(tuple(ms[widest[kind].wide(width, other)] for other in outputs))
-        measured[kind] = Grid(inputs, outputs, tuple(rows))
-    return Table(
+        measured[kind] = TimeGrid(inputs, outputs, tuple(rows))
+    return LatencyTable(
         measured,
         tuple(_staircase(layer, axis, shapes, ms) for layer, axis, shapes in stairs),
         timed.runtime,

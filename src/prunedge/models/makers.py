@@ -184,8 +184,8 @@ def working_directory_importable() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(abs(a - b) < 0.02 for a, b in zip(one, other, strict=True))
+def _is_near(first: Sequence[float], other: Sequence[float]) -> bool:
+    return all(abs(a - b) < 0.02 for a, b in zip(first, other, strict=True))
 
 
 def other_weights() -> str:

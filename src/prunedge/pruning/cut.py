@@ -49,7 +49,7 @@ def cut(work: StepWork, planner: StepPlanner, plan: Plan, ratio: float) -> Cut |
     latency: float | None = None
     if context.device is not None:
         work.clock.lap("surgery")
-        surgery, latency, ratio = planner.faster(work.state.model, surgery, ratio)
+        surgery, latency, ratio = planner.enlarge_until_faster(work.state.model, surgery, ratio)
         work.clock.lap("evaluate")
     distributed.require_same("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
@@ -82,14 +82,14 @@ def _compensate(work: StepWork, surgery: Surgery) -> None:
 
 def _state_after(work: StepWork, surgery: Surgery) -> State:
     before = work.state
-    momentum = None
-    if before.momentum:
-        momentum = slice_state(before.momentum, work.graph, surgery.plan)
+    optimizer_state = None
+    if before.optimizer_state:
+        optimizer_state = slice_state(before.optimizer_state, work.graph, surgery.plan)
     return replace(
         before,
         model=surgery.model,
         plan=before.plan.then(surgery.plan),
         scores=None,
-        momentum=momentum,
+        optimizer_state=optimizer_state,
         graph=derive(work.graph, surgery.plan, surgery.model),
     )

@@ -1,4 +1,4 @@
-"""The loop: rank, choose, cut, recover, judge; and again, until the policy says that it is enough.
+"""The loop: rank, choose, cut, recover, record; and again, until the policy says that it is enough.
 
 It writes nothing. Each step's randomness comes from the seed and the step's number alone, so a loop
 that is cut off and goes on from its last good state makes the same steps.
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.cut import cut
-from prunedge.pruning.judge import judge
 from prunedge.pruning.planner import StepPlanner
 from prunedge.pruning.policy import Continue, Finished, StopPolicy
-from prunedge.pruning.recover import faded, recover
+from prunedge.pruning.record import record_step
+from prunedge.pruning.recover import recover, sparsify_leaving
 from prunedge.pruning.steps import Iteration, State, Step, last_good
 from prunedge.pruning.work import begin_step, rank_channels
 from prunedge.utils.tracing import phase
@@ -63,13 +63,13 @@ def one_step(
     ranking = rank_channels(work)
     planner = StepPlanner(work, ranking)
     plan = planner.plan(ratio)
-    work = faded(work, plan)
+    work = sparsify_leaving(work, plan)
 
     smaller = cut(work, planner, plan, ratio)
     if smaller is None:
         return None
     recovered = recover(work, smaller)
-    return judge(work, ranking, planner, smaller, recovered, ratio)
+    return record_step(work, ranking, planner, smaller, recovered, ratio)
 
 
 def _nothing_left(context: PruneContext, history: Sequence[Step]) -> Finished:

@@ -55,7 +55,7 @@ class StepPlanner:
             return constraints
         return replace(constraints, round_to=lcm(constraints.round_to, device.multiple))
 
-    def faster(
+    def enlarge_until_faster(
         self, model: nn.Module, surgery: Surgery, ratio: float
     ) -> tuple[Surgery, float | None, float]:
         """The removal, its milliseconds on the device, and its share.
@@ -82,7 +82,7 @@ class StepPlanner:
             surgery = operate(model, self.work.graph, self.plan(ratio))
         return replace(surgery, plan=Plan({})), None, ratio
 
-    def limited(self, plan: Plan, ratio: float) -> str:
+    def limit_warning(self, plan: Plan, ratio: float) -> str:
         """What is to be said of a plan in which the largest share decides in most groups; empty
         where it doesn't.
         """

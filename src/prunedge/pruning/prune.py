@@ -15,9 +15,9 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import refuse_without_norms
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.context import Device, PruneContext, RecoveryConfig
-from prunedge.pruning.judge import baseline
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
+from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
 from prunedge.tasks import make_task, metric_named
@@ -107,7 +107,7 @@ def prune(
         recovery=recovery,
         device=device,
     )
-    start = baseline(context, model, policy)
+    start = step_zero(context, model, policy)
     if start.step.only is not None:
         log.warning("%s", one_class_warning(task.answer_name(start.step.only)))
     yield start.step, start.state.model

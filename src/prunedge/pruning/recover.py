@@ -20,7 +20,7 @@ from prunedge.tasks import Metrics
 from prunedge.train import Penalty, TrainExtras, evaluate, fit, penalty
 
 # A loop of its own for each: the same seed would show them the same order of images.
-SEED_OF_FADING = 2_500
+SEED_OF_SPARSIFYING = 2_500
 SEED_OF_ROUND = 5_000
 
 
@@ -35,14 +35,14 @@ class Recovered:
     model: nn.Module
     before: Metrics
     after: Metrics
-    momentum: OptimState | None
+    optimizer_state: OptimState | None
     scores: Scores | None
     rounds: int
     accepted: bool
     reason: str
 
 
-def faded(work: StepWork, plan: Plan) -> StepWork:
+def sparsify_leaving(work: StepWork, plan: Plan) -> StepWork:
     """The step after a training in which the channels that leave are drawn to zero more and more,
     where the context asks for it. The model of before stays as it was.
     """
@@ -60,17 +60,17 @@ def faded(work: StepWork, plan: Plan) -> StepWork:
         epochs=context.epochs,
         config=context.finetune,
         engine=context.engine,
-        seed=work.seed + SEED_OF_FADING,
+        seed=work.seed + SEED_OF_SPARSIFYING,
         task=context.task,
         extras=TrainExtras(
-            state=state.momentum,
+            optimizer_state=state.optimizer_state,
             progress=context.progress,
             teacher=recovery.teacher,
             penalty=penalty("growing", work.graph, recovery.sparsity_strength, leaving),
         ),
     )
     work.clock.lap("finetune")
-    return work.of(replace(state, model=fitted.model, momentum=fitted.state))
+    return work.of(replace(state, model=fitted.model, optimizer_state=fitted.optimizer_state))
 
 
 def recover(work: StepWork, cut: Cut) -> Recovered:
@@ -80,7 +80,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     context = work.context
     policy = work.policy
     model = cut.state.model
-    momentum = cut.state.momentum
+    optimizer_state = cut.state.optimizer_state
     before = evaluate(model, context.data.val, context.engine, context.task)
     work.clock.lap("evaluate")
 
@@ -99,7 +99,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
             val=context.data.val,
             task=context.task,
             extras=TrainExtras(
-                state=momentum,
+                optimizer_state=optimizer_state,
                 collector=collector,
                 progress=context.progress,
                 teacher=context.recovery.teacher,
@@ -108,7 +108,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         )
         work.clock.lap("finetune")
         rounds += 1
-        momentum = fitted.state
+        optimizer_state = fitted.optimizer_state
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
         accepted, reason = policy.accepts(first, outcome, context.sources(), start)
@@ -119,7 +119,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         model=fitted.model,
         before=before,
         after=fitted.val,
-        momentum=fitted.state,
+        optimizer_state=fitted.optimizer_state,
         scores=fitted.collected,
         rounds=rounds,
         accepted=accepted,

@@ -168,7 +168,7 @@ def choose(
         for group in open_groups
         for mean, portion in _portions(values[group.name].tolist(), constraints, most_of_a_group)
     ]
-    ordered = portions if scaling.per_layer else sorted(portions, key=lambda one: one[0])
+    ordered = portions if scaling.per_layer else sorted(portions, key=lambda portion: portion[0])
     total = sum(group.size for group in open_groups)
 
     def plan(share: float) -> Plan:

@@ -87,13 +87,14 @@ class State:
     """All that the loop needs to go on from a step: nothing random, nothing hidden.
 
     `plan` leads from the unpruned model to this one. `scores` are None when they have to be
-    measured first, `graph` when it has to be traced; `momentum` is the optimizer's.
+    measured first, `graph` when it has to be traced;
+    `optimizer_state` is the momentum by parameter name.
     """
 
     model: nn.Module
     plan: Plan
     scores: Scores | None = None
-    momentum: OptimState | None = None
+    optimizer_state: OptimState | None = None
     graph: ChannelGraph | None = field(default=None, repr=False)
 
 

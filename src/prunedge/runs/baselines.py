@@ -22,13 +22,13 @@ from prunedge.utils.files import written
 from prunedge.utils.tracing import phase, traced
 
 if TYPE_CHECKING:
-    from prunedge.runs.session import Session
+    from prunedge.runs.session import RunSession
 
 RECORD = "baselines.json"
 
 
 @traced("baselines", phase)
-def make(session: Session, context: PruneContext) -> dict[str, nn.Module]:
+def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
     """The models of the baselines that the config asks for: trained, or as they were kept when the
     run was cut off.
     """
@@ -62,7 +62,7 @@ def make(session: Session, context: PruneContext) -> dict[str, nn.Module]:
 
 
 def _scratch(
-    session: Session, context: PruneContext, fresh: nn.Module, seed: int
+    session: RunSession, context: PruneContext, fresh: nn.Module, seed: int
 ) -> tuple[FitResult, int]:
     """The result's shape from random weights."""
     run = session.run
@@ -82,7 +82,7 @@ def _scratch(
 
 
 def _random(
-    session: Session, context: PruneContext, fresh: nn.Module, seed: int
+    session: RunSession, context: PruneContext, fresh: nn.Module, seed: int
 ) -> tuple[FitResult, int] | None:
     """As many channels drawn at random, over the same steps; None where nothing was pruned."""
     run = session.run

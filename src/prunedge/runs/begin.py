@@ -6,14 +6,14 @@ import logging
 from pathlib import Path
 
 from prunedge.config import RunConfig
-from prunedge.importance import find
+from prunedge.importance import criterion_named
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited, refuse_wrong_metric
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
-from prunedge.runs.session import Session, timer_of
+from prunedge.runs.session import RunSession, timer_of
 from prunedge.runs.training import refuse_one_class, taught
 from prunedge.utils import trust
 from prunedge.utils.tracing import phase, traced
@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 
 
 @traced("start", phase)
-def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> Session:
+def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunSession:
     """Check what a run of `train` or `prune` (`verb`) is asked to do, and make its folder: a typing
     error leaves nothing behind.
     """
     trust.give(config.prune.criterion)
     if not config.model.start:
         trust.give(config.model.name)
-    find(config.prune.criterion)
+    criterion_named(config.prune.criterion)
     refuse_wrong_metric(config)
     if config.device.address is not None:
         timer_of(config)
 
-    session = Session(config, callbacks, out=out)
+    session = RunSession(config, callbacks, out=out)
     refuse_missing_classes(session)
     unknown = refuse_seen(config, session.data)
     if session.start is not None:

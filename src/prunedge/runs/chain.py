@@ -30,7 +30,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Cut:
+class EarlierCut:
     """A removal that came before: its plan, counted in the first model, and the epochs of
     fine-tuning after it.
     """
@@ -52,11 +52,11 @@ class Chain:
 
     links: tuple[Link, ...]
     epochs: int
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[EarlierCut, ...] = ()
     first: Step | None = None
     weights: str | None = None
 
-    def then(self, link: Link, cuts: tuple[Cut, ...]) -> Chain:
+    def then(self, link: Link, cuts: tuple[EarlierCut, ...]) -> Chain:
         """The chain that goes on to this model by these removals; it has to be measured anew."""
         epochs = self.epochs + sum(cut.epochs for cut in cuts)
         return replace(
@@ -90,7 +90,7 @@ class Chain:
         return cls(
             links=tuple(Link(**link) for link in record["links"]),
             epochs=record["epochs"],
-            cuts=tuple(_cut(one) for one in record["cuts"]),
+            cuts=tuple(_cut(cut) for cut in record["cuts"]),
             first=None if record["first"] is None else Step(**record["first"]),
             weights=record.get("weights"),
         )
@@ -107,5 +107,7 @@ class Reference:
     tested: str
 
 
-def _cut(record: Mapping[str, Any]) -> Cut:
-    return Cut(Plan({name: tuple(kept) for name, kept in record["keep"].items()}), record["epochs"])
+def _cut(record: Mapping[str, Any]) -> EarlierCut:
+    return EarlierCut(
+        Plan({name: tuple(kept) for name, kept in record["keep"].items()}), record["epochs"]
+    )

@@ -116,12 +116,7 @@ class RunCheckpointer:
             parts.get("best", {}),
             unflattened(parts.get("best momentum", {})),
         )
-        history = tuple(
-            Epoch(
-                epoch["loss"], _metrics(epoch["val"]), epoch["seconds"], epoch["seconds_evaluate"]
-            )
-            for epoch in about["history"]
-        )
+        history = tuple(_epoch(epoch) for epoch in about["history"])
         return TrainingCheckpoint(
             about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history
         )
@@ -144,9 +139,9 @@ def _write(file: Path, checkpoint: TrainingCheckpoint, gathers: str, sign: str) 
     best, scores = checkpoint.best, checkpoint.best.collected
     parts: dict[str, dict[str, torch.Tensor]] = {
         "now": checkpoint.weights,
-        "momentum": flattened(checkpoint.state),
+        "momentum": flattened(checkpoint.optimizer_state),
         "best": best.weights,
-        "best momentum": flattened(best.state),
+        "best momentum": flattened(best.optimizer_state),
         "scores": dict(scores.values) if scores else {},
     }
     # A copy of each: shared weights have one memory, which the format does not allow.

@@ -13,7 +13,7 @@ from prunedge.utils.advice import command, option
 
 if TYPE_CHECKING:
     from prunedge.config import RunConfig
-    from prunedge.runs.session import Session
+    from prunedge.runs.session import RunSession
 
 
 def refuse_wrong_metric(config: RunConfig) -> None:
@@ -33,7 +33,7 @@ def refuse_wrong_metric(config: RunConfig) -> None:
     )
 
 
-def refuse_missing_classes(session: Session) -> None:
+def refuse_missing_classes(session: RunSession) -> None:
     """PrunedgeError where the metric is not defined since a split that is judged has no image of a
     class.
     """
@@ -51,7 +51,7 @@ def refuse_missing_classes(session: Session) -> None:
             )
 
 
-def refuse_unsuited(session: Session, verb: str) -> None:
+def refuse_unsuited(session: RunSession, verb: str) -> None:
     """PrunedgeError where the model has not what the config asks of its channels."""
     config = session.config
     is_pruned = verb == "prune"
@@ -71,7 +71,7 @@ def refuse_unsuited(session: Session, verb: str) -> None:
         )
 
 
-def _refuse_unmatched(session: Session) -> None:
+def _refuse_unmatched(session: RunSession) -> None:
     """A pattern that matches nothing is a typing error: what was to be kept would be pruned."""
     config = session.config
     for pattern in config.prune.ignore:

@@ -20,7 +20,7 @@ from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import writing
 from prunedge.runs.resumption import change
 from prunedge.runs.run import Run, open_run
-from prunedge.runs.session import Session
+from prunedge.runs.session import RunSession
 from prunedge.runs.testing import on_test
 from prunedge.runs.training import refuse_one_class, taught
 from prunedge.utils import distributed, trust
@@ -78,7 +78,7 @@ def _held(path: Path) -> Iterator[None]:
         yield
 
 
-def _resume(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None) -> Session:
+def _resume(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None) -> RunSession:
     run = open_run(path)
     for name in (run.config.model.name, run.config.prune.criterion):
         trust.check(name, path)
@@ -86,10 +86,10 @@ def _resume(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None)
     changes = distributed.broadcast_object(changes)
     if changes:
         run = change(run, changes, callbacks.say)
-    return Session(run.config, callbacks, run)
+    return RunSession(run.config, callbacks, run)
 
 
-def _train(session: Session) -> Run:
+def _train(session: RunSession) -> Run:
     if not session.run.steps():
         _prepare(session)
         unpruned.make(session)
@@ -97,12 +97,12 @@ def _train(session: Session) -> Run:
 
 
 @traced("start", phase)
-def _prepare(session: Session) -> None:
+def _prepare(session: RunSession) -> None:
     """Load the images and choose what computes, or find what did."""
     _ = session.engine
 
 
-def _prune(session: Session) -> Run:
+def _prune(session: RunSession) -> Run:
     if session.run.test() is not None:
         return session.run
     _prepare(session)
@@ -132,7 +132,7 @@ def _prune(session: Session) -> Run:
     return run
 
 
-def _teacher(session: Session, best: int) -> nn.Module | None:
+def _teacher(session: RunSession, best: int) -> nn.Module | None:
     """The first, unpruned model where fine-tuning imitates it. RunError where the plan of the step
     `best` is none for that model.
     """
@@ -154,7 +154,7 @@ def _first_of(run: Run) -> Step | None:
 
 
 @traced("test", phase)
-def _test(session: Session, compared: Mapping[str, nn.Module]) -> dict[str, Any]:
+def _test(session: RunSession, compared: Mapping[str, nn.Module]) -> dict[str, Any]:
     """The models, and the baselines, on the test split: the one time that it is looked at, unless
     an ended run went on.
     """

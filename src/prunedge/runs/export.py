@@ -149,7 +149,7 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
     best = run.best().index
     wanted = best if step is None else step
     state = run.state(wanted)
-    chosen = next(one for one in run.steps() if one.index == wanted)
+    chosen = next(step for step in run.steps() if step.index == wanted)
     tested = {0: run.references()[-1].tested, best: "best"}.get(wanted)
     test = (run.test() or {}).get(tested) if tested else None
     name = run.references()[-1].name if wanted == 0 else f"step {wanted}"

@@ -26,7 +26,7 @@ LATER = ("checkpoints/step-001", "test.json", "stop.json")
 
 
 @dataclass(frozen=True)
-class Line:
+class HistoryLine:
     """A step, and the SHA-256 of each file of its checkpoint by name; none where it was taken
     back.
     """
@@ -35,14 +35,14 @@ class Line:
     files: Mapping[str, str]
 
 
-def read_history(run: Run) -> list[Line]:
+def read_history(run: Run) -> list[HistoryLine]:
     """The lines of a run's history; empty before step 0. RunError where it is damaged or gone."""
     file = run.path / NAME
     if not file.exists():
         if any((run.path / name).exists() for name in LATER):
             raise RunError("the history is missing", where=file, remedy=REMEDY)
         return []
-    lines: list[Line] = []
+    lines: list[HistoryLine] = []
     for number, record in enumerate(_records(run, file)):
         try:
             lines.append(_line(run, record, number, lines))
@@ -64,7 +64,7 @@ def _records(run: Run, file: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _line(run: Run, record: dict[str, Any], number: int, before: list[Line]) -> Line:
+def _line(run: Run, record: dict[str, Any], number: int, before: list[HistoryLine]) -> HistoryLine:
     files = record.pop("files", {})
     require(dict[str, str], files)
     require(Step, record)
@@ -72,7 +72,7 @@ def _line(run: Run, record: dict[str, Any], number: int, before: list[Line]) -> 
     if step.index != number:
         raise checksums.Broken(f"it is that of step {step.index}")
     require_step(step, run.config, before[0].step if before else step)
-    return Line(step, files)
+    return HistoryLine(step, files)
 
 
 def _damaged(file: Path, number: int, error: Exception) -> RunError:
@@ -80,7 +80,7 @@ def _damaged(file: Path, number: int, error: Exception) -> RunError:
     return RunError(what, where=file, remedy=REMEDY)
 
 
-def write_history(run: Run, lines: list[Line]) -> None:
+def write_history(run: Run, lines: list[HistoryLine]) -> None:
     """Write all lines anew, atomically."""
     texts = []
     for line in lines:

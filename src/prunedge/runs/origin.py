@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from prunedge.errors import RunError
-from prunedge.runs.chain import Chain, Cut, Link
+from prunedge.runs.chain import Chain, EarlierCut, Link
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import command
 from prunedge.utils.distributed import rank_zero_only
@@ -42,7 +42,7 @@ def chain_to(source: Run, step: int) -> Chain:
             return before
     epochs = source.config.recover.epochs
     passed = [line for line in source.steps() if line.accepted and 0 < line.index <= step]
-    cuts = tuple(Cut(source.plan(line.index), line.rounds * epochs) for line in passed)
+    cuts = tuple(EarlierCut(source.plan(line.index), line.rounds * epochs) for line in passed)
     return before.then(Link(str(real_path(source.path)), step), cuts)
 
 

@@ -151,9 +151,9 @@ def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
                 "share": seconds / wall_s,
                 "within": _within(known, part),
             }
-            for part, seconds in sorted(parts.items(), key=lambda one: -one[1])
+            for part, seconds in sorted(parts.items(), key=lambda part: -part[1])
         ],
-        "phases": sorted(phases, key=lambda one: _order(one["phase"])),
+        "phases": sorted(phases, key=lambda entry: _order(entry["phase"])),
         "background": [
             {
                 "thread": row["thread"],

@@ -24,7 +24,7 @@ from prunedge.pruning.steps import Iteration, State, Step, last_good
 from prunedge.runs import step_files, summary
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.history import NAME as HISTORY
-from prunedge.runs.history import Line, read_history, write_history
+from prunedge.runs.history import HistoryLine, read_history, write_history
 from prunedge.runs.records import KINDS
 from prunedge.runs.step_record import require_step
 from prunedge.surgery import restore_model
@@ -241,7 +241,7 @@ class Run:
         step = iteration.step
         before = read_history(self)
         files = step_files.write_checkpoint(self, iteration) if step.accepted else {}
-        write_history(self, [*before, Line(step, files)])
+        write_history(self, [*before, HistoryLine(step, files)])
         if step.accepted and step.index:
             # The others keep their model alone.
             last = last_good([line.step for line in before])

@@ -36,7 +36,7 @@ from prunedge.utils.tracing import span, traced
 log = logging.getLogger(__name__)
 
 
-class Session:
+class RunSession:
     """What a run works with: one config, one data set, one model, one graph. Each is made once,
     when it is first asked for.
 

@@ -49,8 +49,8 @@ def write_checkpoint(run: Run, iteration: Iteration) -> dict[str, str]:
         (folder / PLAN).write_text(state.plan.to_json(), encoding="utf-8")
         if state.scores is not None and state.scores.provenance is not None:
             _write_scores(state.scores, state.scores.provenance, folder / SCORES)
-        if state.momentum:
-            save_tensors(flattened(state.momentum), folder / MOMENTUM)
+        if state.optimizer_state:
+            save_tensors(flattened(state.optimizer_state), folder / MOMENTUM)
 
         digests = {}
         for file in sorted(folder.iterdir()):
@@ -85,7 +85,7 @@ def read_state(run: Run, step: int) -> State:
         model=model,
         plan=plan,
         scores=read_scores(run, step),
-        momentum=None if momentum is None else unflattened(read_tensors(momentum)),
+        optimizer_state=None if momentum is None else unflattened(read_tensors(momentum)),
     )
 
 

@@ -56,7 +56,7 @@ def rate_of(
         rate = Rate(how.lr, "the usual one, since nothing was trained")
     else:
         pretrained = config.model.weights != "none"
-        found = transfer_rate(
+        rate = transfer_rate(
             model,
             data,
             how,
@@ -65,7 +65,7 @@ def rate_of(
             seed=config.data.seed,
             progress=progress,
         )
-        rate = distributed.broadcast_object(found)
+        rate = distributed.broadcast_object(rate)
     run.write(NAME, rate.to_json())
     tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
     return rate

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from prunedge.importance import gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import gathered, gathering
-from prunedge.pruning.judge import baseline
 from prunedge.pruning.policy import Outcome
+from prunedge.pruning.record import step_zero
 from prunedge.pruning.steps import Iteration, Step
 from prunedge.runs import origin
 from prunedge.runs.checkpoint import RunCheckpointer
@@ -23,13 +23,13 @@ from prunedge.utils.checksums import file_digest
 from prunedge.utils.tracing import phase, traced
 
 if TYPE_CHECKING:
-    from prunedge.runs.session import Session
+    from prunedge.runs.session import RunSession
 
 log = logging.getLogger(__name__)
 
 
 @traced("train", phase)
-def make(session: Session) -> Iteration:
+def make(session: RunSession) -> Iteration:
     """Train the model, or take over the start's, and keep it as step 0."""
     run = session.run
     context = session.context(session.model)
@@ -46,7 +46,9 @@ def make(session: Session) -> Iteration:
     return iteration
 
 
-def _trained(session: Session, context: PruneContext, checkpointer: RunCheckpointer) -> Iteration:
+def _trained(
+    session: RunSession, context: PruneContext, checkpointer: RunCheckpointer
+) -> Iteration:
     run = session.run
     config = session.config
     model = session.model
@@ -84,10 +86,12 @@ def _trained(session: Session, context: PruneContext, checkpointer: RunCheckpoin
         ),
     )
     scores = gathered(context, fitted.model, fitted.collected)
-    return baseline(context, fitted.model, session.policy, scores, fitted.state, graph=graph)
+    return step_zero(
+        context, fitted.model, session.policy, scores, fitted.optimizer_state, graph=graph
+    )
 
 
-def _taken_over(session: Session, source: Run, context: PruneContext) -> Iteration:
+def _taken_over(session: RunSession, source: Run, context: PruneContext) -> Iteration:
     """The model that another run handed over. Where that was pruned before, the first model of the
     chain is kept as well, and measured on this run's own images.
     """
@@ -102,7 +106,7 @@ def _taken_over(session: Session, source: Run, context: PruneContext) -> Iterati
         chain = replace(chain, first=first, weights=digest)
     run.write("chain.json", chain.to_json())
 
-    iteration = baseline(
+    iteration = step_zero(
         replace(context, first=chain.first),
         state.model,
         policy,
@@ -118,12 +122,12 @@ def _taken_over(session: Session, source: Run, context: PruneContext) -> Iterati
     return iteration
 
 
-def _measured_first(run: Run, context: PruneContext, session: Session) -> Step:
+def _measured_first(run: Run, context: PruneContext, session: RunSession) -> Step:
     """The first model of the chain on this run's validation images (and on the device that
     steers).
     """
     model = run.load_first()
-    step = baseline(replace(context, device=None), model, session.policy).step
+    step = step_zero(replace(context, device=None), model, session.policy).step
     if context.device is None:
         return step
     latency = context.device.measure(model, context.data.example())

@@ -21,7 +21,7 @@ LOOK_FAR = 30.0  # at a store that answers slowly
 
 
 @dataclass(frozen=True)
-class Engine:
+class StudyEngine:
     """Where trials run: `local` processes, or a `ray` cluster at `address` (None: one on this
     machine).
 
@@ -45,7 +45,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Callbacks:
+class StudyCallbacks:
     """What is called while a study goes on: `on_line` with a line as each trial ends, `on_counts`
     with how far it is, every few seconds.
     """
@@ -54,7 +54,9 @@ class Callbacks:
     on_counts: Callable[[StudyProgress], None] | None = None
 
 
-def run(study: StudyStore, engine: Engine, callbacks: Callbacks) -> tuple[StudyProgress, list[Row]]:
+def run(
+    study: StudyStore, engine: StudyEngine, callbacks: StudyCallbacks
+) -> tuple[StudyProgress, list[Row]]:
     """Do what is left; gives how it stands in the end, and the table, which is written also when it
     is cut off.
     """
@@ -64,7 +66,7 @@ def run(study: StudyStore, engine: Engine, callbacks: Callbacks) -> tuple[StudyP
 
 
 def _run(
-    study: StudyStore, engine: Engine, callbacks: Callbacks
+    study: StudyStore, engine: StudyEngine, callbacks: StudyCallbacks
 ) -> tuple[StudyProgress, list[Row]]:
     workers, threads = divided(engine.workers, engine.threads)
     # A cluster's workers are counted as they run.
@@ -97,7 +99,7 @@ def _run(
 
 
 @contextmanager
-def _watched(study: StudyStore, workers: int | None, callbacks: Callbacks) -> Iterator[None]:
+def _watched(study: StudyStore, workers: int | None, callbacks: StudyCallbacks) -> Iterator[None]:
     """Look how far the study is every few seconds, on a thread of its own, until the block ends."""
     stop = threading.Event()
     seconds = LOOK if study.remote is None else LOOK_FAR

@@ -17,7 +17,7 @@ REPEATS = ("fold", "seed", "folds")  # what only repeats a combination
 
 
 @dataclass(frozen=True)
-class Line:
+class SummaryLine:
     """One combination over its `n` finished trials: the metric on the test split before and after
     pruning, and what pruning saved.
     """
@@ -65,13 +65,13 @@ def by_combination(
     return combinations
 
 
-def summary(rows: Sequence[Row], axes: Sequence[str]) -> list[Line]:
+def summary(rows: Sequence[Row], axes: Sequence[str]) -> list[SummaryLine]:
     """A line for each combination that has a finished trial."""
     lines = []
     for values, trials in by_combination(rows, axes).items():
         ends = [(steps[0], next(row for row in steps if row["is_best"])) for steps in trials]
         lines.append(
-            Line(
+            SummaryLine(
                 dict(zip(axes, values, strict=True)),
                 len(trials),
                 spread([best["test_baseline"] for _, best in ends]),

@@ -10,7 +10,7 @@ from prunedge.config import RunConfig
 from prunedge.data.listing import list_data
 from prunedge.data.paths import is_url
 from prunedge.errors import MachineError, PrunedgeError
-from prunedge.importance import find
+from prunedge.importance import criterion_named
 from prunedge.latency import Timer
 from prunedge.models import refuse_unknown
 from prunedge.runs.checks import refuse_wrong_metric
@@ -114,7 +114,7 @@ def _model(name: str) -> None:
 
 def _criterion(name: str) -> None:
     trust.give(name)
-    find(name)
+    criterion_named(name)
 
 
 def _precision(name: str) -> None:

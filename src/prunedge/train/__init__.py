@@ -6,7 +6,7 @@
 from prunedge.train.config import TrainConfig
 from prunedge.train.engine import Engine, make_engine, measure_engine
 from prunedge.train.evaluate import evaluate, observe
-from prunedge.train.extras import Collector, Penalty, Progress, TrainExtras
+from prunedge.train.extras import Penalty, Progress, TrainExtras, TrainingCollector
 from prunedge.train.fit import FitResult, fit
 from prunedge.train.learning_rate import Rate, find_rate
 from prunedge.train.optim import OptimState, flattened, unflattened
@@ -17,7 +17,6 @@ from prunedge.train.transfer import TransferSettings, transfer, transfer_rate
 __all__ = [
     "STRENGTH",
     "Checkpointer",
-    "Collector",
     "Engine",
     "Epoch",
     "FitResult",
@@ -29,6 +28,7 @@ __all__ = [
     "TrainConfig",
     "TrainExtras",
     "TrainingCheckpoint",
+    "TrainingCollector",
     "TransferSettings",
     "evaluate",
     "find_rate",

@@ -17,7 +17,7 @@ Progress = Callable[[int, int, str], None]  # batches done, batches in all, what
 Penalty = Callable[[nn.Module, float], None]
 
 
-class Collector(Protocol):
+class TrainingCollector(Protocol):
     """Gathers numbers (importance scores) from an epoch's batches while a model trains on them.
 
     The loss that goes backward is the mean over the batch. Where several processes share it, what
@@ -54,16 +54,17 @@ class Collector(Protocol):
 class TrainExtras:
     """What may take part in a training; nothing of it has to.
 
-    `state` is the momentum to start from, by parameter name. `teacher` is the model whose answers
-    the config's `distill` adds to the loss, `penalty` adds the gradients of a regularisation. The
+    `optimizer_state` is the momentum to start from, by parameter name. `teacher` is the model whose
+    answers the config's `distill` adds to the loss, `penalty` adds the gradients of a
+    regularisation. The
     `collector` gathers from the batches, `progress` hears of them. With a `checkpointer` the
     training is kept after every epoch, and goes on from what is kept, to the same result.
     """
 
-    state: OptimState | None = None
+    optimizer_state: OptimState | None = None
     teacher: nn.Module | None = None
     penalty: Penalty | None = None
-    collector: Collector | None = None
+    collector: TrainingCollector | None = None
     progress: Progress | None = None
     checkpointer: Checkpointer | None = None
 

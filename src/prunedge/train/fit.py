@@ -21,7 +21,7 @@ from prunedge.train.deterministic import same_bits
 from prunedge.train.distill import teaching
 from prunedge.train.engine import Engine
 from prunedge.train.evaluate import observe_held
-from prunedge.train.extras import NO_EXTRAS, Collector, TrainExtras, silent
+from prunedge.train.extras import NO_EXTRAS, TrainExtras, TrainingCollector, silent
 from prunedge.train.optim import OptimState, make_optimizer, state_of
 from prunedge.train.schedule import learning_rate
 from prunedge.train.state import Epoch, Snapshot, TrainingCheckpoint, rank_of
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 class FitResult:
     """A trained model: `model` (the one passed in), in the state of the epoch `best_epoch`, from 0.
 
-    `state` is the momentum by parameter name, `collected` what the collector gathered in that epoch
-    (None when it failed), `val` its metrics. `seconds` is training alone, `seconds_evaluate` the
-    validation. With no epochs `best_epoch` is -1 and `history` is empty.
+    `optimizer_state` is the momentum by parameter name, `collected` what the collector gathered in
+    that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
+    `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is empty.
     """
 
     model: nn.Module
-    state: OptimState
+    optimizer_state: OptimState
     val: Metrics | None
     best_epoch: int
     history: tuple[Epoch, ...]
@@ -106,8 +106,10 @@ def fit(
     ):
         if checkpoint is not None:
             model.load_state_dict(checkpoint.weights)
-        state = extras.state if checkpoint is None else checkpoint.state
-        optimizer = make_optimizer(model, config, state)
+        optimizer_state = extras.optimizer_state
+        if checkpoint is not None:
+            optimizer_state = checkpoint.optimizer_state
+        optimizer = make_optimizer(model, config, optimizer_state)
         stepper = make_stepper(model, optimizer, config, engine, extras, task)
         start_alike(model, optimizer)
 
@@ -117,7 +119,7 @@ def fit(
             model.load_state_dict(best.weights)
     return FitResult(
         model=model,
-        state=_beside(model, best.state),
+        optimizer_state=_beside(model, best.optimizer_state),
         val=best.val,
         best_epoch=best.epoch,
         history=tuple(history),
@@ -165,8 +167,13 @@ def _train_epochs(
         checkpointer = stepper.extras.checkpointer
         if checkpointer is not None and epoch < training.epochs - 1:
             weights = stepper.model.state_dict()
-            state = state_of(stepper.model, stepper.optimizer)
-            checkpoint = TrainingCheckpoint(epoch + 1, weights, state, best, tuple(history))
+            checkpoint = TrainingCheckpoint(
+                epochs=epoch + 1,
+                weights=weights,
+                optimizer_state=state_of(stepper.model, stepper.optimizer),
+                best=best,
+                history=tuple(history),
+            )
             checkpointer.keep(checkpoint)
     assert best is not None
     return best, history
@@ -209,7 +216,7 @@ def _train_epoch(training: _Training, epoch: int) -> tuple[float, Any]:
     return loss_sum / images_seen, _collected(collector)
 
 
-def _collected(collector: Collector | None) -> Any:
+def _collected(collector: TrainingCollector | None) -> Any:
     """What a collector has gathered; None where its batches did not show what it needs."""
     if collector is None:
         return None
@@ -254,11 +261,11 @@ def _snapshot(training: _Training, epoch: int, metrics: Metrics | None, collecte
     weights = {}
     if not is_final:
         weights = {name: x.clone() for name, x in stepper.model.state_dict().items()}
-    state: OptimState = {}
+    optimizer_state: OptimState = {}
     if not is_final or is_last:
-        state = state_of(stepper.model, stepper.optimizer)
+        optimizer_state = state_of(stepper.model, stepper.optimizer)
     rank = rank_of(metrics, training.metric, epoch)
-    return Snapshot(epoch, rank, metrics, collected, weights, state)
+    return Snapshot(epoch, rank, metrics, collected, weights, optimizer_state)
 
 
 def _beside(model: nn.Module, state: OptimState) -> OptimState:

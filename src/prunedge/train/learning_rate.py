@@ -183,8 +183,8 @@ def find_rate(
 
     untrained = metrics_after(0, config)
     steps = rounds * math.ceil(len(learners) / config.batch_size)
-    found = search(untrained.loss, task.loss_without_knowledge(untrained), loss_after)
-    return replace(found, steps=steps)
+    rate = search(untrained.loss, task.loss_without_knowledge(untrained), loss_after)
+    return replace(rate, steps=steps)
 
 
 def search(start: float, alike: float, loss_after: Callable[[float], float | None]) -> Rate:

@@ -31,8 +31,9 @@ class Epoch:
 class Snapshot:
     """The best epoch so far.
 
-    `rank` orders epochs, `state` is the momentum by parameter name, `collected` what the collector
-    gave. `weights` is empty where that epoch is the one just trained and nothing can come after it.
+    `rank` orders epochs, `optimizer_state` is the momentum by parameter name, `collected` what the
+    collector gave. `weights` is empty where that epoch is the one just trained and nothing can come
+    after it.
     """
 
     epoch: int
@@ -40,7 +41,7 @@ class Snapshot:
     val: Metrics | None
     collected: Any
     weights: dict[str, torch.Tensor]
-    state: OptimState
+    optimizer_state: OptimState
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class TrainingCheckpoint:
 
     epochs: int
     weights: dict[str, torch.Tensor]
-    state: OptimState
+    optimizer_state: OptimState
     best: Snapshot
     history: tuple[Epoch, ...]
 

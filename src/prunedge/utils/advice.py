@@ -87,7 +87,7 @@ def quoted(word: object) -> str:
     text = str(word)
     if text.isprintable():
         return shlex.quote(text)
-    return "$'" + re.sub(r"[^ -&(-\[\]-~]", lambda found: _escaped(found[0]), text) + "'"
+    return "$'" + re.sub(r"[^ -&(-\[\]-~]", lambda match: _escaped(match[0]), text) + "'"
 
 
 def _escaped(char: str) -> str:

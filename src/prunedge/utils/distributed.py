@@ -138,10 +138,10 @@ def all_gather(value: T) -> list[T]:
     """Every process's value, in their order; small, since it is sent as a whole."""
     if world_size() == 1:
         return [value]
-    found: list[Any] = [None] * world_size()
+    values: list[Any] = [None] * world_size()
     with _talking() as group:
-        group.all_gather_object(found, value)
-    return found
+        group.all_gather_object(values, value)
+    return values
 
 
 def broadcast_object(value: T) -> T:
@@ -186,11 +186,11 @@ def alone() -> Iterator[None]:
     """While inside, this process is the only one: it neither speaks to the others nor waits for
     them.
     """
-    told = _alone.set(True)
+    before = _alone.set(True)
     try:
         yield
     finally:
-        _alone.reset(told)
+        _alone.reset(before)
 
 
 def require_same(what: str, value: str) -> None:

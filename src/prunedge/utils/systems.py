@@ -149,6 +149,13 @@ def _lock_on_windows(opened: IO[Any]) -> None:
         raise BlockingIOError(error.errno, "another process holds the lock") from None
 
 
+def cores() -> int:
+    """How many processors this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def limit_processors(count: int) -> None:
     """Keep this process to so many of its processors. Raises PrunedgeError where there are fewer,
     or the system can't.

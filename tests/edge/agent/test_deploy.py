@@ -14,7 +14,7 @@ import pytest
 
 from prunedge.cli.app import main
 from prunedge.edge.update.announcement import check_manifest, load_key, parse_announcement, stated
-from prunedge.edge.update.statement import Asked, judge
+from prunedge.edge.update.statement import Recipient, judge
 from tests.edge.made_bundles import write_convolutional
 from tests.needs import program
 
@@ -42,7 +42,7 @@ def test_the_guide_s_commands_make_an_announcement_that_is_taken(tmp_path: Path)
     statement = stated(announced, load_key(tmp_path / "signing.pub.pem"))
     assert statement is not None
     assert statement.release.version == 2
-    judge(statement, Asked("bridge-7", "site/models/cracks", "cracks"), None, datetime.now(UTC))
+    judge(statement, Recipient("bridge-7", "site/models/cracks", "cracks"), None, datetime.now(UTC))
 
 
 def test_the_guide_s_finding_is_json_with_the_fields_of_one() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.cli.app import main
-from prunedge.edge.agent import AgentSettings, parse_broker
+from prunedge.edge.agent import AgentSettings, UpdateSettings, parse_broker
 from prunedge.edge.agent.database import Store
 from prunedge.errors import AgentError
 from tests.irregular import Refused, in_time, pipe, refused
@@ -59,7 +59,7 @@ def test_settings_that_mean_nothing(settings: AgentSettings) -> None:
     with pytest.raises(AgentError, match="--device-id"):
         replace(settings, device="")
     with pytest.raises(AgentError, match="--model-key"):
-        replace(settings, model_topic="a/b", model_purpose="cracks")
+        UpdateSettings(topic="a/b", purpose="cracks")
     with pytest.raises(AgentError, match="port 0"):
         parse_broker("mqtt://h:0")
 

@@ -15,7 +15,8 @@ import pytest
 from prunedge.edge import Candidate, open_bundle, runtimes
 from prunedge.edge.bench import worker
 from prunedge.edge.bench.hardware import device, metered, processor, state
-from prunedge.edge.bench.measure import ResourceLimits, bench
+from prunedge.edge.bench.measure import bench
+from prunedge.edge.bench.workload import ResourceLimits
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 

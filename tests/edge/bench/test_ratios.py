@@ -23,13 +23,13 @@ def test_the_ratio_is_that_of_the_medians_not_of_the_totals() -> None:
     found = speedup(first, other)
     assert found["median"] == pytest.approx(2.32 / 2.40)
     assert found["low"] <= found["median"] <= found["high"] < 1
-    assert speed_of(bench(2.32, 2.40, **found)).said() == "1.03 x slower"
+    assert speed_of(bench(2.32, 2.40, **found)).words() == "1.03 x slower"
 
 
 def test_blocks_that_disagree_are_not_told_apart() -> None:
     first, other = [[1.0], [1.2], [0.9], [1.1]], [[1.0]] * 4
     found = speed_of(bench(1.05, 1.0, **speedup(first, other)))
-    assert found.said() == UNTOLD
+    assert found.words() == UNTOLD
     assert found.low < 1 < found.high
 
 
@@ -43,7 +43,7 @@ def test_blocks_that_disagree_are_not_told_apart() -> None:
     ],
 )
 def test_what_is_said_goes_with_the_times_beside_it(record: dict[str, float], said: str) -> None:
-    assert speed_of(bench(8.0, 2.0, **record)).said() == said
+    assert speed_of(bench(8.0, 2.0, **record)).words() == said
 
 
 def test_a_slower_one_is_called_slower() -> None:

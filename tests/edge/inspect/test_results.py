@@ -125,12 +125,12 @@ def test_the_same_command_inspects_only_what_is_new(
     command = (bundle, images, "--patch", 32, "--out", out)
     first = inspect(*command)
     assert first.returncode == 0, first.stderr
-    assert "2 image(s) inspected" in first.stdout, first.stderr
+    assert "2 images inspected" in first.stdout, first.stderr
     before = {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
     wall(40, 40).save(images / "new.png")
     wall(200, 160).save(images / "wall.png")
     again = inspect(*command)
-    assert "3 image(s) inspected" in again.stdout, again.stderr
+    assert "3 images inspected" in again.stdout, again.stderr
     assert "1 of them by an earlier run" in again.stdout, again.stderr
     assert before
     assert before == {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
@@ -186,13 +186,13 @@ def test_a_image_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_do
             main(command)
     said = capsys.readouterr()
     assert ended.value.code == 2
-    assert "2 image(s) inspected" in said.out
+    assert "2 images inspected" in said.out
     assert "not enough memory" in said.err.splitlines()[-1]
     assert "1.png" in said.err.splitlines()[-1]
     with pytest.raises(SystemExit) as ended:
         main(command)
     assert ended.value.code == 0
-    assert "3 image(s) inspected" in capsys.readouterr().out
+    assert "3 images inspected" in capsys.readouterr().out
 
 
 def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:

@@ -24,8 +24,8 @@ from prunedge.cli.app import main
 from prunedge.edge.update.announcement import Announcement, load_key, parse_announcement, stated
 from prunedge.edge.update.statement import (
     PAYLOAD,
-    Asked,
     Envelope,
+    Recipient,
     Release,
     Statement,
     Taken,
@@ -40,7 +40,7 @@ from tests.edge.agent.conftest import digest
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 SHA = "a" * 64
 KEY = Ed25519PrivateKey.generate()
-ASKED = Asked("bridge-7", "site/models")
+ASKED = Recipient("bridge-7", "site/models")
 
 
 def is_signed(signature: bytes, text: bytes) -> bool:
@@ -120,7 +120,7 @@ def test_what_is_right_is_taken(known: Taken | None) -> None:
         ({}, ASKED, taken(7, "b" * 64), NOW, "version 7 was another bundle"),
         (
             {},
-            Asked("tower-1", "site/models"),
+            Recipient("tower-1", "site/models"),
             None,
             NOW,
             r"signed for bridge-\*, this device is tower-1",
@@ -130,7 +130,7 @@ def test_what_is_right_is_taken(known: Taken | None) -> None:
         ({"devices": ["bridge-?x"]}, ASKED, None, NOW, "this device"),
         ({"topic": "other/models"}, ASKED, None, NOW, "topic other/models"),
         ({"purpose": "rust"}, ASKED, taken(1), NOW, "purpose 'rust'.*'cracks'.*--model-purpose"),
-        ({}, Asked("bridge-7", "site/models", "rust"), None, NOW, "purpose 'cracks'.*'rust'"),
+        ({}, Recipient("bridge-7", "site/models", "rust"), None, NOW, "purpose 'cracks'.*'rust'"),
         ({}, ASKED, None, NOW + timedelta(days=30), "expired on 2026-12-26 12:00 UTC"),
         ({}, ASKED, None, NOW + timedelta(days=999), "expired"),
         # A device whose clock was set back knows at least when the last one was signed.
@@ -144,7 +144,7 @@ def test_what_is_right_is_taken(known: Taken | None) -> None:
     ],
 )
 def test_what_is_old_foreign_or_expired_is_refused(
-    changes: dict[str, Any], asked: Asked, known: Taken | None, now: datetime, words: str
+    changes: dict[str, Any], asked: Recipient, known: Taken | None, now: datetime, words: str
 ) -> None:
     with pytest.raises(AgentError, match=words) as caught:
         judge(statement(**changes), asked, known, now)

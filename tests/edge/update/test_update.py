@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from prunedge.edge.agent import Agent, AgentSettings, parse_broker
+from prunedge.edge.agent import Agent, AgentSettings, UpdateSettings, parse_broker
 from prunedge.edge.agent import agent as agent_module
 from prunedge.edge.update import updater as updater_module
 from prunedge.edge.update.announcement import parse_origins
@@ -37,8 +37,13 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def told(settings: AgentSettings, broker: Mosquitto, models: Path) -> AgentSettings:
     # How fast bundles are says how busy the machine is; who wants to know it gives another `slower`.
-    watching = replace(settings, broker=parse_broker(broker.url), slower=1e6)
-    return replace(watching, model_topic=MODELS, model_from=parse_origins([str(models)]))
+    update = UpdateSettings(topic=MODELS, origins=parse_origins([str(models)]), slower=1e6)
+    return replace(settings, broker=parse_broker(broker.url), update=update)
+
+
+def updating(settings: AgentSettings, **changes: Any) -> AgentSettings:
+    """The settings with changes of what is taken as a new bundle."""
+    return replace(settings, update=replace(settings.update, **changes))
 
 
 @pytest.fixture
@@ -189,7 +194,7 @@ def keyed(told: AgentSettings, tmp_path: Path) -> AgentSettings:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
-    return replace(told, model_key=public)
+    return updating(told, key=public)
 
 
 def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
@@ -390,17 +395,21 @@ def test_a_bundle_that_fails_on_its_first_real_image_is_rolled_back(
 
 def test_settings_that_can_t_be_are_refused_at_once(told: AgentSettings, tmp_path: Path) -> None:
     for changes, words in (
-        ({"model_from": parse_origins([])}, "--model-from"),
-        ({"model_topic": None}, "--model-topic"),
-        ({"model_topic": "site/#"}, "wildcard"),
         ({"device": "a b"}, "--device-id"),
         ({"queue_limit": 0}, "at least 1"),
         ({"every": float("nan")}, "negative"),
         ({"topic": "a/+/b"}, "wildcard"),
-        ({"model_key": tmp_path / "none.pem"}, "public key"),
     ):
         with pytest.raises(AgentError, match=words):
             Agent(replace(told, **changes))
+    for changes, words in (
+        ({"origins": parse_origins([])}, "--model-from"),
+        ({"topic": None}, "--model-topic"),
+        ({"topic": "site/#"}, "wildcard"),
+        ({"key": tmp_path / "none.pem"}, "public key"),
+    ):
+        with pytest.raises(AgentError, match=words):
+            Agent(updating(told, **changes))
     Agent(told)._store.close()  # nothing is left locked
 
 
@@ -422,7 +431,7 @@ def test_a_much_slower_bundle_is_not_taken_unless_that_is_allowed(
         lambda bundle, *_: 2.0 * (times if bundle.name == ".incoming" else 1.0),
     )
     new = altered(bundles[1], models / "v2")
-    with Running(replace(told, slower=allowed)):
+    with Running(updating(told, slower=allowed)):
         wait_for(lambda: subscriber.on("/status"), "the agent")
         announce(subscriber, new)
         if taken:

@@ -4,6 +4,6 @@ none lost and none told twice.
 
 from prunedge.edge.agent.agent import Agent
 from prunedge.edge.agent.broker import Broker, parse_broker
-from prunedge.edge.agent.settings import AgentSettings
+from prunedge.edge.agent.settings import AgentSettings, UpdateSettings
 
-__all__ = ["Agent", "AgentSettings", "Broker", "parse_broker"]
+__all__ = ["Agent", "AgentSettings", "Broker", "UpdateSettings", "parse_broker"]

@@ -64,7 +64,7 @@ class Agent:
             )
             self._use = self._slots.start()
             settings.inspection.fitted(self._use.bundle.manifest)
-            self._updater = self._make_updater() if settings.model_topic else None
+            self._updater = self._make_updater() if settings.update.topic else None
         except BaseException:
             self._store.close()
             raise
@@ -80,7 +80,7 @@ class Agent:
             self._store,
             self.topics,
             settings.device,
-            settings.model_topic,
+            settings.update.topic,
             lambda: self.outbox.wake(),
         )
         # Two agents on one machine, with one device id and two topics, must not throw each other
@@ -95,7 +95,7 @@ class Agent:
             settings.device,
             self.topics.status,
             self.status,
-            settings.model_topic,
+            settings.update.topic,
             self._updater.announce if self._updater else lambda payload, is_retained: None,
             settings.backoff,
         )
@@ -352,7 +352,7 @@ class Agent:
         return Folder(Path(settings.watch), settings.settle)
 
     def _make_updater(self) -> Updater:
-        key = self.settings.model_key
+        key = self.settings.update.key
         return Updater(
             self._slots,
             self.settings,

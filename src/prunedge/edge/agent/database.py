@@ -101,9 +101,9 @@ class Store:
             )
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = FULL")
-            found = self._base.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, VERSION):
-                what = f"the queue is of format {found}; this prunedge reads format {VERSION}"
+            version = self._base.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, VERSION):
+                what = f"the queue is of format {version}; this prunedge reads format {VERSION}"
                 raise AgentError(
                     what,
                     where=self.file,
@@ -144,8 +144,8 @@ class Store:
         of it, or nothing.
         """
         with self._transaction() as base:
-            told = (stamp.name, sha256, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
-            base.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", told)
+            row = (stamp.name, sha256, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
+            base.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", row)
             self._put(base, message)
             for name in counted:
                 base.execute(

@@ -89,15 +89,15 @@ def finding(
         "bundle_sha256": bundle,
         "is_damaged": bool(regions),
     }
-    told = {
+    figures = {
         key: value for key, value in inspection.items() if key not in ("map", "name", "regions")
     }
-    named = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
+    worst = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
     return _message(
         message_id("finding", device, name, image, bundle),
         topics.findings,
         device,
-        {**about, **told, **named},
+        {**about, **figures, **worst},
     )
 
 

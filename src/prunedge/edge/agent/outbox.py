@@ -212,7 +212,9 @@ class Outbox:
         self._held = {place: until for place, until in self._held.items() if until > monotonic()}
         busy = {*self._sent.values(), *self._held, *self._done}
         waiting = self._store.oldest(max(0, connection.window - self._on_their_way()), busy)
-        for place, message in ((found.place, found.message) for found in waiting):
+        for entry in waiting:
+            place = entry.place
+            message = entry.message
             if connection.takes(message.payload):
                 self._sent[connection.publish(message.topic, message.payload)] = place
             else:

@@ -20,17 +20,67 @@ LONGEST_S = 366 * 24 * 3600.0  # that any time may be; the system can't wait muc
 
 
 @dataclass(frozen=True)
+class UpdateSettings:
+    """Where new bundles are announced, and which of them are taken.
+
+    `topic` is where they are announced (None: nowhere), `origins` where they may come from, `key`
+    the public key that they are signed for (a PEM file), `purpose` what for. `largest_bytes` is how
+    large a bundle may be, `fetch_seconds` how long fetching one may take, `slower` how many times
+    longer than the bundle at work one may take for a photograph. Raises AgentError when something
+    of it can't be.
+    """
+
+    topic: str | None = None
+    origins: Origins = field(default_factory=lambda: Origins((), ()))
+    key: Path | None = None
+    purpose: str | None = None
+    largest_bytes: int = 500_000_000
+    fetch_seconds: float = DEADLINE_S
+    slower: float = 20.0
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if not self.largest_bytes >= 1:
+            wrong.append("--model-max-mb")
+        if not self.slower >= 1:
+            wrong.append("--model-slower")
+        if not 0 < self.fetch_seconds <= LONGEST_S:
+            wrong.append("--model-minutes")
+        _refuse_numbers(wrong)
+
+        has_origins = bool(self.origins.folders or self.origins.urls)
+        if self.purpose is not None and self.key is None:
+            raise AgentError(
+                "a purpose is known of signed bundles alone",
+                where="--model-purpose",
+                remedy="name the key that they are signed for by --model-key, or leave it out",
+            )
+        if self.topic is None and (self.key or self.purpose or has_origins):
+            raise AgentError(
+                "where bundles come from is told, but no topic that announces them",
+                remedy="name it by --model-topic",
+            )
+        if self.topic is not None and not has_origins:
+            raise AgentError(
+                "nothing says where announced bundles may come from",
+                remedy="name folders or https:// addresses by --model-from",
+            )
+        if self.topic is not None and (problem := topic_problem(self.topic)):
+            raise AgentError(
+                f"the model topic '{one_line(self.topic)}' {problem}",
+                where="--model-topic",
+                remedy="name one like site/models/bridge",
+            )
+
+
+@dataclass(frozen=True)
 class AgentSettings:
     """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in
     seconds.
 
     `runtime` is the form of the model to run, the bundle's first unless given. `state` is a
     folder of the agent's own, `queue_limit` how many messages may wait before it stops looking at
-    images. `model_topic` is where new bundles are announced, `model_from` where they may come
-    from, `model_key` the public key that they are signed for, `model_purpose` what for.
-    `largest_bundle` is how many bytes they may have, `fetch_seconds` how long fetching one may
-    take, `slower` how many times longer than the bundle at work one may take for a photograph.
-    Raises AgentError when something of it can't be.
+    images. Raises AgentError when something of it can't be.
     """
 
     bundle: Path
@@ -40,19 +90,13 @@ class AgentSettings:
     state: Path
     device: str
     inspection: Settings = field(default_factory=Settings)
+    update: UpdateSettings = UpdateSettings()
     every: float = 2.0
     settle: float = 2.0
     once: bool = False
     queue_limit: int = 100_000
     threads: int = 1
     runtime: str | None = None
-    model_topic: str | None = None
-    model_from: Origins = field(default_factory=lambda: Origins((), ()))
-    model_key: Path | None = None
-    model_purpose: str | None = None
-    largest_bundle: int = 500_000_000
-    fetch_seconds: float = DEADLINE_S
-    slower: float = 20.0
     backoff: tuple[float, float] = BACKOFF_S
 
     def __post_init__(self) -> None:
@@ -68,44 +112,23 @@ class AgentSettings:
                 remedy="name a folder, a camera or a video",
             )
         if "://" not in self.watch and real_path(self.watch) == real_path(self.state):
-            remedy = "give each a folder of its own"
             raise AgentError(
                 "the folder that is watched is the agent's own as well",
                 where="--state",
-                remedy=remedy,
+                remedy="give each a folder of its own",
             )
         times = {"--every": self.every, "--settle": self.settle}
-        limits: dict[str, float] = {
-            "--queue-limit": self.queue_limit,
-            "--threads": self.threads,
-            "--model-max-mb": self.largest_bundle,
-        }
-        limits |= {"--model-slower": self.slower}
+        counts = {"--queue-limit": self.queue_limit, "--threads": self.threads}
         wrong = [name for name, value in times.items() if not 0 <= value <= LONGEST_S]
-        wrong += [name for name, value in limits.items() if not value >= 1]
-        wrong += [] if 0 < self.fetch_seconds <= LONGEST_S else ["--model-minutes"]
-        if wrong:
-            what = (
-                f"{' and '.join(wrong)}: times must not be negative nor longer than a year, "
-                "limits and threads at least 1"
-            )
-            raise AgentError(what, remedy="mend these values")
-        has_origins = bool(self.model_from.folders or self.model_from.urls)
-        if self.model_purpose is not None and self.model_key is None:
-            remedy = "name the key that they are signed for by --model-key, or leave it out"
-            raise AgentError(
-                "a purpose is known of signed bundles alone", where="--model-purpose", remedy=remedy
-            )
-        if self.model_topic is None and (self.model_key or self.model_purpose or has_origins):
-            raise AgentError(
-                "where bundles come from is told, but no topic that announces them",
-                remedy="name it by --model-topic",
-            )
-        if self.model_topic is not None and not has_origins:
-            raise AgentError(
-                "nothing says where announced bundles may come from",
-                remedy="name folders or https:// addresses by --model-from",
-            )
-        if self.model_topic is not None and (problem := topic_problem(self.model_topic)):
-            what = f"the model topic '{one_line(self.model_topic)}' {problem}"
-            raise AgentError(what, where="--model-topic", remedy="name one like site/models/bridge")
+        wrong += [name for name, value in counts.items() if not value >= 1]
+        _refuse_numbers(wrong)
+
+
+def _refuse_numbers(options: list[str]) -> None:
+    """AgentError that names these options, if there are any."""
+    if options:
+        raise AgentError(
+            f"{' and '.join(options)}: times must not be negative nor longer than a year, "
+            "limits and threads at least 1",
+            remedy="mend these values",
+        )

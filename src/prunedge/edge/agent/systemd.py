@@ -17,6 +17,6 @@ def notify(line: str) -> None:
     if not address:
         return
     # A leading @ stands for an abstract socket, whose name begins with a null byte.
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.connect("\0" + address[1:] if address.startswith("@") else address)
-        told.send(line.encode())
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.connect("\0" + address[1:] if address.startswith("@") else address)
+        channel.send(line.encode())

@@ -15,10 +15,10 @@ from prunedge.utils.tracing import Span, trace_events
 WARMUP = 3  # batches before those that count
 PASSES = 20  # batches that are looked at layer by layer
 TRACKS = ("bench", "layers")
-IMAGE = ("preprocess", "model", "probabilities")  # the spans of `Session.predict`
+IMAGE = ("preprocess", "model", "decode")  # the spans of `Session.predict`
 
 
-class Call(NamedTuple):
+class LayerCall(NamedTuple):
     """One layer at work once. `shape` says what it takes and gives, where the runtime tells; `macs`
     only of convolutions and products.
 
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     ns: int
 
 
-def calls_of(events: Sequence[Mapping[str, Any]], began_ns: int) -> list[list[Call]]:
+def calls_of(events: Sequence[Mapping[str, Any]], began_ns: int) -> list[list[LayerCall]]:
     """The calls of each run in a profile of ONNX Runtime, whose first run began at `began_ns`."""
     in_time = sorted(events, key=lambda event: event["ts"])
     runs = [event for event in in_time if event["name"] == "model_run"]
@@ -48,12 +48,12 @@ def calls_of(events: Sequence[Mapping[str, Any]], began_ns: int) -> list[list[Ca
     return calls
 
 
-def _call(node: Mapping[str, Any], start_ns: int) -> Call:
+def _call(node: Mapping[str, Any], start_ns: int) -> LayerCall:
     about = node["args"]
     inputs = _shapes(about.get("input_type_shape", []))
     outputs = _shapes(about.get("output_type_shape", []))
     kind = about.get("op_name", "")
-    return Call(
+    return LayerCall(
         name=node["name"].removesuffix("_kernel_time"),
         kind=kind,
         shape=_shape_text(inputs, outputs),
@@ -93,7 +93,7 @@ def _macs(kind: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
 
 
 def profile_of(
-    about: Mapping[str, Any], spans: Sequence[Sequence[Any]], passes: Sequence[Sequence[Call]]
+    about: Mapping[str, Any], spans: Sequence[Sequence[Any]], passes: Sequence[Sequence[LayerCall]]
 ) -> dict[str, Any]:
     """What a worker saw, as a plain record: `parts` in seconds, `image_ms`, `layers` with the
     slowest first, and each span and call.
@@ -128,7 +128,7 @@ def profile_of(
 
 
 def _layers(
-    numbers: Mapping[tuple[Any, ...], int], passes: Sequence[Sequence[Call]]
+    numbers: Mapping[tuple[Any, ...], int], passes: Sequence[Sequence[LayerCall]]
 ) -> list[dict[str, Any]]:
     """Each layer's median milliseconds over the passes, the slowest first."""
     taken: dict[int, list[float]] = {}

@@ -4,9 +4,6 @@ its own process, blocks interleaved.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,33 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.edge.bench.breakdown import PASSES, WARMUP, Call, profile_of
-from prunedge.edge.bench.hardware import device, metered, state
+from prunedge.edge.bench.breakdown import WARMUP
+from prunedge.edge.bench.candidates import Candidate, CandidateProcess
+from prunedge.edge.bench.hardware import device, state
 from prunedge.edge.bench.images import pool_of
 from prunedge.edge.bench.ratios import speedup
-from prunedge.edge.bundle import Bundle
-from prunedge.errors import BundleError, MachineError
+from prunedge.edge.bench.workload import ROUNDS, ResourceLimits, Workload
 
-BLOCKS = 12
-ROUNDS = 6  # blocks of each further batch size
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A bundle, in its form for a target (None: its first)."""
-
-    bundle: Bundle
-    target: str | None = None
-
-
-@dataclass(frozen=True)
-class ResourceLimits:
-    """A smaller device on this one: so many processors, so many megabytes (10^6) of data in each
-    process. None: no limit. Linux only.
-    """
-
-    cpus: int | None = None
-    memory_mb: int | None = None
+# Seconds of each batch, block by block.
+Blocks = list[list[float]]
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +65,7 @@ def bench(
     images: Path | None = None,
     limits: ResourceLimits | None = None,
     profile: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> BenchResult:
     """Time each candidate on `patches` images, `batch` at a time, with `threads` threads; then a
     few blocks of each size in `batches`.
@@ -97,149 +77,97 @@ def bench(
     after all others. Raises BundleError when a bundle can't be run or answers wrongly, DataError
     when the folder has no image.
     """
-    counted = {
-        "patches": patches,
-        "batch": batch,
-        "threads": threads,
-        "batches": min(batches, default=1),
-    }
-    if wrong := [f"--{name}" for name, value in counted.items() if value < 1]:
-        raise BundleError(f"{' and '.join(wrong)} must be at least 1", remedy="mend these values")
-    limits, whole = limits or ResourceLimits(), -(-patches // batch)
-    counts = [len(part) for part in np.array_split(np.arange(whole), min(BLOCKS, whole))]
-    steps, before = len(counts) + ROUNDS * len(batches), state()
+    workload = Workload(
+        patches=patches,
+        batch=batch,
+        threads=threads,
+        batches=tuple(batches),
+        limits=limits or ResourceLimits(),
+        profile=profile,
+    )
+    return measure(candidates, workload, images, progress)
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    workload: Workload,
+    images: Path | None = None,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """The same, for a workload."""
+    before = state()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = []
         for candidate in candidates:
             pool = pool_of(candidate.bundle, images, folder)
-            workers.append(
-                stack.enter_context(
-                    _Worker(candidate, threads, max(batch, *batches, 1), pool, limits)
-                )
-            )
-        for worker in workers:
-            worker.block(batch, min(WARMUP, whole), "warm-up")
-        blocks: list[list[list[float]]] = [[] for _ in workers]
-        for done, count in enumerate(counts):
-            _round(workers, blocks, batch, count, done)
-            if progress is not None:
-                progress(done + 1, steps, "measuring")
-        for worker in workers:
-            worker.joules_for_image = (
-                worker.joules / (batch * sum(counts)) if worker.has_counter else None
-            )
-        rates = _rates(
-            workers,
-            batches,
-            lambda done: (
-                None if progress is None else progress(len(counts) + done, steps, "larger batches")
-            ),
-        )
-        seen = [worker.profile(batch) for worker in workers] if profile else None
-        measured = zip(workers, blocks, rates, strict=True)
-        figures = [_figures(*measurement) for measurement in measured]
+            workers.append(stack.enter_context(CandidateProcess(candidate, workload, pool)))
+        blocks = _blocks(workers, workload, progress)
+        rates = _rates(workers, workload, progress)
+        seen = None
+        if workload.profile:
+            seen = [worker.profile(workload.batch) for worker in workers]
+
+    figures = []
+    for worker, own_blocks, own_rates in zip(workers, blocks, rates, strict=True):
+        figures.append(_figures(worker, own_blocks, own_rates))
     return BenchResult(
         bundles=figures,
         ratios=_ratios(figures, blocks),
         device=device(),
-        threads=threads,
-        batch=batch,
-        patches=patches,
-        limits={key: value for key, value in asdict(limits).items() if value is not None},
+        threads=workload.threads,
+        batch=workload.batch,
+        patches=workload.patches,
+        limits=workload.limits.given(),
         before=before,
         after=state(),
         profile=seen,
     )
 
 
-class _Worker:
-    """A child process that has one model loaded."""
+def _blocks(
+    workers: Sequence[CandidateProcess], workload: Workload, progress: Progress | None
+) -> list[Blocks]:
+    """Each worker's blocks of the patches, after a warm-up, and what energy they took."""
+    batch = workload.batch
+    counts = workload.blocks()
+    for worker in workers:
+        worker.block(batch, min(WARMUP, workload.total), "warm-up")
 
-    def __init__(
-        self,
-        candidate: Candidate,
-        threads: int,
-        largest: int,
-        pool: str | None,
-        limits: ResourceLimits,
-    ) -> None:
-        self.candidate, self.bundle = candidate, candidate.bundle
-        orders = {
-            "bundle": str(self.bundle.path),
-            "target": candidate.target,
-            "threads": threads,
-            "largest": largest,
-            "pool": pool,
-            **asdict(limits),
-        }
-        command = [sys.executable, "-m", "prunedge.edge.bench.worker", json.dumps(orders)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.about = self._read()
-        self.peak_rss_mb, self.joules, self.has_counter = 0.0, 0.0, False
-        self.joules_for_image: float | None = None
+    blocks: list[Blocks] = [[] for _ in workers]
+    for done, count in enumerate(counts):
+        _round(workers, blocks, batch, count, done)
+        if progress is not None:
+            progress(done + 1, _steps(workload), "measuring")
 
-    def __enter__(self) -> _Worker:
-        return self
+    for worker in workers:
+        if worker.has_counter:
+            worker.joules_for_image = worker.joules / (batch * sum(counts))
+    return blocks
 
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
 
-    def block(self, batch: int, batches: int, what: str) -> list[float]:
-        with metered() as energy:
-            answer = self._ask(batch, batches, what)
-        if energy.joules is not None:
-            self.joules, self.has_counter = self.joules + energy.joules, True
-        self.peak_rss_mb = answer["peak_rss_mb"]
-        return answer["seconds"]
-
-    def profile(self, batch: int) -> dict[str, Any]:
-        answer = self._ask(batch, PASSES, "profile")
-        about = {
-            "bundle": str(self.bundle.path),
-            "target": self.candidate.target or self.bundle.target,
-            "runtime": self.about["runtime"],
-        }
-        return profile_of(
-            about, answer["spans"], [[Call(*call) for call in calls] for calls in answer["calls"]]
-        )
-
-    def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(
-                json.dumps({"batch": batch, "batches": batches, "what": what}) + "\n"
-            )
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # its last words say why
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            code = self._process.wait()
-            remedy = "is there enough memory?"
-            raise BundleError(
-                f"the process that measures it died (exit code {code})",
-                where=self.bundle.path,
-                remedy=remedy,
-            )
-        answer = json.loads(line)
-        if "error" in answer:
-            what, where, remedy = answer["error"]
-            kind = MachineError if answer.get("is_machines") else BundleError
-            raise kind(what, where=where, remedy=remedy)
-        return answer
+def _rates(
+    workers: Sequence[CandidateProcess], workload: Workload, progress: Progress | None
+) -> list[dict[int, float]]:
+    """Images a second of each worker by batch size: the median over the blocks."""
+    rates: list[dict[int, float]] = [{} for _ in workers]
+    done = len(workload.blocks())
+    for batch in workload.batches:
+        blocks: list[Blocks] = [[] for _ in workers]
+        for number in range(ROUNDS):
+            _round(workers, blocks, batch, 2, number, "larger batches")
+            done += 1
+            if progress is not None:
+                progress(done, _steps(workload), "larger batches")
+        for rate, own_blocks in zip(rates, blocks, strict=True):
+            # The first block of a new size is the warm-up.
+            rate[batch] = batch / float(np.median(np.concatenate(own_blocks[1:])))
+    return rates
 
 
 def _round(
-    workers: Sequence[_Worker],
-    blocks: list[list[list[float]]],
+    workers: Sequence[CandidateProcess],
+    blocks: list[Blocks],
     batch: int,
     batches: int,
     number: int,
@@ -248,42 +176,33 @@ def _round(
     """One block of each; every other round begins at the other end: a drifting clock speed favours
     nobody.
     """
-    for place in range(len(workers))[:: 1 if number % 2 == 0 else -1]:
+    order = list(range(len(workers)))
+    if number % 2:
+        order.reverse()
+    for place in order:
         blocks[place].append(workers[place].block(batch, batches, what))
 
 
-def _rates(
-    workers: Sequence[_Worker], batches: Sequence[int], advance: Callable[[int], None]
-) -> list[dict[int, float]]:
-    """Images a second of each worker by batch size: the median over the blocks."""
-    rates: list[dict[int, float]] = [{} for _ in workers]
-    for place, batch in enumerate(batches):
-        blocks: list[list[list[float]]] = [[] for _ in workers]
-        for number in range(ROUNDS):
-            _round(workers, blocks, batch, 2, number, "larger batches")
-            advance(place * ROUNDS + number + 1)
-        for rate, several in zip(rates, blocks, strict=True):
-            # The first block of a new size is the warm-up.
-            rate[batch] = batch / float(
-                np.median([seconds for block in several[1:] for seconds in block])
-            )
-    return rates
+def _steps(workload: Workload) -> int:
+    """The blocks of a whole bench, which its progress counts."""
+    return len(workload.blocks()) + ROUNDS * len(workload.batches)
 
 
-def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]) -> dict[str, Any]:
-    seconds, manifest, target = (
-        np.array([s for block in blocks for s in block]),
-        worker.bundle.manifest,
-        worker.candidate.target,
-    )
+def _figures(worker: CandidateProcess, blocks: Blocks, rates: dict[int, float]) -> dict[str, Any]:
+    """What was measured of a candidate."""
+    seconds = np.concatenate(blocks)
+    manifest = worker.bundle.manifest
+    target = worker.candidate.target
+    latency_ms = {"median": float(np.median(seconds)) * 1e3}
+    for percentile in (95, 99):
+        latency_ms[f"p{percentile}"] = float(np.percentile(seconds, percentile)) * 1e3
     return {
         "bundle": str(worker.bundle.path),
         "model": manifest.model,
         "target": target or worker.bundle.target,
         **worker.about,
         "seconds_total": float(seconds.sum()),
-        "latency_ms": {"median": float(np.median(seconds)) * 1e3}
-        | {f"p{p}": float(np.percentile(seconds, p)) * 1e3 for p in (95, 99)},
+        "latency_ms": latency_ms,
         "throughput": rates,
         "peak_rss_mb": worker.peak_rss_mb,
         "size_mb": worker.bundle.size_bytes(target) / 1e6,
@@ -294,21 +213,18 @@ def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]
     }
 
 
-def _ratios(figures: list[dict[str, Any]], blocks: list[list[list[float]]]) -> list[dict[str, Any]]:
+def _ratios(figures: list[dict[str, Any]], blocks: list[Blocks]) -> list[dict[str, Any]]:
     """What each but the first has over the first."""
-    first, found = figures[0], []
-    for other, theirs in zip(figures[1:], blocks[1:], strict=True):
-        ratios = {
+    first = figures[0]
+    ratios = []
+    for other, others_blocks in zip(figures[1:], blocks[1:], strict=True):
+        ratio: dict[str, Any] = {
+            "speedup": speedup(blocks[0], others_blocks),
             "memory": first["peak_rss_mb"] / other["peak_rss_mb"],
             "size": first["size_mb"] / other["size_mb"],
         }
         if first["joules"] and other["joules"]:
-            ratios["energy"] = first["joules"] / other["joules"]
-        found.append(
-            {
-                "speedup": speedup(blocks[0], theirs),
-                **ratios,
-                "macs": first["macs"] / max(1, other["macs"]),
-            }
-        )
-    return found
+            ratio["energy"] = first["joules"] / other["joules"]
+        ratio["macs"] = first["macs"] / max(1, other["macs"])
+        ratios.append(ratio)
+    return ratios

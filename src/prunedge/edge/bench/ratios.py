@@ -30,7 +30,7 @@ class Speed:
         """How many times as long the first takes: of the very times that stand beside it."""
         return self.before_ms / self.after_ms
 
-    def said(self, sign: str = "x") -> str:
+    def words(self, sign: str = "x") -> str:
         """`2.4 x faster`, `1.3 x slower`, or that the two are not told apart."""
         return in_words(self.ratio, self.low, self.high, sign)
 
@@ -58,7 +58,8 @@ def speed_of(bench: Mapping[str, Any], place: int = 1) -> Speed:
 
     The interval is that of the record. With too few blocks it is open: they tell nothing apart.
     """
-    before, after = (bench["bundles"][one]["latency_ms"]["median"] for one in (0, place))
+    before = bench["bundles"][0]["latency_ms"]["median"]
+    after = bench["bundles"][place]["latency_ms"]["median"]
     record = bench["ratios"][place - 1]["speedup"]
     if record["blocks"] < LEAST_BLOCKS:
         return Speed(before, after, 0.0, math.inf)
@@ -74,7 +75,8 @@ def speedup(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) 
     """
     ratio = float(_median_of_all(first) / _median_of_all(other))
     pairs = [float(np.median(a) / np.median(b)) for a, b in zip(first, other, strict=True)]
-    low, high = (float(one) for one in np.percentile(pairs, (10, 90)))
+    low = float(np.percentile(pairs, 10))
+    high = float(np.percentile(pairs, 90))
     return {"median": ratio, "low": min(low, ratio), "high": max(high, ratio), "blocks": len(pairs)}
 
 

@@ -4,11 +4,11 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.bench.ssh import Host, files_of
+from prunedge.edge.bench.workload import Workload
 from prunedge.edge.bundle import Bundle
 from prunedge.errors import BundleError
 from prunedge.utils.files import real_path
@@ -18,15 +18,14 @@ def bench_on(
     device: str,
     bundles: Sequence[Bundle],
     runtimes: Sequence[str],
-    batches: Sequence[int],
-    numbers: Mapping[str, Any],
+    workload: Workload,
     on_line: Callable[[str], None],
 ) -> BenchResult:
     """Measure bundles on `device` (`ssh://user@host`) with the prunedge that is installed there.
 
-    `numbers` are the other options of `prunedge bench` by name, None where they are not given;
-    `on_line` is told what is copied. BundleError where another version answers, PrunedgeError
-    where the device can't be reached.
+    `runtimes` are the forms of each to run, its first where none is named; `on_line` is told what
+    is copied. BundleError where another version answers, PrunedgeError where the device can't be
+    reached.
     """
     host = Host.parse(device)
     names = []
@@ -36,13 +35,9 @@ def bench_on(
         names.append(name)
         files.update(files_of(bundle, name))
 
-    options = []
-    lists = {"runtime": ",".join(runtimes), "batches": ",".join(map(str, batches))}
-    for key, value in {**numbers, **lists}.items():
-        if value is True:
-            options.append(f"--{key}")
-        elif value not in (None, ""):
-            options.append(f"--{key}={value}")
+    options = workload.options()
+    if runtimes:
+        options.append(f"--runtime={','.join(runtimes)}")
 
     size_mb = sum(file.stat().st_size for file in files.values()) / 1e6
     on_line(f"copying {size_mb:,.1f} MB to {host.destination}, then measuring there")

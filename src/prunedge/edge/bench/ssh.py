@@ -119,10 +119,10 @@ class Host:
                     archive.add(real_path(file), arcname=name, filter=_plain)
         except BrokenPipeError:
             pass  # ssh's own words follow
-        out, said = process.communicate()
+        out, errors = process.communicate()
         folder = out.decode(errors="replace").strip()
         if process.returncode or not folder.startswith("/"):
-            why = (said.decode(errors="replace").strip().splitlines() or ["no answer"])[-1]
+            why = (errors.decode(errors="replace").strip().splitlines() or ["no answer"])[-1]
             remedy = f"does `ssh {self.destination} true` work without a password?"
             raise PrunedgeError(
                 f"can't copy to the device: {why}", where=self.destination, remedy=remedy

@@ -31,8 +31,8 @@ from prunedge.utils.tracing import Recorder, recording, span
 
 
 def main() -> None:
-    """Load what the command line's JSON names (`measure._Worker`), then time the blocks that
-    stdin asks for.
+    """Load what the command line's JSON names (`candidates.CandidateProcess`), then time the blocks
+    that stdin asks for.
     """
     orders = json.loads(sys.argv[1])
     try:
@@ -90,7 +90,7 @@ def answer(value: Any) -> None:
 
 
 def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> list[float]:
-    """Seconds of each batch: preprocessing of decoded pixels, model, probabilities."""
+    """Seconds of each batch: preprocessing of decoded pixels, model, decoding of its outputs."""
     seconds, places = [], max(1, len(pixels) - batch + 1)
     for i in range(batches):
         first = (i * batch) % places

@@ -98,9 +98,9 @@ class _Inflated:
                 self._ready += self._inflater.decompress(piece, count)
             except zlib.error as error:
                 raise OSError(f"damaged: {error}") from None
-        found = bytes(self._ready[:count])
+        piece = bytes(self._ready[:count])
         del self._ready[:count]
-        return found
+        return piece
 
 
 def _compressed(opened: IO[bytes], left: int) -> Iterator[bytes]:

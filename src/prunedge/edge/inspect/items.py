@@ -87,7 +87,7 @@ def file_stamp(path: Path) -> str:
     second time, but nobody the third.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ""
-    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"

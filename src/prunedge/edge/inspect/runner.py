@@ -18,11 +18,12 @@ from prunedge.edge.inspect.inspection import (
     inspect_photo,
 )
 from prunedge.edge.inspect.items import Item, Source
-from prunedge.edge.inspect.results import Record, Results, worst_first
+from prunedge.edge.inspect.results import Record, Results, images_per_second, worst_first
 from prunedge.edge.inspect.settings import Settings, settings_to_json
 from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import real_path
+from prunedge.utils.wording import counted
 
 REFRESH_S = 30.0  # someone may be looking at the page while the rest goes on
 
@@ -30,7 +31,7 @@ Advance = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InspectionOutcome:
     """What came of a source: records worst first, names and reasons of what was skipped, and how
     many an earlier run had inspected.
 
@@ -42,6 +43,22 @@ class Outcome:
     reused: int
     trouble: MachineError | None = None
 
+    @property
+    def images_per_second(self) -> float:
+        """How fast they were read, inspected and drawn."""
+        return images_per_second(self.records)
+
+    def refuse_nothing(self, title: str) -> None:
+        """DataError where no image of the source with this title could be inspected, and the
+        machine is not to blame.
+        """
+        if self.records or self.trouble is not None:
+            return
+        what = "no images came"
+        if self.skipped:
+            what = f"none of {counted(len(self.skipped), 'image')} could be inspected"
+        raise DataError(what, where=title, remedy="see the lines above, and name others")
+
 
 def inspect_source(
     source: Source,
@@ -51,7 +68,7 @@ def inspect_source(
     *,
     advance: Advance,
     tell: Callable[[str], None],
-) -> Outcome:
+) -> InspectionOutcome:
     """Inspect every image of a source, and keep what is found in `results`. `advance(done, total,
     what)` and `tell(line)` report.
 
@@ -140,9 +157,11 @@ class _Inspecting:
         else:
             self.results.withdraw()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> InspectionOutcome:
         """What has come of it."""
-        return Outcome(worst_first(self.records), self._all_skipped(), self.reused, self.trouble)
+        return InspectionOutcome(
+            worst_first(self.records), self._all_skipped(), self.reused, self.trouble
+        )
 
     def _inspect_or_skip(self, item: Item) -> None:
         self._current = item

@@ -114,8 +114,8 @@ def _video_frames(
     name, stamp, number, turn = printable(path.name), file_stamp(path), 0, 0
     try:
         while capture.grab():
-            told = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-            seconds = told if told > 0 or rate <= 0 else number / rate
+            position = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+            seconds = position if position > 0 or rate <= 0 else number / rate
             number += 1
             if seconds + 1e-6 < turn * every:
                 continue

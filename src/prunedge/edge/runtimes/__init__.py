@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from prunedge.edge.bench.breakdown import Call
+from prunedge.edge.bench.breakdown import LayerCall
 from prunedge.edge.targets import Target
 from prunedge.errors import ExtraMissing
 from prunedge.utils.machine import pass_on
@@ -35,7 +35,9 @@ class Runtime(Protocol):
         installed.
         """
 
-    def layers(self, file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+    def layers(
+        self, file: Path, threads: int, inputs: np.ndarray, passes: int
+    ) -> list[list[LayerCall]]:
         """What each layer took in each of so many passes of a batch, with the runtime's own clock;
         empty where it tells nothing.
         """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunedge.edge.bench.breakdown import Call
+from prunedge.edge.bench.breakdown import LayerCall
 from prunedge.edge.runtimes import Model
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
@@ -50,6 +50,6 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
     return model, ["one by one", *shape[1:]]
 
 
-def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """Nothing: its Python binding doesn't tell."""
     return []

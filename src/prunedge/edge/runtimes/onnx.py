@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.edge.bench.breakdown import Call, calls_of
+from prunedge.edge.bench.breakdown import LayerCall, calls_of
 from prunedge.edge.runtimes import Model
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
@@ -48,7 +48,7 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
     return model, list(first.shape)
 
 
-def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """What each node took in each pass, by ONNX Runtime's own profiler: in a session of its own,
     since it slows the model down.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.edge.bench.breakdown import Call
+from prunedge.edge.bench.breakdown import LayerCall
 from prunedge.edge.runtimes import Model
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
@@ -46,21 +46,21 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
     return model, shape
 
 
-def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """What each node that ran took in each pass. OpenVINO tells how long, not when: they are laid
     one after the other.
     """
     request = _compiled(file, threads, {"PERF_COUNT": True}).create_infer_request()
-    found = []
+    calls_of_passes = []
     for _ in range(passes):
         start, calls = perf_counter_ns(), []
         request.infer([inputs], share_inputs=True)
         for node in request.get_profiling_info():
             if ns := round(node.real_time.total_seconds() * 1e9):
-                calls.append(Call(node.node_name, node.node_type, "", 0, start, ns))
+                calls.append(LayerCall(node.node_name, node.node_type, "", 0, start, ns))
                 start += ns
-        found.append(calls)
-    return found
+        calls_of_passes.append(calls)
+    return calls_of_passes
 
 
 def _compiled(file: Path, threads: int, more: dict[str, Any] | None = None) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunedge.edge.bench.breakdown import Call
+from prunedge.edge.bench.breakdown import LayerCall
 from prunedge.edge.runtimes import Model
 from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError
@@ -55,6 +55,6 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
     return lambda inputs: session.run(None, {first.name: inputs})[0], list(first.shape)
 
 
-def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """Nothing: an engine is one node for ONNX Runtime."""
     return []

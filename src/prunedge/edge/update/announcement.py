@@ -48,10 +48,10 @@ def parse_announcement(payload: bytes) -> Announcement:
     try:
         return Announcement.model_validate_json(payload)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, found["loc"]))
+        mistake = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"not an announcement: {place + ': ' if place else ''}{one_line(found['msg'])}",
+            f"not an announcement: {place + ': ' if place else ''}{one_line(mistake['msg'])}",
             remedy="see docs/agent.md",
         ) from None
 
@@ -206,11 +206,11 @@ def stated(
 
 def check_manifest(announcement: Announcement, manifest: bytes) -> None:
     """AgentError when a manifest is not the announced one."""
-    found = hashlib.sha256(manifest).hexdigest()
-    if found != announcement.sha256:
+    digest = hashlib.sha256(manifest).hexdigest()
+    if digest != announcement.sha256:
         raise AgentError(
             (
-                f"the manifest's SHA-256 is {found[:12]}..., announced was "
+                f"the manifest's SHA-256 is {digest[:12]}..., announced was "
                 f"{announcement.sha256[:12]}..."
             ),
             remedy="announce the right one",

@@ -25,7 +25,7 @@ DEATHS = 3  # of the agent over the first image with a new bundle, until that bu
 
 
 @dataclass(frozen=True)
-class InUse:
+class LoadedBundle:
     """A bundle that is loaded. `sha256` is its manifest's, and so stands for all of its files.
 
     `release` is what was signed of it, None for one that nobody signed, or that was not announced
@@ -56,7 +56,7 @@ class BundleSlots:
         self._is_on_trial = self._is_begun = False
         self.passed_over: list[str] = []  # why bundles were not taken at the start
 
-    def start(self) -> InUse:
+    def start(self) -> LoadedBundle:
         """The bundle to begin with; BundleError when none can be loaded, MachineError when the
         machine can't load it now.
         """
@@ -98,7 +98,7 @@ class BundleSlots:
         self._is_on_trial = False
         return load(self._given, self._threads, self._runtime)
 
-    def accept(self, loaded: InUse) -> InUse:
+    def accept(self, loaded: LoadedBundle) -> LoadedBundle:
         """Take a bundle that lies in `incoming` and was tried: it is the current one from now on,
         also after a power cut.
         """
@@ -115,7 +115,7 @@ class BundleSlots:
         for other in self.folder.iterdir():
             if other.name not in (loaded.sha256, previous):
                 shutil.rmtree(other, ignore_errors=True)
-        return InUse(open_bundle(place), loaded.session, loaded.sha256)
+        return LoadedBundle(open_bundle(place), loaded.session, loaded.sha256)
 
     def taken(self) -> Taken | None:
         """The signed release of the highest version that was ever taken; it outlives every change
@@ -150,7 +150,7 @@ class BundleSlots:
             self._store.write_notes(trial=None, deaths=None)
             self._is_on_trial = False
 
-    def roll_back(self) -> InUse | None:
+    def roll_back(self) -> LoadedBundle | None:
         """The bundle before the one on trial, which failed; None when the one in use is not on
         trial.
         """
@@ -159,7 +159,7 @@ class BundleSlots:
         self._store.write_notes(deaths=str(DEATHS))
         return self.start()
 
-    def _load_accepted(self, name: str) -> InUse:
+    def _load_accepted(self, name: str) -> LoadedBundle:
         if self._store.note("trial") == name and self._deaths() >= DEATHS:
             raise AgentError(
                 "it failed on the first image", where=self.folder / name, remedy="export it again"
@@ -180,7 +180,7 @@ def _noted(release: Release, sha256: str) -> dict[str, str]:
     return {"release": json.dumps(record)}
 
 
-def load(folder: Path, threads: int, runtime: str | None = None) -> InUse:
+def load(folder: Path, threads: int, runtime: str | None = None) -> LoadedBundle:
     """A bundle, verified and loaded; BundleError when it can't be."""
     bundle = open_bundle(folder)
-    return InUse(bundle, open_session(bundle, threads, runtime), sha256(folder / MANIFEST))
+    return LoadedBundle(bundle, open_session(bundle, threads, runtime), sha256(folder / MANIFEST))

@@ -123,7 +123,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Recipient:
     """What a device asks of a statement: its own id, the topic that it listens to, and the purpose,
     if it was told one.
     """
@@ -167,21 +167,21 @@ def open_envelope(
     if is_signed is not None:
         text = encoded(envelope.payloadType, payload)
         if not any(
-            is_signed(_decoded(one.sig, "the signature"), text) for one in envelope.signatures
+            is_signed(_decoded(entry.sig, "the signature"), text) for entry in envelope.signatures
         ):
             raise AgentError("the signature is wrong", remedy="don't trust this bundle")
     try:
         return Statement.model_validate_json(payload)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, found["loc"]))
+        mistake = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"not a statement about a bundle: {place}: {one_line(found['msg'])}",
+            f"not a statement about a bundle: {place}: {one_line(mistake['msg'])}",
             remedy=f"sign it anew: {ANEW}",
         ) from None
 
 
-def judge(statement: Statement, asked: Asked, taken: Taken | None, now: datetime) -> None:
+def judge(statement: Statement, asked: Recipient, taken: Taken | None, now: datetime) -> None:
     """AgentError that says why a release is not for this device, or not any more.
 
     A clock that was set back doesn't bring an old release back: it is not earlier than the last

@@ -30,8 +30,8 @@ from prunedge.edge.update.announcement import (
 from prunedge.edge.update.fetch import fetch
 from prunedge.edge.update.pace import Unreachable
 from prunedge.edge.update.selftest import selftest
-from prunedge.edge.update.slots import BundleSlots, InUse, load
-from prunedge.edge.update.statement import Asked, Statement, judge
+from prunedge.edge.update.slots import BundleSlots, LoadedBundle, load
+from prunedge.edge.update.statement import Recipient, Statement, judge
 from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.utils.machine import machine_error, require_memory
 
@@ -55,7 +55,7 @@ class Updater:
         settings: AgentSettings,
         is_signed: Callable[[bytes, bytes], bool] | None,
         *,
-        current: Callable[[], InUse],
+        current: Callable[[], LoadedBundle],
         images: Callable[[], list[Path]],
         is_refused: Callable[[str], bool],
         refuse: Callable[[str, str, PrunedgeError, bool], None],
@@ -71,7 +71,7 @@ class Updater:
         )
         self._context = trusted(None, also=settings.broker.ca)
         self._inbox: Queue[tuple[bytes, bool]] = Queue(WAITING)
-        self._ready: InUse | None = None
+        self._ready: LoadedBundle | None = None
         self._retry: tuple[bytes, float, int] | None = None  # payload, when, how often it was tried
         self._stop = Event()
         self._taken = Event()
@@ -96,7 +96,7 @@ class Updater:
                 "too many messages on the model topic, some are left out: who publishes there?"
             )
 
-    def ready(self) -> InUse | None:
+    def ready(self) -> LoadedBundle | None:
         """A new bundle to swap in, or None; call `taken` when that is done."""
         return self._ready
 
@@ -147,19 +147,19 @@ class Updater:
         finally:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
-    def _prepare(self, announcement: Announcement) -> InUse:
+    def _prepare(self, announcement: Announcement) -> LoadedBundle:
         settings, short = self._settings, announcement.sha256[:12]
         statement = self._judged(announcement)
-        place = settings.model_from.place(announcement.bundle)
+        place = settings.update.origins.place(announcement.bundle)
         log.info("fetching the announced bundle %s", short)
         manifest = fetch(
             place,
             self._incoming,
             lambda text: check_manifest(announcement, text),
-            largest=settings.largest_bundle,
+            largest=settings.update.largest_bytes,
             context=self._context,
             stop=self._stop,
-            seconds=settings.fetch_seconds,
+            seconds=settings.update.fetch_seconds,
         )
         at_work = list(self._current().bundle.manifest.task.classes)
         check_classes(manifest, announcement, statement, at_work)
@@ -181,7 +181,8 @@ class Updater:
         statement = stated(announcement, self._is_signed)
         if statement is not None:
             settings = self._settings
-            asked = Asked(settings.device, settings.model_topic or "", settings.model_purpose)
+            update = settings.update
+            asked = Recipient(settings.device, update.topic or "", update.purpose)
             judge(
                 statement,
                 asked,
@@ -216,7 +217,7 @@ class Updater:
                 log.warning("the announced bundle's speed can't be compared: %s", one_line(error))
                 return
             ratio = min(ratio, milliseconds * its / max(before * mine, 1e-9))
-            if ratio <= self._settings.slower:
+            if ratio <= self._settings.update.slower:
                 return
             if not is_last:
                 milliseconds = min(
@@ -225,12 +226,12 @@ class Updater:
         raise AgentError(
             (
                 f"a photograph would take {ratio:,.0f} times as long as with the bundle at "
-                f"work, {self._settings.slower:g} are allowed"
+                f"work, {self._settings.update.slower:g} are allowed"
             ),
             remedy="raise --model-slower if that is meant",
         )
 
-    def _offer(self, loaded: InUse) -> None:
+    def _offer(self, loaded: LoadedBundle) -> None:
         self._taken.clear()
         self._ready = loaded
         while not self._taken.wait(0.5) and not self._stop.is_set():

@@ -9,7 +9,7 @@ from prunedge.importance import Agreement, Truth, recommendation
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditRequest:
     """What an audit compares: criteria by name, channels of each group (all when None), images of
     each split, the seed of both draws.
     """
@@ -29,7 +29,7 @@ class Audit:
     """
 
     model: str
-    asked: Asked
+    asked: AuditRequest
     truth: Truth
     absolute: tuple[Agreement, ...]
     signed: tuple[Agreement, ...]

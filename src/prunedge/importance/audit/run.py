@@ -20,7 +20,7 @@ from prunedge.importance import (
     CRITERIA,
     Scores,
     agreement,
-    find,
+    criterion_named,
     gather,
     oracle,
     rank,
@@ -28,7 +28,7 @@ from prunedge.importance import (
     sample,
 )
 from prunedge.importance.audit.records import PARTIAL, read_partial, write_partial
-from prunedge.importance.audit.result import Asked, Audit
+from prunedge.importance.audit.result import Audit, AuditRequest
 from prunedge.importance.audit.tables import channels_table, correlations_table
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
@@ -48,7 +48,7 @@ def audit(
     model: nn.Module,
     data: Dataset,
     out: Path,
-    asked: Asked,
+    asked: AuditRequest,
     *,
     model_name: str,
     progress: Progress | None = None,
@@ -62,7 +62,7 @@ def audit(
     """
     asked = replace(asked, criteria=asked.criteria or tuple(sorted(CRITERIA)))
     for name in asked.criteria:
-        find(name)
+        criterion_named(name)
     model = model.to(device).eval()
     refuse_probabilities(model, data.example(4), model_name)
     graph = trace(model, data.example().to(device))
@@ -93,7 +93,7 @@ def _measure(
     graph: ChannelGraph,
     data: Dataset,
     folder: Path,
-    asked: Asked,
+    asked: AuditRequest,
     fingerprint: str,
     *,
     model_name: str,
@@ -155,7 +155,7 @@ def _batches(
 
 
 def _scores(
-    model: nn.Module, graph: ChannelGraph, batches: _OnDevice, asked: Asked
+    model: nn.Module, graph: ChannelGraph, batches: _OnDevice, asked: AuditRequest
 ) -> tuple[list[Scores], dict[str, str]]:
     """The scores of each criterion, and why a criterion can't judge this model.
 
@@ -165,7 +165,7 @@ def _scores(
     unjudged: dict[str, str] = {}
     collectors: dict[str, dict[str, Any]] = {"activations": {}, "gradients": {}}
     for name in asked.criteria:
-        criterion = find(name)
+        criterion = criterion_named(name)
         try:
             refuse_unjudged(model, graph, name)
             if criterion.collect is None:
@@ -186,7 +186,7 @@ def _scores(
     return [scores[name] for name in asked.criteria if name in scores], unjudged
 
 
-def _fingerprint(model: nn.Module, data: Dataset, asked: Asked) -> str:
+def _fingerprint(model: nn.Module, data: Dataset, asked: AuditRequest) -> str:
     """Stands for the model's weights, the images and the settings."""
     about = f"{data.fingerprint} {asked.channels} {asked.images} {asked.seed}"
     digest = hashlib.sha256(about.encode())

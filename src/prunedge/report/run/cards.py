@@ -118,4 +118,4 @@ def _time_card(bench: Mapping[str, Any]) -> dict[str, str]:
     title = "time for an image" if bench["batch"] == 1 else f"time for {bench['batch']} images"
     before = f"{speed.before_ms:.2f} ms"
     after = f"{speed.after_ms:.2f} ms"
-    return card(title, before, after, speed.said("×"), note)
+    return card(title, before, after, speed.words("×"), note)

@@ -141,7 +141,7 @@ def _time_card(
                 "time for a batch",
                 f"{speed.before_ms:.3g} ms",
                 f"{speed.after_ms:.3g} ms",
-                speed.said("×"),
+                speed.words("×"),
                 f"{device_of(bench)}; medians; one trial of {name}",
             )
     took = spread([total_seconds(trial) for trial in trials])

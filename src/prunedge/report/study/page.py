@@ -37,7 +37,7 @@ QUESTIONS = {
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudyFindings:
     """All that the page is made of. `axes` have several values in the study's file; `benches` are
     those of the timed trials, by name.
     """
@@ -60,7 +60,7 @@ def write_study_report(study: StudyStore) -> Path:
     the page can't be written.
     """
     rows = collect(study)
-    findings = Findings(
+    findings = StudyFindings(
         real_path(study.path).name,
         study.grid.kind,
         study.grid.axes,
@@ -77,7 +77,7 @@ def write_study_report(study: StudyStore) -> Path:
     return save(page(findings, text, written=written), study.path / "report.html")
 
 
-def page(findings: Findings, csv: str, *, written: str) -> str:
+def page(findings: StudyFindings, csv: str, *, written: str) -> str:
     """The page's HTML. `csv` is the table, which goes inside or, when it is large, is linked as
     study.csv.
     """
@@ -115,7 +115,7 @@ def is_inside(csv: str) -> bool:
     return len(csv) <= MOST_CSV
 
 
-def state(findings: Findings) -> str:
+def state(findings: StudyFindings) -> str:
     """How far the study is, in words."""
     counts = findings.counts
     finished = sum(name in set(counts.done) for name in findings.trials)

@@ -228,7 +228,7 @@ def times_table(names: Mapping[str, str], benches: Mapping[str, Mapping[str, Any
                 f"{bench['patches']:,}",
                 f"{first['seconds_total']:.4g} → {best['seconds_total']:.4g} s",
                 f"{speed.before_ms:.3g} → {speed.after_ms:.3g} ms",
-                f"{speed.said('×')} ({speed.bounds()})",
+                f"{speed.words('×')} ({speed.bounds()})",
                 f"{first['peak_rss_mb']:.0f} → {best['peak_rss_mb']:.0f} MB",
                 device_of(bench),
             )

@@ -219,6 +219,6 @@ def _times(study: StudyRows) -> str:
 def _speeds(benches: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
     lines = []
     for trial, bench in benches.items():
-        speed = speed_of(bench).said("×")
+        speed = speed_of(bench).words("×")
         lines.append(f"{names[trial]}: {speed} on {bench['device']['processor']}")
     return "\n".join(lines) or "not measured yet"

@@ -1,4 +1,4 @@
-"""What a step comes to: its line in the history, and the state after it."""
+"""What is recorded of a step: its line in the history, and the state after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from prunedge.utils import distributed
 log = logging.getLogger(__name__)
 
 
-def judge(
+def record_step(
     work: StepWork,
     ranking: Ranking,
     planner: StepPlanner,
@@ -39,7 +39,7 @@ def judge(
 ) -> Iteration:
     """The line of a step that asked for `ratio` of the channels, and the state after it."""
     context = work.context
-    limited = planner.limited(cut.plan, cut.ratio)
+    limited = planner.limit_warning(cut.plan, cut.ratio)
     if limited:
         log.warning("step %d: %s", work.number, limited)
 
@@ -67,16 +67,21 @@ def judge(
         step = replace(step, latency_ms=cut.latency_ms, predicted_ms=predicted)
 
     scores = gathered(context, recovered.model, recovered.scores, distill=context.finetune.distill)
-    state = replace(cut.state, model=recovered.model, scores=scores, momentum=recovered.momentum)
+    state = replace(
+        cut.state,
+        model=recovered.model,
+        scores=scores,
+        optimizer_state=recovered.optimizer_state,
+    )
     return Iteration(step, state)
 
 
-def baseline(
+def step_zero(
     context: PruneContext,
     model: nn.Module,
     policy: StopPolicy,
     scores: Scores | None = None,
-    momentum: OptimState | None = None,
+    optimizer_state: OptimState | None = None,
     *,
     plan: Plan | None = None,
     graph: ChannelGraph | None = None,
@@ -116,7 +121,7 @@ def baseline(
         )
         predicted = context.device.predict(model, graph)
         step = replace(step, latency_ms=latency, predicted_ms=predicted)
-    return Iteration(step, State(model, plan or Plan({}), scores, momentum, graph))
+    return Iteration(step, State(model, plan or Plan({}), scores, optimizer_state, graph))
 
 
 def step_of(

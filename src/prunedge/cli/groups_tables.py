@@ -1,0 +1,49 @@
+"""What `prunedge groups` prints: which channels leave together, and which stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prunedge.graph import ChannelGraph
+
+SHOWN = 4  # layers named of each group; --json has them all
+
+
+def print_graph(graph: ChannelGraph) -> None:
+    """The groups, what is frozen and why, and how much that is of the model."""
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+    from prunedge.graph.description import description
+    from prunedge.utils.wording import counted
+
+    about = description(graph)
+    table = Table(
+        "group", "channels", "MACs", "made by", "consumed by", box=None, header_style="bold"
+    )
+    for group in about["groups"]:
+        table.add_row(
+            group["name"],
+            str(group["channels"]),
+            f"{group['macs_share']:.1%}",
+            _short(group["makers"]),
+            _short(group["consumers"]),
+        )
+    out.print(table)
+    if about["frozen"]:
+        stays = Table("stays", "channels", "why", box=None, header_style="bold")
+        for frozen in about["frozen"]:
+            stays.add_row(frozen["name"], str(frozen["channels"]), frozen["reason"])
+        out.print(stays)
+    out.print(
+        f"{counted(graph.channels, 'channel')} in {counted(len(graph.groups), 'group')}; "
+        f"{about['prunable_params']:.1%} of {graph.params() / 1e6:.2f} million "
+        f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count "
+        "for those who make and who consume)"
+    )
+
+
+def _short(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,76 @@
+"""The options of `prunedge inspect` and `prunedge agent` that say what counts as damage, and what
+the model is shown of a photograph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from prunedge.cli.console import split
+
+if TYPE_CHECKING:
+    from prunedge.edge.inspect import Settings
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class InspectOptions:
+    """What counts as damage, and what the model is shown. The defaults are those of the library's
+    `Settings`, which `--help` does not import: it needs numpy.
+
+    Parameters
+    ----------
+    damage
+        Classes that count as damage, with commas between them, or given several times; without it
+        those whose names don't say that all is well.
+    threshold
+        An area is damaged from this probability on.
+    patch
+        Width of a patch in the photograph's pixels (224), or its width and height (96x48): as much
+        as a training image showed; or whole, to cut none. Without it, what the bundle tells.
+    overlap
+        Share of a patch that the next one sees again: damage up to that share of a patch lies whole
+        in some patch.
+    batch
+        Patches at a time.
+    mm_per_pixel
+        Millimetres that a pixel shows: gives sizes in millimetres too.
+    max_megapixels
+        Larger images are refused before they are decoded.
+    range
+        LOW:HIGH, the stored values that become black and white in greys of more than eight bits;
+        without it, what the bundle tells.
+    """
+
+    damage: Annotated[list[str] | None, Parameter(converter=split)] = None
+    threshold: float = 0.5
+    patch: str | None = None
+    overlap: float = 0.5
+    batch: int = 16
+    mm_per_pixel: float | None = None
+    max_megapixels: float = 200.0
+    range: str | None = None
+
+    def settings(self) -> Settings:
+        """The library's settings; DataError where a value can't be."""
+        from prunedge.edge.image.read import parse_range
+        from prunedge.edge.inspect import Settings
+        from prunedge.edge.inspect.settings import parse_patch
+
+        return Settings(
+            damage=tuple(self.damage or ()),
+            threshold=self.threshold,
+            patch=None if self.patch is None else parse_patch(self.patch),
+            overlap=self.overlap,
+            batch=self.batch,
+            mm_per_pixel=self.mm_per_pixel,
+            max_megapixels=self.max_megapixels,
+            range=None if self.range is None else parse_range(self.range),
+        )
+
+
+# Shared, since it is frozen.
+DEFAULT = InspectOptions()

@@ -1,0 +1,31 @@
+"""What is printed while a run prunes: a line for each step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prunedge.cli.console import Advance
+    from prunedge.pruning.steps import Step
+    from prunedge.runs.callbacks import Callbacks
+    from prunedge.tasks import Metric
+
+
+def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
+    """Tell the console of batches and of each step that is kept."""
+    from prunedge.cli.console import say
+    from prunedge.runs.callbacks import Callbacks
+
+    def on_step(step: Step) -> None:
+        if quiet:
+            return
+        latency = f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else ""
+        verdict = "" if step.accepted else f"  taken back: {step.reason}"
+        say(
+            f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, "
+            f"{step.macs / 1e6:,.1f} million MACs, {latency}"
+            f"validation {metric.text(step.metric_before)} -> {metric.text(step.metric_after)} "
+            f"after fine-tuning{verdict}"
+        )
+
+    return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)

@@ -1,0 +1,109 @@
+"""A candidate of a bench, and the child process that has its model loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prunedge.edge.bench.breakdown import PASSES, LayerCall, profile_of
+from prunedge.edge.bench.hardware import metered
+from prunedge.edge.bench.workload import Workload
+from prunedge.edge.bundle import Bundle
+from prunedge.errors import BundleError, MachineError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle, in its form for a target (None: its first)."""
+
+    bundle: Bundle
+    target: str | None = None
+
+
+class CandidateProcess:
+    """A candidate in a child process of its own (`bench.worker`), which ends with the context.
+
+    `pool` is a file of decoded images, None for noise. `about` is what the child says of its
+    runtime, `joules` what it has taken so far, where the device `has_counter`.
+    """
+
+    def __init__(self, candidate: Candidate, workload: Workload, pool: str | None) -> None:
+        self.candidate = candidate
+        self.bundle = candidate.bundle
+        orders = {
+            "bundle": str(self.bundle.path),
+            "target": candidate.target,
+            "threads": workload.threads,
+            "largest": workload.largest,
+            "pool": pool,
+            **asdict(workload.limits),
+        }
+        command = [sys.executable, "-m", "prunedge.edge.bench.worker", json.dumps(orders)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.about = self._read()
+        self.peak_rss_mb = 0.0
+        self.joules = 0.0
+        self.has_counter = False
+        self.joules_for_image: float | None = None
+
+    def __enter__(self) -> CandidateProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def block(self, batch: int, batches: int, what: str) -> list[float]:
+        """Seconds of each of so many batches."""
+        with metered() as energy:
+            answer = self._ask(batch, batches, what)
+        if energy.joules is not None:
+            self.joules += energy.joules
+            self.has_counter = True
+        self.peak_rss_mb = answer["peak_rss_mb"]
+        return answer["seconds"]
+
+    def profile(self, batch: int) -> dict[str, Any]:
+        """Where the time of a batch goes."""
+        answer = self._ask(batch, PASSES, "profile")
+        about = {
+            "bundle": str(self.bundle.path),
+            "target": self.candidate.target or self.bundle.target,
+            "runtime": self.about["runtime"],
+        }
+        calls = []
+        for calls_of_pass in answer["calls"]:
+            calls.append([LayerCall(*call) for call in calls_of_pass])
+        return profile_of(about, answer["spans"], calls)
+
+    def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        order = json.dumps({"batch": batch, "batches": batches, "what": what})
+        try:
+            self._process.stdin.write(order + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its last words say why
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            raise BundleError(
+                f"the process that measures it died (exit code {code})",
+                where=self.bundle.path,
+                remedy="is there enough memory?",
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            what, where, remedy = answer["error"]
+            kind = MachineError if answer.get("is_machines") else BundleError
+            raise kind(what, where=where, remedy=remedy)
+        return answer
