@@ -29,14 +29,14 @@ from prunedge.models import working_directory_importable
 from prunedge.utils.advice import option
 
 Reads = Literal["weights", "activations", "gradients"]
-Values = dict[str, torch.Tensor]
+Values = dict[str, torch.Tensor]  # group -> the score of each of its channels
+
+# What a user's criterion is: of the weights, or of a batch (`criterion` says of what shape).
 WeightFunction = Callable[[nn.Module, ChannelGraph, torch.Generator], Values]
+BatchFunction = Callable[[torch.Tensor], torch.Tensor]
 
-
-OF_NORMS = (
-    "bn-scale",
-    "taylor-bn",
-)  # these read the scales of the norms that channels pass, and nothing else
+# These read the scales of the norms that channels pass, and nothing else.
+OF_NORMS = ("bn-scale", "taylor-bn")
 
 
 class Collector(Protocol):
@@ -101,9 +101,6 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-Changes = Callable[[torch.Tensor], torch.Tensor]
-
-
 @overload
 def criterion(
     name: str, reads: Literal["weights"] = "weights"
@@ -111,18 +108,25 @@ def criterion(
 @overload
 def criterion(
     name: str, reads: Literal["activations", "gradients"]
-) -> Callable[[Changes], Changes]: ...
+) -> Callable[[BatchFunction], BatchFunction]: ...
 def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
     """Register a function as the criterion of that name. Higher scores matter more.
 
-    A function that reads the weights takes (model, graph, generator) and gives {group:
-    (channels,) float64}; groups that it leaves out keep all their channels. One that reads
-    `activations` takes a group's values in a batch at the input of one of its consumers, (examples,
-    channels, places) float64, and gives a number for each example and channel, (examples,
-    channels): the score is the mean over the examples, and over the consumers. One that reads
-    `gradients` takes the first-order changes of each example's loss when a channel is zeroed at all
-    its consumers, negated (the sum of z * dC/dz), (examples, channels) float64, and gives as many
-    numbers, whose mean over the examples is the score.
+    What the function takes and gives depends on what it reads:
+
+    - `weights`: takes (model, graph, generator), gives {group: (channels,) float64}. A group that
+      it leaves out keeps all its channels.
+    - `activations`: takes what a consumer of the group reads in a batch, (examples, channels,
+      places) float64, gives a number for each example and channel, (examples, channels).
+    - `gradients`: takes the first-order change of each example's loss when a channel is zeroed at
+      all its consumers, negated (the sum of z * dC/dz), (examples, channels) float64, gives as
+      many numbers.
+
+    The score of a channel is the mean of its numbers over the examples and the consumers.
+
+        @criterion("peak", reads="activations")
+        def peak(values):
+            return values.amax(2)
     """
 
     def register(function: Any) -> Any:
