@@ -51,7 +51,7 @@ def main(
         epochs=2,
         max_drop=max_drop,
         max_steps=max_steps,
-        finetune=pe.TrainConfig(batch_size=batch_size),
+        batch_size=batch_size,
     ):
         print(f"step {step.index}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)

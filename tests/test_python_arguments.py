@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import prunedge as pe
-from prunedge.errors import GraphError, ModelError
+from prunedge.errors import ConfigError, GraphError, ModelError
 from tests.small_models import Plain, Residual, tiny
 
 
@@ -26,16 +26,6 @@ VALUES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         "macs_penalty",
     ),
-    "a recovery that there is not": (
-        lambda: pe.RecoveryConfig("zz"),
-        ValueError,
-        "compensate.*lstsq",
-    ),  # type: ignore[arg-type]
-    "a sparsity that there is not": (
-        lambda: pe.RecoveryConfig(sparsity="l7"),
-        ValueError,
-        "sparsity",
-    ),  # type: ignore[arg-type]
     "classes in one text": (
         lambda: pe.build("tests.small_models:tiny", "ab", "none"),
         ModelError,
@@ -61,6 +51,11 @@ def test_a_value(name: str) -> None:
         {"target_macs": 0.0},
         {"extra_rounds": -1},
         {"target_latency": 5.0},
+        {"compensate": "zz"},
+        {"sparsity": "l7"},
+        {"sparsity_strength": 0.1},
+        {"confidence": 0.9, "metric": "f1"},
+        {"distill": 0.5, "finetune": pe.TrainConfig()},
     ],
 )
 def test_a_pruning(data: Any, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +64,18 @@ def test_a_pruning(data: Any, wrong: dict[str, Any], monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(ValueError, match=next(iter(wrong))):
         next(pe.prune(tiny(2), data, **wrong))
+
+
+def test_every_mistake_of_a_pruning_is_named_at_once(data: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        next(pe.prune(tiny(2), data, max_drop=-1, step_ratio=2.0))
+    assert "max_drop=-1" in str(refused.value)
+    assert "step_ratio=2.0" in str(refused.value)
+
+
+def test_a_keyword_that_there_is_not_is_refused_by_the_call_itself(data: Any) -> None:
+    with pytest.raises(TypeError, match="stepratio"):
+        pe.prune(tiny(2), data, stepratio=0.1)  # type: ignore[call-arg]
 
 
 def test_other_outputs_than_classes(data: Any) -> None:

@@ -15,45 +15,17 @@ from prunedge.cli.prune import prune
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
 from prunedge.config import START_KEYS, RunConfig, asked, settings
-from prunedge.latency import Timer
-from prunedge.pruning.context import RecoveryConfig
+from prunedge.config.keywords import FILE, prune_keys, typed_dict
+from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
-from prunedge.runs.context import context_of
-from prunedge.runs.resumption import policy_of
 from prunedge.study.grid import FOUND_OUT, Grid, trials
 from prunedge.train import TrainConfig, make_engine
 
 DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
 ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
 
-# Where `pe.prune` has each setting: an argument, or a field of one.
-IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
-    **{
-        key: (StopPolicy, key)
-        for key in (
-            "max_drop",
-            "step_ratio",
-            "metric",
-            "target_macs",
-            "target_params",
-            "max_steps",
-            "confidence",
-            "target_latency",
-        )
-    },
-    **{key: (None, key) for key in ("criterion", "epochs", "seed", "extra_rounds")},
-    **{key: (PlanConstraints, key) for key in ("ignore", "min_channels", "round_to", "max_ratio")},
-    **{key: (ScoreScaling, key) for key in ("normalise", "per_layer", "macs_penalty", "per_mac")},
-    **{key: (RecoveryConfig, key) for key in ("compensate", "sparsity", "sparsity_strength")},
-    **{key: (TrainConfig, key) for key in ("batch_size", "augment", "distill")},
-    "finetune_lr": (TrainConfig, "lr"),
-    "rewind": (TrainConfig, "start"),
-    "runtime": (Timer, "target"),
-    "device_threads": (Timer, "threads"),
-    "device": (None, "device"),
-    "precision": (None, "engine"),
-}
+# What `pe.prune` has no keyword for, and why.
 ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
         ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
@@ -61,10 +33,11 @@ ELSEWHERE_IN_THE_LIBRARY = {
     ),
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
     **dict.fromkeys(("train_epochs", "lr"), "`model` has been trained (pe.fit)"),
+    **dict.fromkeys(("device", "runtime", "device_threads"), "pe.steer and pe.Timer give `device`"),
+    "precision": "pe.make_engine gives `engine`",
+    "rewind": "the loop knows no schedule of the training before: finetune=TrainConfig(start=...)",
     "baseline": "prunes other models beside this one, and decides nothing about it",
 }
-# Not said by a plain value: None in the config leaves the choice to the model, False a whole schedule, None no device.
-OWN_DEFAULTS = {"finetune_lr", "rewind", "device", "precision"}
 
 
 def parameters(function: Any) -> dict[str, Any]:
@@ -175,25 +148,44 @@ def test_the_settings_of_a_study_reach_its_trials() -> None:
 
 
 def test_the_library_has_every_setting_with_the_configs_default() -> None:
-    assert set(IN_THE_LIBRARY) | set(ELSEWHERE_IN_THE_LIBRARY) == set(asked())
     found = parameters(pe.prune)
-    for key, (kind, name) in IN_THE_LIBRARY.items():
-        if kind is None or kind is StopPolicy:
-            assert name in found, key
-            default = found[name]
-        else:
-            default = next(one.default for one in dataclasses.fields(kind) if one.name == name)
-        if key not in OWN_DEFAULTS:
-            assert (list(default) if isinstance(default, tuple) else default) == DEFAULTS[key], key
-    rule = {one.name for one in dataclasses.fields(StopPolicy)} - {"judged_from"}
-    assert rule <= set(found)
-    assert {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
-    for kind in (PlanConstraints, ScoreScaling):
-        assert {one.name for one in dataclasses.fields(kind)} == {
-            key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind
-        }
-    for kind in (PlanConstraints, ScoreScaling, RecoveryConfig, TrainConfig, Timer):
-        assert getattr(pe, kind.__name__) is kind, "reachable by a user of the library"
+    assert set(found) - {"model", "data", "engine", "device", "finetune"} == set(prune_keys())
+    assert {key: found[key] for key in prune_keys()} == {key: DEFAULTS[key] for key in prune_keys()}
+    assert set(prune_keys()) | set(ELSEWHERE_IN_THE_LIBRARY) == set(asked())
+    assert not set(prune_keys()) & set(ELSEWHERE_IN_THE_LIBRARY)
+    assert pe.prune.__doc__ is not None
+    assert all(f"- `{key}` (" in pe.prune.__doc__ for key in prune_keys())
+
+
+def test_what_editors_read_of_the_librarys_keywords_is_made_from_the_config() -> None:
+    assert FILE.read_text(encoding="utf-8") == typed_dict("PruneKeywords", prune_keys()), (
+        "run python -m prunedge.config.keywords"
+    )
+
+
+def test_the_library_distils_from_the_unpruned_model(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunedge.pruning import recover
+    from tests.small_models import Residual, randomise
+
+    data = images.load(tiny_data, size=16, cache_dir=tmp_path)
+    model = randomise(Residual())
+    teachers = []
+    fit = recover.fit
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        teachers.append((kwargs["extras"].teacher, kwargs["config"].distill))
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(recover, "fit", noting)
+    settings = {"criterion": "weight-l1", "max_steps": 1, "max_drop": 100, "batch_size": 8}
+    list(pe.prune(model, data, distill=0.25, engine=make_engine("32"), **settings))  # type: ignore[arg-type]
+
+    assert [share for _, share in teachers] == [0.25]
+    wanted = model.state_dict()
+    for name, tensor in teachers[0][0].state_dict().items():
+        assert tensor.equal(wanted[name])
 
 
 OTHER = {

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from prunedge.latency import steer as steer
     from prunedge.models import build as build
     from prunedge.models import cost as cost
-    from prunedge.pruning.context import RecoveryConfig as RecoveryConfig
     from prunedge.pruning.prune import prune as prune
     from prunedge.pruning.select import (
         PlanConstraints as PlanConstraints,
@@ -83,7 +82,6 @@ _HOMES = {
     "evaluate": "prunedge.report.library",
     "export_bundle": "prunedge.report.library",
     "write_report": "prunedge.report.library",
-    "RecoveryConfig": "prunedge.pruning.context",
     "TrainConfig": "prunedge.train",
     "make_engine": "prunedge.train",
     "Timer": "prunedge.latency",

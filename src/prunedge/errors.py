@@ -1,6 +1,7 @@
 """Everything that can go wrong for a reason that the user can mend.
 
 PrunedgeError
+├── ConfigError     settings that can't be followed (a ValueError as well)
 ├── DataError       images, labels, manifests
 ├── ModelError      models that can't be built
 ├── WeightsError    weights that don't load or don't fit
@@ -30,6 +31,10 @@ class PrunedgeError(Exception):
         self.what, self.where, self.remedy = what, where, remedy
         place = f" ({where})" if where is not None else ""
         super().__init__(f"{what}{place}" + (f": {remedy}" if remedy else ""))
+
+
+class ConfigError(PrunedgeError, ValueError):
+    """Settings out of their range, or that exclude each other."""
 
 
 class DataError(PrunedgeError):

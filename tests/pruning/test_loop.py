@@ -13,7 +13,7 @@ from prunedge import data as images
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
-from prunedge.pruning.context import PruneContext, RecoveryConfig
+from prunedge.pruning.context import PruneContext
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.prune import prune
@@ -298,7 +298,7 @@ def test_what_reads_norms_is_refused_where_there_are_none(data: images.Dataset) 
     for asked in (
         {"criterion": "taylor-bn"},
         {"criterion": "bn-scale"},
-        {"recovery": RecoveryConfig(sparsity="bn-l1")},
+        {"sparsity": "bn-l1"},
     ):
         with pytest.raises(PrunedgeError, match="reads batch norms, and this model has none"):
             list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
@@ -333,16 +333,14 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(
         "engine": make_engine("32"),
         "criterion": "random",
     }
-    (_, _), (step, _) = prune(
-        randomise(Residual()), data, constraints=PlanConstraints(max_ratio=0.5), **rules
-    )
+    (_, _), (step, _) = prune(randomise(Residual()), data, max_ratio=0.5, **rules)
     assert all(
         step.kept[name] == step.original[name] / 2
         for name in step.kept
         if step.kept[name] != step.original[name]
     )
     assert step.limited.startswith(
-        "the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups: they lose all that it lets them"
+        "the limit max_ratio=0.5 decides in 3 of 3 groups: they lose all that it lets them"
     )
     warned = [
         record.message

@@ -163,7 +163,7 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(
         ),
         tmp_path / "out",
     )
-    line = "the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups"
+    line = "the limit max_ratio=0.5 decides in 3 of 3 groups"
     show(tmp_path / "out")
     assert f"step 1: {line}" in capsys.readouterr().out
     assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")

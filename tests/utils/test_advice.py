@@ -49,7 +49,7 @@ def test_bytes_that_are_no_text_are_copied_too() -> None:
 def test_an_option_is_called_as_the_user_calls_it() -> None:
     assert option("lr", 0.002) == "lr=0.002"
     assert option("train_epochs") == "train_epochs="
-    assert option("finetune_lr", 0.1) == "finetune=TrainConfig(lr=0.1)"
+    assert option("finetune_lr", 0.1) == "finetune_lr=0.1"
     with speaking("command"):
         assert option("finetune_lr", 0.1) == "--finetune-lr 0.1"
         assert option("lr") == "--lr"

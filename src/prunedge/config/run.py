@@ -22,7 +22,7 @@ from prunedge.config.sections import (
 )
 from prunedge.config.setting import Notes, Section, Setting
 from prunedge.config.toml import read_toml, toml_text
-from prunedge.errors import DataError, PrunedgeError
+from prunedge.errors import ConfigError, DataError
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 
@@ -92,7 +92,7 @@ class RunConfig(Section):
 
     @classmethod
     def make(cls, where: str, **values: Any) -> RunConfig:
-        """A config from values by their keys; PrunedgeError that lists every mistake at once."""
+        """A config from values by their keys; ConfigError that lists every mistake at once."""
         problems = [_unknown(key) for key in values if key not in settings()]
         sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
         for key, value in values.items():
@@ -108,7 +108,7 @@ class RunConfig(Section):
                     _explain(mistake["loc"], mistake["msg"], mistake["type"], mistake["input"])
                 )
         if problems:
-            raise PrunedgeError("; ".join(problems), where=where, remedy="mend these values")
+            raise ConfigError("; ".join(problems), where=where, remedy="mend these values")
         return config
 
     def flat(self, *, only_asked: bool = False) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class RunConfig(Section):
         return {key: values[key] for key in IMAGE_KEYS}
 
     def with_values(self, **values: Any) -> RunConfig:
-        """The same config with other values of these keys; PrunedgeError where they don't fit."""
+        """The same config with other values of these keys; ConfigError where they don't fit."""
         return RunConfig.make("config", **{**self.flat(), **values})
 
     def to_toml(self) -> str:

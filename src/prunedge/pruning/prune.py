@@ -4,115 +4,127 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from typing import Any, Unpack
 
 from torch import nn
 
+from prunedge.config import RunConfig
+from prunedge.config.keywords import prune_keys, with_keywords
+from prunedge.config.prune_keywords import PruneKeywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_dataset
-from prunedge.errors import PrunedgeError
-from prunedge.graph import ChannelGraph, trace
+from prunedge.errors import ConfigError, PrunedgeError
+from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.importance import refuse_without_norms
 from prunedge.models.final_activation import refuse_probabilities
-from prunedge.pruning.context import Device, PruneContext, RecoveryConfig
+from prunedge.pruning.context import Device
+from prunedge.pruning.from_config import context_of, policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import iterate
-from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.record import step_zero
-from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
-from prunedge.tasks import make_task, metric_named
+from prunedge.tasks import make_task
 from prunedge.train import Engine, TrainConfig, measure_engine
 from prunedge.train.collapse import one_class_warning
-from prunedge.utils.advice import command
+from prunedge.utils.advice import command, option
 
 log = logging.getLogger(__name__)
 
 
+@with_keywords(prune_keys())
 def prune(
     model: nn.Module,
     data: Dataset,
     *,
-    criterion: str = "taylor",
-    max_drop: float = 3.0,
-    step_ratio: float = 0.1,
-    epochs: int = 1,
-    target_macs: float | None = None,
-    target_params: float | None = None,
-    max_steps: int | None = None,
-    metric: str = "accuracy",
-    seed: int = 0,
     engine: Engine | None = None,
-    finetune: TrainConfig | None = None,
-    constraints: PlanConstraints | None = None,
-    extra_rounds: int = 1,
-    scaling: ScoreScaling | None = None,
-    recovery: RecoveryConfig | None = None,
     device: Device | None = None,
-    target_latency: float | None = None,
-    confidence: float | None = None,
+    finetune: TrainConfig | None = None,
+    **settings: Unpack[PruneKeywords],
 ) -> Iterator[tuple[Step, nn.Module]]:
     """The whole loop on a trained model: yields (Step, model) for the unpruned model and after each
     step.
 
-    `model` is not changed; one that answers a single class is pruned with a warning. With a
-    `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop
-    ends at `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop
-    breaks the rule. The best model is that of the last step whose `accepted` is true. ValueError
-    for a confidence outside of its range, or of another metric; ModelError when the model gives
-    probabilities instead of logits.
+    `model` is not changed; one that answers a single class is pruned with a warning. The best model
+    is that of the last step whose `accepted` is true. `engine` (`pe.make_engine("32")`) computes;
+    without it the fastest here is measured. With a `device` (`pe.steer`) channels cost milliseconds
+    instead of nothing, and the loop ends at `target_latency` of them. `finetune` is for what no
+    setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
+    `batch_size`, `augment` and `distill`.
+
+    Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
+    ModelError when the model gives probabilities instead of logits; PrunedgeError when no channel
+    can be pruned.
+
+    Example: `for step, pruned in pe.prune(model, data, step_ratio=0.3, max_drop=3.0): ...`
     """
     require_dataset(data)
-    if extra_rounds < 0:
-        raise ValueError(f"extra_rounds must be 0 or more, not {extra_rounds}")
-    if target_latency is not None and device is None:
-        raise ValueError("target_latency needs a device: prunedge.steer(...) makes one")
-    task = make_task(data.spec)
-    watched = metric_named(metric, data.spec.name)
-    if confidence is not None and not (watched.has_interval and 0.5 <= confidence < 1):
-        known = " or ".join(name for name, other in task.metrics.items() if other.has_interval)
-        raise ValueError(
-            f"confidence is that of {known}, from 0.5 to below 1, not {confidence} of {metric}"
-        )
-    policy = StopPolicy(
-        max_drop=max_drop,
-        step_ratio=step_ratio,
-        metric=watched,
-        target_macs=target_macs,
-        target_params=target_params,
-        max_steps=max_steps,
-        confidence=confidence,
-        target_latency=target_latency,
-    )
-    recovery = recovery or RecoveryConfig()
-    refuse_probabilities(model, data.example(4), type(model).__name__)
+    config = _config(data, device, finetune, settings)
+    name = type(model).__name__
+    refuse_probabilities(model, data.example(4), name)
     graph = trace(model, data.example())
-    refuse_unprunable(graph, type(model).__name__)
-    if recovery.sparsity == "bn-l1":
+    refuse_unprunable(graph, name)
+    if config.train.sparsity == "bn-l1":
         refuse_without_norms(
             model,
             graph,
-            "sparsity='bn-l1'",
+            option("sparsity", "bn-l1"),
             remedy="use another, such as group-lasso",
         )
-    context = PruneContext(
+
+    task = make_task(data.spec)
+    context = context_of(
+        config,
         data,
         engine or measure_engine(model, data.example(), task=task),
-        replace(finetune or TrainConfig(metric=metric), called="finetune_lr"),
-        criterion,
-        epochs,
-        seed,
-        constraints=constraints or PlanConstraints(),
-        extra_rounds=extra_rounds,
-        scaling=scaling or ScoreScaling(),
-        recovery=recovery,
+        model,
+        teacher=copied(model).eval() if _distills(config, finetune) else None,
         device=device,
+        finetune=finetune,
     )
+    policy = policy_of(config)
     start = step_zero(context, model, policy)
     if start.step.only is not None:
         log.warning("%s", one_class_warning(task.answer_name(start.step.only)))
     yield start.step, start.state.model
     for iteration in iterate(context, policy, (start.step,), start.state):
         yield iteration.step, iteration.state.model
+
+
+def _distills(config: RunConfig, finetune: TrainConfig | None) -> bool:
+    """Whether the fine-tunings imitate the unpruned model."""
+    return bool(config.recover.distill if finetune is None else finetune.distill)
+
+
+def _config(
+    data: Dataset,
+    device: Device | None,
+    finetune: TrainConfig | None,
+    settings: PruneKeywords,
+) -> RunConfig:
+    """The settings as a run's config, with what none of them says; ConfigError where they can't be
+    followed.
+    """
+    replaced = ("finetune_lr", "batch_size", "augment", "distill")
+    both = [option(key) for key in replaced if finetune is not None and key in settings]
+    if both:
+        raise ConfigError(
+            f"{', '.join(both)} and finetune= say the same",
+            where="prune",
+            remedy="give one of them",
+        )
+    values: dict[str, Any] = dict(settings)
+    if device is not None:
+        values["device"] = "given"  # as an object, whose address nobody asks for
+    config = RunConfig.make(
+        "prune",
+        data=str(data.root),
+        model="given",
+        size=data.size,
+        resize=data.resize,
+        task=data.spec.name,
+        **values,
+    )
+    refuse_wrong_metric(config)
+    return config
 
 
 def refuse_unprunable(graph: ChannelGraph, name: str) -> None:

@@ -12,8 +12,8 @@ from prunedge.errors import RunError
 from prunedge.models import rebuild
 from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.pruning.context import PruneContext
+from prunedge.pruning.from_config import transfer_settings
 from prunedge.runs.run import Run
-from prunedge.runs.training import transfer_settings
 from prunedge.surgery import restore_model, save_model
 from prunedge.train import FitResult
 from prunedge.utils import distributed

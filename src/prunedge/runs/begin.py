@@ -8,8 +8,9 @@ from pathlib import Path
 from prunedge.config import RunConfig
 from prunedge.importance import criterion_named
 from prunedge.models.final_activation import refuse_probabilities
+from prunedge.pruning.from_config import refuse_wrong_metric
 from prunedge.runs.callbacks import Callbacks
-from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited, refuse_wrong_metric
+from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN

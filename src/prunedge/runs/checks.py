@@ -8,29 +8,10 @@ from prunedge.errors import PrunedgeError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
 from prunedge.pruning.prune import refuse_unprunable
 from prunedge.pruning.select import PlanConstraints
-from prunedge.tasks import metric_among, task_named
 from prunedge.utils.advice import command, option
 
 if TYPE_CHECKING:
-    from prunedge.config import RunConfig
     from prunedge.runs.session import RunSession
-
-
-def refuse_wrong_metric(config: RunConfig) -> None:
-    """PrunedgeError where the task has no metric of that name, or not one that the rule's
-    confidence can be had of.
-    """
-    known = task_named(config.task.name).metrics
-    name = config.task.metric
-    metric = metric_among(known, name, where=option("metric", name))
-    if config.stop.confidence is None or metric.has_interval:
-        return
-    suited = [other.name for other in known.values() if other.has_interval]
-    raise PrunedgeError(
-        f"confidence is that of {' or '.join(suited)}, and metric is {name}",
-        where=option("confidence", config.stop.confidence),
-        remedy=f"leave it out, or use {option('metric', suited[0])}" if suited else "leave it out",
-    )
 
 
 def refuse_missing_classes(session: RunSession) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.pruning.from_config import policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import NOTHING_LEFT
-from prunedge.pruning.policy import Continue, Outcome, StopPolicy
-from prunedge.runs.checks import refuse_wrong_metric
+from prunedge.pruning.policy import Continue, Outcome
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
-from prunedge.tasks import metric_named
 from prunedge.utils.advice import command, option
 from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.systems import replace
@@ -37,21 +36,6 @@ CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 RESULTS = ("test.json", "stop.json", "baselines.json", "baselines", "bench.json", "bundle")
 
 Say = Callable[[str], None]
-
-
-def policy_of(config: RunConfig) -> StopPolicy:
-    """The rule that a config asks for."""
-    return StopPolicy(
-        max_drop=config.stop.max_drop,
-        step_ratio=config.prune.step_ratio,
-        metric=metric_named(config.task.metric, config.task.name),
-        target_macs=config.stop.target_macs,
-        target_params=config.stop.target_params,
-        max_steps=config.stop.max_steps,
-        confidence=config.stop.confidence,
-        target_latency=config.stop.target_latency,
-        judged_from=config.stop.judged_from,
-    )
 
 
 def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.latency import Steering, Timer, steer
 from prunedge.models import Loaded, build_with_report
 from prunedge.pruning.context import PruneContext
+from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.steps import Iteration, State
 from prunedge.runs.callbacks import Callbacks
-from prunedge.runs.context import context_of
 from prunedge.runs.images import images_of
 from prunedge.runs.origin import open_start
-from prunedge.runs.resumption import note_computing, policy_of
+from prunedge.runs.resumption import note_computing
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.training import with_rate
 from prunedge.tasks import Task, make_task

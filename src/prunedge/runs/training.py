@@ -19,7 +19,6 @@ from prunedge.train import (
     Progress,
     Rate,
     TrainConfig,
-    TransferSettings,
     transfer_rate,
 )
 from prunedge.train.collapse import Taught, one_class_warning
@@ -103,17 +102,6 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
         rate.lr if rate else None,
         elsewhere or config.model.start,
         fell,
-    )
-
-
-def transfer_settings(config: RunConfig) -> TransferSettings:
-    """How the first training goes; fine-tunings and baselines differ in one thing each."""
-    return TransferSettings(
-        pretrained=config.model.weights != "none",
-        epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
-        metric=config.task.metric,
-        augment=config.train.augment,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prunedge.importance import gathered_while_training
 from prunedge.pruning.context import PruneContext
+from prunedge.pruning.from_config import transfer_settings
 from prunedge.pruning.gathered import gathered, gathering
 from prunedge.pruning.policy import Outcome
 from prunedge.pruning.record import step_zero
@@ -16,7 +17,7 @@ from prunedge.runs import origin
 from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.run import Run
 from prunedge.runs.training import NAME as RATE
-from prunedge.runs.training import inherit_rate, rate_of, transfer_settings
+from prunedge.runs.training import inherit_rate, rate_of
 from prunedge.train import Rate, TrainExtras, penalty, transfer
 from prunedge.utils import distributed
 from prunedge.utils.checksums import file_digest

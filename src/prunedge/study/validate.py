@@ -13,7 +13,7 @@ from prunedge.errors import MachineError, PrunedgeError
 from prunedge.importance import criterion_named
 from prunedge.latency import Timer
 from prunedge.models import refuse_unknown
-from prunedge.runs.checks import refuse_wrong_metric
+from prunedge.pruning.from_config import refuse_wrong_metric
 from prunedge.study.grid import Grid, trials
 from prunedge.train.engine import NAMES
 from prunedge.utils import trust

@@ -19,12 +19,6 @@ _verb: str | None = None
 # Where an option of the command is not called as the config calls it: `train` has no other epochs.
 _OF_THE_COMMAND = {"start": "from"}
 _OF_TRAIN = {"train_epochs": "epochs"}
-# What a call in Python has no argument of that name for.
-_IN_PYTHON = {
-    "finetune_lr": "finetune=TrainConfig(lr={})",
-    "step_ratio": "step_ratio={}",
-    "max_ratio": "constraints=PlanConstraints(max_ratio={})",
-}
 
 
 def speak(place: Place, verb: str | None = None) -> None:
@@ -68,9 +62,7 @@ def option(key: str, value: Any = None) -> str:
         shown = f'"{value}"' if isinstance(value, str) else "true" if value is True else value
         return f"`{key}`" if value is None else f"`{key} = {shown}`"
     shown = repr(value) if isinstance(value, str) else value
-    return _IN_PYTHON.get(key, key + "={}").format(
-        "..." if value is None and key in _IN_PYTHON else "" if value is None else shown
-    )
+    return f"{key}={'' if value is None else shown}"
 
 
 def command(*words: object) -> str:

@@ -1,0 +1,90 @@
+"""The settings that are keywords of `pe.prune`, for editors and type checkers.
+
+Made from `sections` by `python -m prunedge.config.keywords`: change them there.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class PruneKeywords(TypedDict, total=False):
+    """Each is optional, with the default that the command line has."""
+
+    seed: int
+    """Decides the split, the random weights and the order of the images. Default: `0`."""
+    metric: str
+    """What makes an epoch the best, and what the stop rule watches: a metric of the task (accuracy,
+    f1, auroc). Default: `'accuracy'`."""
+    batch_size: int
+    """Images in a training step. Default: `32`."""
+    augment: Literal["none", "flips", "full"]
+    """How training images are changed in every epoch: full (quarter turns if they are square, half
+    turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
+    image turned by a quarter would never be seen, as of courses of bricks), or none. Default:
+    `'full'`."""
+    sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
+    """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
+    norms, group lasso over all weights of a channel, or a penalty that grows on those that are
+    about to leave (on all, before anything is pruned). Default: `'none'`."""
+    sparsity_strength: float | None
+    """Of `sparsity`, instead of its usual one. Default: `None`."""
+    criterion: str
+    """How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, weight-l2, fpgm,
+    bn-scale, activation-mean, activation-std, apoz, mutual-information,
+    mutual-information-prediction, random, or your own. `prunedge audit` says which suits your
+    model. Default: `'taylor'`."""
+    step_ratio: float
+    """Share of the remaining channels that a step removes. Default: `0.1`."""
+    normalise: Literal["none", "l2", "mean", "rank"]
+    """What each layer's scores are divided by before layers are compared: their Euclidean norm
+    (l2), their mean, nothing (none), or their ranks are compared instead. Default: `'l2'`."""
+    per_layer: bool
+    """Don't compare layers: each loses the same share. Default: `False`."""
+    macs_penalty: float
+    """Takes this much times a channel's share of the model's MACs off its score, so that costly
+    channels go first. Default: `0.0`."""
+    per_mac: bool
+    """Divide scores by the MACs that the channel costs. Default: `False`."""
+    ignore: list[str]
+    """A pattern of layer or group names that keep all their channels (`layer1.*`; `prunedge groups`
+    lists them); may be repeated. Default: `[]`."""
+    min_channels: int
+    """Every group keeps at least this many channels. Default: `2`."""
+    round_to: int
+    """Groups that lose channels keep a multiple of this many (8 or 16 suits many devices). Default:
+    `1`."""
+    max_ratio: float | None
+    """The largest share that a group may lose in one step. Without it half, or twice the
+    `step_ratio` where that is more, so that groups still compare; but a group keeps at least a
+    quarter of what the step leaves on average (`step_ratio` 0.5: an eighth). Default: `None`."""
+    epochs: int
+    """Epochs of fine-tuning in each step. Default: `1`."""
+    finetune_lr: float | None
+    """Peak learning rate of the fine-tuning in each step, instead of the training's. Default:
+    `None`."""
+    distill: float
+    """Weight (0 to 1) of the unpruned model's answers in the loss of the fine-tuning. Default:
+    `0.0`."""
+    compensate: Literal["none", "mean", "lstsq"]
+    """Hand what the removed channels gave on average to their consumers' biases (mean), or solve
+    the consumers' weights anew for the least squared difference (lstsq), before fine-tuning.
+    Default: `'none'`."""
+    extra_rounds: int
+    """How often a step that breaks the rule is fine-tuned for `epochs` more before it is taken
+    back. Default: `1`."""
+    max_drop: float
+    """The rule: percentage points that the metric may lose on validation data, against the unpruned
+    model (with --from a run that was pruned, the first of that chain). Default: `3.0`."""
+    confidence: float | None
+    """Call the rule broken only when accuracy has dropped by more with this confidence (0.95), from
+    the validation images; patches of one source count together. Default: `None`."""
+    target_macs: float | None
+    """Stop at this share of the unpruned model's MACs. Default: `None`."""
+    target_params: float | None
+    """Stop at this share of the unpruned model's parameters. Default: `None`."""
+    target_latency: float | None
+    """Stop when the model takes this long for an image on the `device`: 5ms, 0.8ms. Default:
+    `None`."""
+    max_steps: int | None
+    """Stop after this many steps. Default: `None`."""

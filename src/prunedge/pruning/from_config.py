@@ -1,0 +1,120 @@
+"""What a `RunConfig` asks for, as what the loop works with: the stop rule, the context, the
+training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from prunedge.config import RunConfig
+from prunedge.data import Dataset
+from prunedge.errors import ConfigError
+from prunedge.pruning.context import Device, PruneContext, RecoveryConfig
+from prunedge.pruning.policy import StopPolicy
+from prunedge.pruning.select import PlanConstraints, ScoreScaling
+from prunedge.tasks import metric_among, metric_named, task_named
+from prunedge.train import Engine, Progress, TrainConfig, TransferSettings
+from prunedge.utils.advice import option
+
+
+def policy_of(config: RunConfig) -> StopPolicy:
+    """The rule that a config asks for."""
+    return StopPolicy(
+        max_drop=config.stop.max_drop,
+        step_ratio=config.prune.step_ratio,
+        metric=metric_named(config.task.metric, config.task.name),
+        target_macs=config.stop.target_macs,
+        target_params=config.stop.target_params,
+        max_steps=config.stop.max_steps,
+        confidence=config.stop.confidence,
+        target_latency=config.stop.target_latency,
+        judged_from=config.stop.judged_from,
+    )
+
+
+def context_of(
+    config: RunConfig,
+    data: Dataset,
+    engine: Engine,
+    model: nn.Module,
+    *,
+    teacher: nn.Module | None = None,
+    device: Device | None = None,
+    progress: Progress | None = None,
+    finetune: TrainConfig | None = None,
+) -> PruneContext:
+    """What every step works with. `model` is any of this architecture; with a `teacher` the
+    fine-tunings imitate it; a `device` steers. `finetune` stands in for the config's.
+    """
+    return PruneContext(
+        data=data,
+        engine=engine,
+        finetune=finetune or _finetuning(config, model, distills=teacher is not None),
+        criterion=config.prune.criterion,
+        epochs=config.recover.epochs,
+        seed=config.data.seed,
+        progress=progress,
+        constraints=PlanConstraints(
+            tuple(config.prune.ignore),
+            config.prune.min_channels,
+            config.prune.round_to,
+            config.prune.max_ratio,
+        ),
+        extra_rounds=config.recover.extra_rounds,
+        scaling=ScoreScaling(
+            config.prune.normalise,
+            config.prune.per_layer,
+            config.prune.macs_penalty,
+            config.prune.per_mac,
+        ),
+        recovery=RecoveryConfig(
+            config.recover.compensate,
+            sparsity=config.train.sparsity,
+            sparsity_strength=config.train.sparsity_strength,
+            teacher=teacher,
+        ),
+        device=device,
+    )
+
+
+def transfer_settings(config: RunConfig) -> TransferSettings:
+    """How the first training goes; fine-tunings and baselines differ in one thing each."""
+    return TransferSettings(
+        pretrained=config.model.weights != "none",
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        metric=config.task.metric,
+        augment=config.train.augment,
+    )
+
+
+def refuse_wrong_metric(config: RunConfig) -> None:
+    """ConfigError where the task has no metric of that name, or not one that the rule's
+    confidence can be had of.
+    """
+    known = task_named(config.task.name).metrics
+    name = config.task.metric
+    metric = metric_among(known, name, where=option("metric", name))
+    if config.stop.confidence is None or metric.has_interval:
+        return
+    suited = [other.name for other in known.values() if other.has_interval]
+    raise ConfigError(
+        f"confidence is that of {' or '.join(suited)}, and metric is {name}",
+        where=option("confidence", config.stop.confidence),
+        remedy=f"leave it out, or use {option('metric', suited[0])}" if suited else "leave it out",
+    )
+
+
+def _finetuning(config: RunConfig, model: nn.Module, *, distills: bool) -> TrainConfig:
+    settings = replace(transfer_settings(config), lr=config.recover.lr)
+    finetune = replace(
+        settings.config(model),
+        called="finetune_lr",
+        distill=config.recover.distill if distills else 0.0,
+    )
+    schedule = config.train.schedule_epochs or config.train.epochs
+    if config.recover.rewind and schedule > config.recover.epochs:
+        finetune = replace(finetune, start=1 - config.recover.epochs / schedule)
+    return finetune
