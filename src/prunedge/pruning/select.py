@@ -188,9 +188,9 @@ def choose(
     most = plan(remove)
     if enough is None or not enough(most):
         return most
-    # In channels: the least that is enough lies above `low`, and at most at `high`.
+    # In channels: the least that is enough lies above `low`; `high` is enough, as all of `most` is.
     low = 0
-    high = max(1, round(remove * total))
+    high = floor(remove * total) + 1
     smallest = most
     while high - low > 1:
         middle = (low + high) // 2
