@@ -115,7 +115,7 @@ def _rates(classes: Any, example: torch.Tensor, engine_name: str, pictures: Any)
 def _sources(data: Path, count: int) -> list[tuple[Path, str]]:
     found = load(data, size=32)
     samples = [sample for split in found.splits().values() for sample in split.samples]
-    return [(samples[i % len(samples)].path, found.classes[samples[i % len(samples)].label]) for i in range(count)]
+    return [(samples[i % len(samples)].path, found.classes[samples[i % len(samples)].target]) for i in range(count)]
 
 
 def _linked(data: Path, out: Path, count: int) -> None:

@@ -204,7 +204,7 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
     """Files and labels, decoded whenever they are asked for."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], torch.Tensor]) -> None:
-        self.samples, self.transform = [(sample.path, sample.label) for sample in split.samples], transform
+        self.samples, self.transform = [(sample.path, sample.target) for sample in split.samples], transform
 
     def __len__(self) -> int:
         """Number of pictures."""

@@ -93,7 +93,7 @@ def inspect_cells(run: Path, cells: Path, folder: Path) -> Image.Image:
 def print_truth(shown: list, classes: tuple[str, ...]) -> None:
     """Where the defective cells are, to be compared with the overlay."""
     for row in range(ROWS):
-        labels = [classes[sample.label] for sample in shown[row * COLUMNS :][:COLUMNS]]
+        labels = [classes[sample.target] for sample in shown[row * COLUMNS :][:COLUMNS]]
         print(" ".join("X" if label == "defective" else "." for label in labels))
 
 

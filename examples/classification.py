@@ -70,7 +70,7 @@ def main(
     session = open_session(pe.open_bundle(out / "bundle"))
     for sample in random.Random(0).sample(data.test.samples, k=5):
         inspection = inspect_image(sample.path, session, Settings())
-        truth = data.classes[sample.label]
+        truth = data.classes[sample.target]
         print(f"{sample.path.name}: damage with {inspection.probability:.0%}, in truth {truth}")
 
 

@@ -127,13 +127,15 @@ def test_a_few_strange_images_and_dead_pixels_don_t_spoil_the_range(tmp_path: Pa
 def test_a_rare_class_keeps_its_greys() -> None:
     usual = [Shade("16 bits", 20, 60, 18, 66, "") for _ in range(97)]
     hot = [Shade("16 bits", 300, 400, 290, 410, "") for _ in range(3)]
-    found = usual_range([*usual, *hot], [0] * 97 + [1] * 3)
+    found = usual_range([*usual, *hot], np.eye(2, dtype=int)[[0] * 97 + [1] * 3])
     assert found.low == 18
     assert found.high == 410
 
 
 def test_images_of_one_grey_alone_have_a_range_too() -> None:
-    assert usual_range([Shade("floats", 5, 5, 5, 5, "")] * 3, [0, 0, 1]) == Greys(5, 6)
+    assert usual_range(
+        [Shade("floats", 5, 5, 5, 5, "")] * 3, np.eye(2, dtype=int)[[0, 0, 1]]
+    ) == Greys(5, 6)
 
 
 @pytest.mark.parametrize("kinds", [("png", "tiny"), ("float", "int32"), ("float", "tiny")])

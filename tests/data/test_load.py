@@ -40,8 +40,8 @@ def test_class_folders(tiny_data: Path) -> None:
     data = load_folder(tiny_data, size=32)
     assert data.classes == ("crack", "sound")
     assert [len(split) for split in data.splits().values()] == [56, 12, 12]
-    assert data.val.labels().dtype == np.int64
-    assert np.bincount(data.val.labels()).tolist() == [6, 6]
+    assert data.val.targets().dtype == np.int64
+    assert np.bincount(data.val.targets()).tolist() == [6, 6]
     assert data.example().shape == (2, 3, 32, 32)
     assert data.example(70).shape == (70, 3, 32, 32)
     assert str(data) == "2 classes (crack, sound) at 32 px: train 56, val 12, test 12"
@@ -162,7 +162,7 @@ def test_all_unreadable_images_are_named_at_once(
         sample.path.name
         for split in data.splits().values()
         for sample in split.samples
-        if sample.label == 0
+        if sample.target == 0
     ]
     assert not {"000.png", "001.png"} & set(names)
 
@@ -253,12 +253,12 @@ def test_take_keeps_proportions_and_order(tmp_path: Path) -> None:
         paint(tmp_path / ("a" if i < 90 else "b") / f"{i:03d}.png", i)
     split = load(tmp_path, size=16).train
     part = split.take(20, seed=4)
-    assert np.bincount(part.labels()).tolist() == [18, 2]
+    assert np.bincount(part.targets()).tolist() == [18, 2]
     assert part == split.take(20, seed=4) != split.take(20, seed=5)
     where = [split.samples.index(sample) for sample in part.samples]
     assert where == sorted(where)
     assert (part.pixels([3]) == split.pixels([where[3]])).all()
-    assert np.bincount(split.take(2).labels()).tolist() == [1, 1]
+    assert np.bincount(split.take(2).targets()).tolist() == [1, 1]
     assert split.take(10_000) is split
     with pytest.raises(ValueError, match="at least 1"):
         split.take(0)

@@ -37,7 +37,7 @@ def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
     assert images.dtype == torch.float32
     assert images.is_contiguous()
     assert labels.dtype == torch.int64
-    assert labels.tolist() == split.labels().tolist()
+    assert labels.tolist() == split.targets().tolist()
     for i in (0, 33):
         expected = normalise(read_image(split.samples[i].path, square(32))[None])[0]
         assert np.array_equal(images[i].numpy(), expected)
@@ -176,10 +176,10 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(
     assert all(len(part) == len(whole) for part in parts)
     for (images, labels), *shares in zip(whole, *parts, strict=True):
         assert torch.equal(torch.cat([share.images[: share.here] for share in shares]), images)
-        assert torch.equal(torch.cat([share.labels[: share.here] for share in shares]), labels)
+        assert torch.equal(torch.cat([share.targets[: share.here] for share in shares]), labels)
         assert all(
             share.whole == len(labels)
-            and len(share.images) == len(share.labels) == max(1, share.here)
+            and len(share.images) == len(share.targets) == max(1, share.here)
             for share in shares
         )
         assert all(torch.equal(share.images[0], images[share.start]) for share in shares)

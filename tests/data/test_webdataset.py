@@ -51,7 +51,7 @@ def names_of(data: Dataset) -> list[set[str]]:
 def right(data: Dataset) -> bool:
     """Whether each image and label is that of the number in its name."""
     return all(
-        sample.label == int(sample.path.stem) % 2
+        sample.target == int(sample.path.stem) % 2
         and (
             split.pixels([i])[0] == read_image(io.BytesIO(image(int(sample.path.stem))), square(16))
         ).all()
@@ -127,7 +127,7 @@ def test_json_says_label_source_and_split(tmp_path: Path) -> None:
     assert data.classes == ("a", "b")
     for place, split in enumerate(data.splits().values()):
         assert {int(sample.source[5:]) % 3 for sample in split.samples} == {place}
-        assert all(int(sample.path.stem) % 2 == sample.label for sample in split.samples)
+        assert all(int(sample.path.stem) % 2 == sample.target for sample in split.samples)
 
 
 def test_group_by_reads_the_name_in_the_shard(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_classes_txt_names_the_integers(tmp_path: Path) -> None:
     data = load(tmp_path, size=16)
     assert data.classes == ("crack", "sound")
     assert all(
-        data.classes[sample.label] == ("sound", "crack")[int(sample.path.stem) % 2]
+        data.classes[sample.target] == ("sound", "crack")[int(sample.path.stem) % 2]
         for sample in data.train.samples
     )
     (tmp_path / "classes.txt").write_text("sound\n")

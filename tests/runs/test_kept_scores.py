@@ -138,7 +138,7 @@ def test_two_seeds_draw_two_random_rankings(recipe: RunConfig, start: Path, tmp_
     """Of images that come split, so that the seed decides nothing of that."""
     data = images.load(recipe.data.path, **recipe.image_settings())
     rows = [
-        f"{sample.path},{data.classes[sample.label]},{side}"
+        f"{sample.path},{data.classes[sample.target]},{side}"
         for side, split in data.splits().items()
         for sample in split.samples
     ]

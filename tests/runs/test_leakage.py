@@ -86,7 +86,7 @@ def test_a_validation_image_that_chose_the_model_does_not_test_it(
     theirs = images.load(trained.config.data.path, **trained.config.image_settings())
     sides = {"train": theirs.train, "val": theirs.test, "test": theirs.val}
     lines = [
-        f"{sample.path},{theirs.classes[sample.label]},{side}"
+        f"{sample.path},{theirs.classes[sample.target]},{side}"
         for side, split in sides.items()
         for sample in split.samples
     ]

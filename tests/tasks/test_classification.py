@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import OF_BATCHES, TASKS, Metrics, make_task, packed, unpacked
@@ -106,13 +107,21 @@ def test_the_gallery_has_what_the_second_model_gets_wrong_and_the_first_does_not
     assert all(0.9 < one.confidence_after <= 1 for one in examples)
 
 
-def test_strata_are_the_classes() -> None:
-    assert TASK.strata(np.array([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+def test_a_head_has_an_output_for_each_class() -> None:
+    assert TASK.outputs == 3
+
+
+def test_both_halves_know_the_same_tasks() -> None:
+    assert TASKS.keys() == DEFINITIONS.keys()
+
+
+def test_targets_are_those_that_images_were_listed_with() -> None:
+    assert TASK.targets == DEFINITIONS["classification"].targets(SPEC.classes)
 
 
 def test_auroc_lacks_a_class_without_images_and_accuracy_does_not() -> None:
-    assert TASK.undefined("auroc", np.array([0, 1, 1])) == "stain"
-    assert TASK.undefined("accuracy", np.array([0, 1, 1])) is None
+    assert TASK.undefined("auroc", [0, 1, 1]) == "stain"
+    assert TASK.undefined("accuracy", [0, 1, 1]) is None
 
 
 def test_outputs_for_other_classes_are_refused_with_the_model_s_name() -> None:

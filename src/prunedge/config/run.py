@@ -124,11 +124,11 @@ class RunConfig(Section):
         return values
 
     def image_settings(self) -> dict[str, Any]:
-        """What decides which images a run sees, on which side: arguments of
+        """What decides which images a run sees, as what, on which side: arguments of
         `prunedge.data.load`.
         """
         values = self.flat()
-        return {key: values[key] for key in IMAGE_KEYS}
+        return {"task": self.task.name, **{key: values[key] for key in IMAGE_KEYS}}
 
     def with_values(self, **values: Any) -> RunConfig:
         """The same config with other values of these keys; ConfigError where they don't fit."""

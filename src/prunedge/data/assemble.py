@@ -13,10 +13,11 @@ from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, appearance
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.groups import group_ids, groups_of
-from prunedge.data.records import SPLITS, Listing
+from prunedge.data.records import SPLITS, LabelledImages, Listing
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
 from prunedge.edge.image.size import Resize, Size
+from prunedge.edge.tasks import targets_of
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 
@@ -29,9 +30,11 @@ _NAMED = 5  # images of a set that can't be read at all
 class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
-    `shares` are those of val and test; `range` is `LOW:HIGH` or two numbers.
+    `task` is the task's name, `shares` are those of val and test; `range` is `LOW:HIGH` or two
+    numbers.
     """
 
+    task: str
     size: Size
     resize: Resize
     seed: int
@@ -66,41 +69,47 @@ class _Split:
 def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     """The Dataset of listed images.
 
-    Raises DataError for options that can't be met, for images that can't be read (all are named at
-    once, unless they may be skipped), and for splits that can't be trained on.
+    Raises DataError for options that can't be met, for labels that are none of the task's, for
+    images that can't be read (all are named at once, unless they may be skipped), and for splits
+    that can't be trained on.
     """
+    labelling = targets_of(options.task, listing.labels)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range
-    sources = groups_of(listing, options.group_by)
-    split = _split(listing, sources, options, span)
+    images = LabelledImages(
+        listing=listing,
+        labelling=labelling,
+        targets=[labelling.target(record) for record in listing.records],
+        sources=groups_of(listing, options.group_by),
+    )
+    split = _split(images, options, span)
     _warn_of_colours(listing, split.decoded)
 
-    label_of = {name: label for label, name in enumerate(listing.classes)}
-    samples = [
-        Sample(record.path, label_of[record.label], source)
-        for record, source in zip(listing.records, sources, strict=True)
-    ]
+    samples = []
+    for path, target, source in zip(images.paths, images.targets, images.sources, strict=True):
+        samples.append(Sample(path, target, source))
     splits = {}
     for side in SPLITS:
         rows = split.on(side)
         splits[side] = Split(
-            tuple(samples[row] for row in rows),
-            options.size,
-            split.decoded.cache,
-            rows,
-            split.greys,
-            options.resize,
+            samples=tuple(samples[row] for row in rows),
+            labelling=labelling,
+            size=options.size,
+            cache=split.decoded.cache,
+            rows=rows,
+            greys=split.greys,
+            resize=options.resize,
         )
     check_splits(listing, list(splits.values()))
 
     unreadable = sorted(split.decoded.unreadable)
     return Dataset(
-        listing.root,
-        listing.classes,
+        root=listing.root,
+        labelling=labelling,
         **splits,
         size=options.size,
         resize=options.resize,
-        fingerprint=_fingerprint(listing, split, appearance(options.size, options.resize)),
+        fingerprint=_fingerprint(images, split, appearance(options.size, options.resize)),
         skipped=tuple(listing.records[index].path for index in unreadable),
         greys=split.greys,
         extremes=split.extremes,
@@ -108,15 +117,13 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
 
 
 def _split(
-    listing: Listing,
-    sources: Sequence[str | None],
-    options: LoadOptions,
-    span: tuple[float, float] | None,
+    images: LabelledImages, options: LoadOptions, span: tuple[float, float] | None
 ) -> _Split:
     """Decode all images and share them out, by way of a survey of their greys where they are
     deep.
     """
-    paths = [record.path for record in listing.records]
+    listing = images.listing
+    paths = images.paths
     shades = known_survey(paths, options.cache_dir)
     if shades is None:
         try:
@@ -124,16 +131,15 @@ def _split(
         except DeepGreys:
             shades = survey(paths, options.cache_dir, options.progress)
     if shades is not None:
-        return _split_deep(listing, sources, options, shades, span)
+        return _split_deep(images, options, shades, span)
 
     refuse_idle_range(span, listing.where)
     kept = _readable(listing, decoded.unreadable, options.skip_unreadable)
-    return _Split(decoded, kept, _sides(listing, sources, options, kept, decoded.digests))
+    return _Split(decoded, kept, _sides(images, options, kept, decoded.digests))
 
 
 def _split_deep(
-    listing: Listing,
-    sources: Sequence[str | None],
+    images: LabelledImages,
     options: LoadOptions,
     shades: Sequence[Shade | str],
     span: tuple[float, float] | None,
@@ -143,18 +149,18 @@ def _split_deep(
     The split can't wait for the pixels: these depend on the range of greys, and that on which
     images are trained on.
     """
+    listing = images.listing
     unreadable = {index: shade for index, shade in enumerate(shades) if isinstance(shade, str)}
     kept = _readable(listing, unreadable, options.skip_unreadable)
     digests = [shade.digest if isinstance(shade, Shade) else "" for shade in shades]
-    sides = _sides(listing, sources, options, kept, digests)
+    sides = _sides(images, options, kept, digests)
 
-    labels = [listing.classes.index(record.label) for record in listing.records]
     training = [index for index, side in zip(kept, sides, strict=True) if side == "train"]
-    greys = choose_range(shades, labels, training, span, listing.where)
+    greys = choose_range(images, shades, training, span)
     deep = [shade for shade in shades if isinstance(shade, Shade) and shade.is_deep]
     least = min(shade.least for shade in deep)
     most = max(shade.most for shade in deep)
-    decoded = _decode([record.path for record in listing.records], options, greys)
+    decoded = _decode(images.paths, options, greys)
     return _Split(decoded, kept, sides, greys, (least, most))
 
 
@@ -170,14 +176,10 @@ def _decode(paths: Sequence[Path], options: LoadOptions, greys: Greys | None = N
 
 
 def _sides(
-    listing: Listing,
-    sources: Sequence[str | None],
-    options: LoadOptions,
-    kept: Sequence[int],
-    digests: Sequence[str],
+    images: LabelledImages, options: LoadOptions, kept: Sequence[int], digests: Sequence[str]
 ) -> list[str]:
-    groups = group_ids(sources, digests)
-    return sides_of(listing, kept, groups, options.shares, options.fold, options.seed)
+    groups = group_ids(images.sources, digests)
+    return sides_of(images, kept, groups, options.shares, options.fold, options.seed)
 
 
 def _readable(listing: Listing, unreadable: Mapping[int, str], skip: bool) -> list[int]:
@@ -218,13 +220,13 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
         log.warning(text, listing.where, count)
 
 
-def _fingerprint(listing: Listing, split: _Split, seen: str) -> str:
+def _fingerprint(images: LabelledImages, split: _Split, seen: str) -> str:
     """Stands for pixels, labels and splits; not for where the files lie nor when they were
     written. `seen` is the images' `appearance`.
     """
-    digest = hashlib.sha256(f"{seen} {listing.classes}".encode())
+    digest = hashlib.sha256(f"{seen} {images.labelling.classes}".encode())
     for index, side in zip(split.kept, split.sides, strict=True):
-        record = listing.records[index]
+        record = images.listing.records[index]
         line = f"\n{record.name}\t{record.label}\t{side}\t{split.decoded.digests[index]}"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]

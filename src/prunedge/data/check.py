@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 from prunedge.config import AnySize
-from prunedge.data.check_report import CheckReport, Levels, Sizes, problems_of
+from prunedge.data.check_report import CheckReport, Levels, Sizes, problems_of, totals_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_image
 from prunedge.data.duplicates import find_duplicates
@@ -30,6 +30,7 @@ SHOWN = 64  # training images whose grey levels are counted
 def check(
     data: Path | str,
     *,
+    task: str = "classification",
     size: AnySize = 224,
     resize: Resize = "stretch",
     seed: int = 0,
@@ -57,6 +58,7 @@ def check(
     load_with = partial(
         load,
         data,
+        task=task,
         size=size,
         resize=resize,
         seed=seed,
@@ -75,7 +77,7 @@ def check(
         dataset = load_with(range=error.deep)
 
     report = _report(data, dataset, max_distance, progress)
-    problems = problems_of(report)
+    problems = problems_of(report, dataset.labelling.doubt(totals_of(report)))
     return replace(report, problems=problems if mixed is None else (mixed, *problems))
 
 
@@ -89,13 +91,14 @@ def _report(
     for side, split in dataset.splits().items():
         names |= {sample.path: _name(sample.path, dataset.root) for sample in split.samples}
         looks += looks_of(split)
-        counts[side] = _per_class(split.samples, dataset.classes)
-    totals = [sum(count[name] for count in counts.values()) for name in dataset.classes]
+        counts[side] = split.counts()
+    strata = dataset.labelling.strata_names
+    totals = [sum(count[name] for count in counts.values()) for name in strata]
     duplicates, conflicts = find_duplicates(dataset, names, max_distance, progress)
     return CheckReport(
         data=written(data),
         size=dataset.size,
-        classes=dataset.classes,
+        classes=strata,
         counts=counts,
         imbalance=max(totals) / max(min(totals), 1),
         majority=max(counts["test"].values()) / len(dataset.test),
@@ -125,11 +128,6 @@ def _unreadable(dataset: Dataset) -> dict[str, str]:
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _per_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
-    counts = Counter(sample.label for sample in samples)
-    return {name: counts[label] for label, name in enumerate(classes)}
 
 
 def _levels(dataset: Dataset, depths: Counter[Depth]) -> Levels:

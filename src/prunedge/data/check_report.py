@@ -8,7 +8,6 @@ from typing import Any
 
 from prunedge.config import plain_size
 from prunedge.data.duplicates import Duplicate
-from prunedge.data.label_kinds import REMEDY, doubt
 from prunedge.edge.image.read import COLOURS
 from prunedge.edge.image.size import Size
 
@@ -52,7 +51,8 @@ class Levels:
 class CheckReport:
     """What a folder or manifest holds and what speaks against training on it.
 
-    `counts` is images per split and class; `imbalance` the images of the largest class for one of
+    `classes` are what splits balance: of other tasks than classification their strata. `counts` is
+    images per split and class; `imbalance` the images of the largest class for one of
     the smallest; `majority` the share of test images in their largest class, the accuracy of a
     model that always answers that. `sources` is how many photographs or structures are known, None
     when none are; `leaks` the sources on two sides. `duplicates` are images of val and test that
@@ -84,10 +84,12 @@ class CheckReport:
         return {**asdict(self), "size": plain_size(self.size)}
 
 
-def problems_of(report: CheckReport) -> tuple[str, ...]:
-    """What the user should know, most serious first, each with its remedy."""
+def problems_of(report: CheckReport, doubt: str | None) -> tuple[str, ...]:
+    """What the user should know, most serious first, each with its remedy; `doubt` is the task's
+    about the labels.
+    """
     problems = [
-        *_about_labels(report),
+        *([] if doubt is None else [doubt]),
         *_about_files(report),
         *_about_splits(report),
         *_about_classes(report),
@@ -97,18 +99,13 @@ def problems_of(report: CheckReport) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def _totals(report: CheckReport) -> dict[str, int]:
+def totals_of(report: CheckReport) -> dict[str, int]:
     """Images of each class in all splits."""
     totals = dict.fromkeys(report.classes, 0)
     for counts in report.counts.values():
         for name, count in counts.items():
             totals[name] += count
     return totals
-
-
-def _about_labels(report: CheckReport) -> list[str]:
-    doubtful = doubt(_totals(report))
-    return [f"{doubtful}; {REMEDY}"] if doubtful else []
 
 
 def _about_files(report: CheckReport) -> list[str]:
@@ -154,7 +151,7 @@ def _about_classes(report: CheckReport) -> list[str]:
             "others in a manifest"
         )
     rare = []
-    for name, total in _totals(report).items():
+    for name, total in totals_of(report).items():
         judged_by = min(report.counts[side][name] for side in ("val", "test"))
         if total < RARE or not judged_by:
             rare.append(name)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prunedge.data.decode import appearance
-from prunedge.data.splits import portions
+from prunedge.data.splits import portions, rarest, with_rest
 from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.base import Targets, TaskSpec
 from prunedge.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: its file, its class as an index into `Dataset.classes`, and the photograph or
-    structure it comes from.
+    """One image: its file, what is predicted of it (for classification its class, as an index into
+    `Dataset.classes`), and the photograph or structure it comes from.
     """
 
     path: Path
-    label: int
+    target: Any
     source: str | None = None
 
 
@@ -41,12 +42,14 @@ class Split:
     """One of train, val and test: an ordered list of images that are read through the cache, if
     there is one.
 
-    `rows` says where in the cache each image lies; `cache` is None when images are decoded anew
-    each time. `greys` says what greys of more than eight bits mean, None where there are none.
-    `resize` is how images of another shape get this size.
+    `labelling` says what the samples' targets are. `rows` says where in the cache each image lies;
+    `cache` is None when images are decoded anew each time. `greys` says what greys of more than
+    eight bits mean, None where there are none. `resize` is how images of another shape get this
+    size.
     """
 
     samples: tuple[Sample, ...]
+    labelling: Targets
     size: Size
     cache: Path | None = None
     rows: tuple[int, ...] = field(default=(), repr=False)
@@ -70,8 +73,8 @@ class Split:
         epoch: int = 0,
         drop_last: bool = False,
     ) -> Batches:
-        """Batches of (N, 3, H, W) float32, ImageNet-normalised, and (N,) int64 labels; `len()` is
-        their number.
+        """Batches of (N, 3, H, W) float32, ImageNet-normalised, and their targets, for
+        classification (N,) int64; `len()` is their number.
 
         In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch)
         alone, not on the batch size nor on torch's global random state, so an epoch that is run
@@ -82,9 +85,20 @@ class Split:
 
         return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last)
 
-    def labels(self) -> np.ndarray:
-        """The class of each image: (n,) int64."""
-        return np.fromiter((sample.label for sample in self.samples), np.int64, len(self.samples))
+    def targets(self, indices: np.ndarray | list[int] | None = None) -> np.ndarray:
+        """What is predicted of these images, or of all, as batches hold it: for classification
+        (len(indices),) int64.
+        """
+        chosen = self.samples if indices is None else [self.samples[i] for i in indices]
+        return self.labelling.collate([sample.target for sample in chosen])
+
+    def counts(self) -> dict[str, int]:
+        """How many images count in each stratum (for classification: each class), by its name."""
+        # Few targets are different ones, and the strata of all images would fill the memory.
+        times = Counter(sample.target for sample in self.samples)
+        is_in = self.labelling.strata(list(times)) > 0  # (different targets, strata)
+        counts = np.array(list(times.values()), np.int64) @ is_in
+        return dict(zip(self.labelling.strata_names, counts.tolist(), strict=True))
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
         """These images as they are stored: (len(indices), H, W, 3) uint8. Raises DataError when
@@ -100,23 +114,34 @@ class Split:
         return decode(paths, self.size, self.greys, self.resize)
 
     def take(self, n: int, seed: int = 0) -> Split:
-        """A subset of `n` images, in their old order, with the classes in the same proportions as
-        far as whole images allow.
+        """A subset of `n` images, in their old order, with the strata (for classification: the
+        classes) in the same proportions as far as whole images allow.
 
-        The whole split when `n` is not below its length. Raises ValueError when `n` is below 1.
+        An image that counts in several is drawn with the others of its rarest one. The whole split
+        when `n` is not below its length. Raises ValueError when `n` is below 1.
         """
         if n < 1:
             raise ValueError(f"can't take {n} images: n must be at least 1")
         if n >= len(self):
             return self
-        labels = self.labels()
+        kinds = self._rarest_strata()
         rng = np.random.default_rng(seed)
-        classes, counts = np.unique(labels, return_counts=True)
-        wanted = portions(counts * (n / len(self)), n, counts, least=int(n >= len(classes)))
+        strata, counts = np.unique(kinds, return_counts=True)
+        wanted = portions(counts * (n / len(self)), n, counts, least=int(n >= len(strata)))
         chosen = []
-        for label, count in zip(classes, wanted, strict=True):
-            chosen.append(rng.permutation(np.flatnonzero(labels == label))[:count])
+        for stratum, count in zip(strata, wanted, strict=True):
+            chosen.append(rng.permutation(np.flatnonzero(kinds == stratum))[:count])
         return self.at(np.sort(np.concatenate(chosen)))
+
+    def _rarest_strata(self) -> np.ndarray:
+        """The rarest stratum that each image counts in, (n,) int64; those that count in none have
+        the number after the last.
+        """
+        times = Counter(sample.target for sample in self.samples)
+        strata = with_rest(self.labelling.strata(list(times)))  # (different targets, strata)
+        totals = np.array(list(times.values()), np.int64) @ strata
+        kinds = dict(zip(times, rarest(strata, totals).tolist(), strict=True))
+        return np.array([kinds[sample.target] for sample in self.samples], np.int64)
 
     def at(self, indices: np.ndarray | list[int]) -> Split:
         """The split of just these images, in this order."""
@@ -126,18 +151,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Classes, and three splits of labelled images such that no source lies in two of them
-    (unless the user's own split has it so).
+    """Three splits of labelled images such that no source lies in two of them (unless the user's
+    own split has it so).
 
-    `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the
-    same one train alike, wherever they lie. `skipped` names the unreadable images that were left
-    out. `greys` is the range of greys of more than eight bits, None where there are none;
-    `extremes` are the lowest and highest value that such images hold. `resize` is how images of
-    another shape get this size.
+    `labelling` says what the images are labelled with. `fingerprint` stands for the pixels at this
+    size, the labels and the splits: two sets with the same one train alike, wherever they lie.
+    `skipped` names the unreadable images that were left out. `greys` is the range of greys of more
+    than eight bits, None where there are none; `extremes` are the lowest and highest value that
+    such images hold. `resize` is how images of another shape get this size.
     """
 
     root: Path
-    classes: tuple[str, ...]
+    labelling: Targets
     train: Split
     val: Split
     test: Split
@@ -149,10 +174,15 @@ class Dataset:
     resize: Resize = "stretch"
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels name, in the order of the model's outputs."""
+        return self.labelling.classes
+
+    @property
     def spec(self) -> TaskSpec:
         """What is predicted of these images (`prunedge.tasks.make_task`)."""
         return TaskSpec(
-            name="classification", classes=self.classes, size=self.size, resize=self.resize
+            name=self.labelling.task, classes=self.classes, size=self.size, resize=self.resize
         )
 
     def train_fingerprint(self) -> str:
@@ -166,7 +196,7 @@ class Dataset:
         if self.fingerprint and self.train.rows:
             names = self.train.rows
         for name, sample in zip(names, self.train.samples, strict=True):
-            digest.update(f"\n{name}\t{sample.label}".encode(errors="surrogateescape"))
+            digest.update(f"\n{name}\t{sample.target}".encode(errors="surrogateescape"))
         return digest.hexdigest()[:32]
 
     def splits(self) -> dict[str, Split]:
@@ -174,7 +204,7 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def example(self, n: int = 2) -> Tensor:
-        """Training images of all classes as (n, 3, H, W) float32, normalised; always the same
+        """Training images of all strata as (n, 3, H, W) float32, normalised; always the same
         ones.
 
         When there are fewer than `n`, they are repeated.

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -143,12 +144,12 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
 def _conflicts(
     data: Dataset, looks: dict[str, _Looks], names: dict[Path, str]
 ) -> tuple[tuple[str, ...], ...]:
-    same: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+    same: dict[bytes, list[tuple[str, Any]]] = defaultdict(list)
     for side, split in data.splits().items():
         for sample, digest in zip(split.samples, looks[side].digests, strict=True):
-            same[digest].append((names[sample.path], sample.label))
+            same[digest].append((names[sample.path], sample.target))
     return tuple(
         tuple(name for name, _ in group)
         for group in same.values()
-        if len({label for _, label in group}) > 1
+        if len({target for _, target in group}) > 1
     )

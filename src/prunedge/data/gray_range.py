@@ -21,7 +21,9 @@ from PIL import Image
 from prunedge.data.cache import fingerprint
 from prunedge.data.decode import Progress, at_once, tried
 from prunedge.data.paths import cache_folder
+from prunedge.data.records import LabelledImages
 from prunedge.data.records_cache import cached, keep_cached
+from prunedge.data.splits import with_rest
 from prunedge.edge.image.read import (
     COLOURS,
     EIGHT,
@@ -39,7 +41,7 @@ from prunedge.utils.advice import option
 from prunedge.utils.machine import unusable_cache
 
 TAIL = 0.1  # per cent of an image's pixels that are left out at each end: dead and hot ones
-STRANGE = 0.05  # share of a class's images that may be quite unlike the others
+STRANGE = 0.05  # share of a stratum's images that may be quite unlike the others
 # Of the range, on either side: rare bright damage keeps its greys, as far as there are any.
 MARGIN = 0.5
 
@@ -113,28 +115,28 @@ def survey(
 
 
 def choose_range(
+    images: LabelledImages,
     shades: Sequence[Shade | str],
-    labels: Sequence[int],
     training: Sequence[int],
     given: tuple[float, float] | None,
-    where: object,
 ) -> Greys:
     """The range of a set with deep images: `given`, or what the readable ones among the training
-    images (indices) need.
+    images (indices) need. `shades` are those of all images.
 
     Raises MixedGreys when kinds are mixed that have no range in common, unless one is given;
     DataError without any training image.
     """
+    where = images.listing.where
     readable = [shade for shade in shades if isinstance(shade, Shade)]
     if given is not None:
         return Greys(*given, mixed=not all(shade.is_deep for shade in readable))
     deep = []
-    deep_labels = []
+    places = []
     for index in training:
         shade = shades[index]
         if isinstance(shade, Shade) and shade.is_deep:
             deep.append(shade)
-            deep_labels.append(labels[index])
+            places.append(index)
     if not deep:
         remedy = f"say what is black and white: {option('range', 'LOW:HIGH')}"
         raise DataError(
@@ -142,7 +144,7 @@ def choose_range(
             where=where,
             remedy=remedy,
         )
-    usual = usual_range(deep, deep_labels)
+    usual = usual_range(deep, images.strata(places))
     mixed = mixture(Counter(shade.depth for shade in readable))
     if mixed is not None:
         remedy = (
@@ -181,22 +183,24 @@ def mixture(kinds: Counter[Depth]) -> str | None:
     return " and ".join(present) if len(present) > 1 else None
 
 
-def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
-    """The greys that the images of every class need, robust against dead pixels and a few strange
-    images.
+def usual_range(shades: Sequence[Shade], strata: np.ndarray) -> Greys:
+    """The greys that the images of every stratum (for classification: class) need, robust against
+    dead pixels and a few strange images. `strata` (n, k) is how often each image counts in which.
 
-    Of each class the lowest `low` and the highest `high`, but for the strangest 5 % of its images
-    (at least one of several); the extremes of all classes; a margin of half that range on both
+    Of each stratum the lowest `low` and the highest `high`, but for the strangest 5 % of its images
+    (at least one of several); the extremes of all strata; a margin of half that range on both
     sides, but no further than the least and most that there are.
     """
     lows = []
     highs = []
-    for label in sorted(set(labels)):
-        of_class = [shade for shade, its in zip(shades, labels, strict=True) if its == label]
-        class_lows = [shade.low for shade in of_class]
-        class_highs = [shade.high for shade in of_class]
-        lows.append(float(np.quantile(class_lows, STRANGE, method="higher")))
-        highs.append(float(np.quantile(class_highs, 1 - STRANGE, method="lower")))
+    for column in with_rest(strata).T:
+        of_stratum = [shades[index] for index in np.flatnonzero(column).tolist()]
+        if not of_stratum:
+            continue
+        stratum_lows = [shade.low for shade in of_stratum]
+        stratum_highs = [shade.high for shade in of_stratum]
+        lows.append(float(np.quantile(stratum_lows, STRANGE, method="higher")))
+        highs.append(float(np.quantile(stratum_highs, 1 - STRANGE, method="lower")))
     least = min(shade.least for shade in shades)
     most = max(shade.most for shade in shades)
     low = min(lows)

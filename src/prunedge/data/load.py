@@ -11,6 +11,7 @@ from prunedge.data.assemble import LoadOptions, assemble
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
 from prunedge.data.listing import list_data, list_folder, list_manifest
+from prunedge.data.records import Listing
 from prunedge.data.sides import Fold
 from prunedge.edge.image.size import Resize
 
@@ -18,6 +19,7 @@ from prunedge.edge.image.size import Resize
 def load(
     data: Path | str,
     *,
+    task: str = "classification",
     size: AnySize = 224,
     resize: Resize = "stretch",
     seed: int = 0,
@@ -37,6 +39,8 @@ def load(
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them,
     or an fsspec URL of any of these.
 
+    `task` says what the labels are: `classification`, one class an image.
+
     Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
     of another shape as `resize` says: `stretch` scales their sides apart, `pad` scales them alike
     and adds grey borders, `crop` scales them alike and keeps the middle. Greys of more than eight
@@ -53,24 +57,27 @@ def load(
     once, unless `skip_unreadable`.
     """
     listing = list_data(data, cache_dir, progress)
-    options = LoadOptions(
-        as_size(size),
-        resize,
-        seed,
-        (val, test),
-        None if folds is None else Fold(fold, folds),
-        group_by,
-        skip_unreadable,
-        range,
-        cache_dir,
-        progress,
+    return _assembled(
+        listing,
+        task=task,
+        size=size,
+        resize=resize,
+        seed=seed,
+        val=val,
+        test=test,
+        fold=None if folds is None else Fold(fold, folds),
+        group_by=group_by,
+        skip_unreadable=skip_unreadable,
+        range=range,
+        cache_dir=cache_dir,
+        progress=progress,
     )
-    return assemble(listing, options)
 
 
 def load_folder(
     root: Path | str,
     *,
+    task: str = "classification",
     size: AnySize = 224,
     resize: Resize = "stretch",
     seed: int = 0,
@@ -86,25 +93,27 @@ def load_folder(
     as `load` describes.
     """
     listing = list_folder(Path(root), cache_dir, progress)
-    options = LoadOptions(
-        as_size(size),
-        resize,
-        seed,
-        (val, test),
-        None,
-        group_by,
-        skip_unreadable,
-        range,
-        cache_dir,
-        progress,
+    return _assembled(
+        listing,
+        task=task,
+        size=size,
+        resize=resize,
+        seed=seed,
+        val=val,
+        test=test,
+        group_by=group_by,
+        skip_unreadable=skip_unreadable,
+        range=range,
+        cache_dir=cache_dir,
+        progress=progress,
     )
-    return assemble(listing, options)
 
 
 def load_manifest(
     csv: Path | str,
     *,
     root: Path | str | None = None,
+    task: str = "classification",
     size: AnySize = 224,
     resize: Resize = "stretch",
     seed: int = 0,
@@ -122,16 +131,50 @@ def load_manifest(
     Paths are relative to `root`, by default the folder of the CSV.
     """
     listing = list_manifest(Path(csv), None if root is None else Path(root))
+    return _assembled(
+        listing,
+        task=task,
+        size=size,
+        resize=resize,
+        seed=seed,
+        val=val,
+        test=test,
+        group_by=group_by,
+        skip_unreadable=skip_unreadable,
+        range=range,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+
+
+def _assembled(
+    listing: Listing,
+    *,
+    task: str,
+    size: AnySize,
+    resize: Resize,
+    seed: int,
+    val: float,
+    test: float,
+    group_by: str | None,
+    skip_unreadable: bool,
+    range: str | tuple[float, float] | None,
+    cache_dir: Path | str | None,
+    progress: Progress | None,
+    fold: Fold | None = None,
+) -> Dataset:
+    """The Dataset of listed images, by the arguments of `load`."""
     options = LoadOptions(
-        as_size(size),
-        resize,
-        seed,
-        (val, test),
-        None,
-        group_by,
-        skip_unreadable,
-        range,
-        cache_dir,
-        progress,
+        task=task,
+        size=as_size(size),
+        resize=resize,
+        seed=seed,
+        shares=(val, test),
+        fold=fold,
+        group_by=group_by,
+        skip_unreadable=skip_unreadable,
+        range=range,
+        cache_dir=cache_dir,
+        progress=progress,
     )
     return assemble(listing, options)

@@ -38,8 +38,8 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def labels(self) -> np.ndarray:
-        """The class of each image: (n,) int64."""
+    def targets(self, indices: np.ndarray) -> np.ndarray:
+        """What is predicted of these images, (len(indices), ...): for classification int64."""
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
         """These images: (len(indices), H, W, 3) uint8."""
@@ -69,8 +69,8 @@ class Batches:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """(N, 3, H, W) float32 and (N,) int64, one batch after the other, the same at every
-        iteration.
+        """Images (N, 3, H, W) float32 and their targets (N, ...), one batch after the other, the
+        same at every iteration.
         """
         return _ahead(self._made(self._bounds()))
 
@@ -103,7 +103,6 @@ class Batches:
 
     def _made(self, bounds: Iterable[tuple[int, int]]) -> Iterator[Batch]:
         n = len(self.split)
-        labels = torch.from_numpy(self.split.labels())
         order = np.arange(n)
         if self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
@@ -123,8 +122,9 @@ class Batches:
                     planes = augment(pixels, changes.at(start, stop))
                 with span("normalise"):
                     made = normalise_planes(planes)
-            own_labels = labels[torch.from_numpy(chosen)]
-            return _within_reach(torch.from_numpy(made)), _within_reach(own_labels)
+            images = torch.from_numpy(made)
+            targets = torch.from_numpy(self.split.targets(chosen))
+            return _within_reach(images), _within_reach(targets)
 
         return _side_by_side(make, bounds, _makers())
 

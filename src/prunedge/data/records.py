@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from prunedge.data import label_kinds
+import numpy as np
+
 from prunedge.data.paths import written
+from prunedge.edge.tasks.base import Labels, Targets
 from prunedge.errors import DataError
-
-log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -46,13 +45,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Listing:
-    """All images of a root, in an order that does not depend on the file system, and the names of
-    their classes, sorted.
+    """All images of a root, in an order that does not depend on the file system, and the labels
+    that they have there.
     """
 
     root: Path
     records: tuple[Record, ...]
-    classes: tuple[str, ...]
+    labels: Labels
 
     @property
     def where(self) -> str:
@@ -60,32 +59,37 @@ class Listing:
         return written(self.root)
 
 
+@dataclass(frozen=True)
+class LabelledImages:
+    """All listed images, of each what is predicted of it and where it comes from (None: an image of
+    its own). `labelling` says what the targets are.
+    """
+
+    listing: Listing
+    labelling: Targets
+    targets: Sequence[Any]
+    sources: Sequence[str | None]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where each lies."""
+        return [record.path for record in self.listing.records]
+
+    def strata(self, indices: Sequence[int]) -> np.ndarray:
+        """(len(indices), k) int64: how often each of these counts in each stratum."""
+        return self.labelling.strata([self.targets[index] for index in indices])
+
+
 def finish(
     root: Path, records: Sequence[Record], where: Path | None = None, *, held: str = "folder names"
 ) -> Listing:
-    """Check what every layout must give: two classes, one to an image, and a split for all
-    images or for none.
+    """Check what every layout must give: images, and a split for all of them or for none.
 
-    `held` says what holds the labels.
+    `held` says what holds the labels, of which the task says what they are.
     """
     shown_as = written(where or root)
-    classes = _sorted_labels({record.label for record in records})
     if not records:
         raise DataError("no images found", where=shown_as, remedy=LAYOUT)
-    if len(classes) < 2:
-        raise DataError(
-            f"only one class, '{classes[0][:100]}'",
-            where=shown_as,
-            remedy=f"at least two are needed; {LAYOUT}",
-        )
-    counts = Counter(record.label for record in records)
-    refusal = label_kinds.refusal(counts, held)
-    if refusal is not None:
-        raise DataError(refusal, where=shown_as, remedy=label_kinds.REMEDY)
-    doubt = label_kinds.doubt(counts, held)
-    if doubt is not None:
-        log.warning("%s: %s; %s", shown_as, doubt, label_kinds.REMEDY)
-
     given = {record.split for record in records}
     if None in given and len(given) > 1:
         without = [record.name for record in records if record.split is None]
@@ -100,13 +104,5 @@ def finish(
             where=shown_as,
             remedy="mark some as train",
         )
-    return Listing(root, tuple(records), classes)
-
-
-def _sorted_labels(labels: set[str]) -> tuple[str, ...]:
-    """Sorted as numbers when all are, so that class 10 comes after class 9."""
-
-    def order(label: str) -> tuple[int, str]:
-        return (int(label), label) if label.isdecimal() else (-1, label)
-
-    return tuple(sorted(labels, key=order))
+    images = tuple(records)
+    return Listing(root, images, Labels(images, shown_as, held, LAYOUT))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedge.data.dataset import Split
-from prunedge.data.records import SPLITS, Listing
+from prunedge.data.records import SPLITS, LabelledImages, Listing
 from prunedge.data.splits import assign
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
@@ -46,7 +46,7 @@ def refuse_impossible_shares(shares: tuple[float, float], fold: Fold | None, see
 
 
 def sides_of(
-    listing: Listing,
+    images: LabelledImages,
     kept: Sequence[int],
     groups: np.ndarray,
     shares: tuple[float, float],
@@ -60,19 +60,20 @@ def sides_of(
     """
     kept_groups = groups[np.array(kept)]
     if fold is None:
-        return _given_or_cut(listing, kept, kept_groups, shares, seed)
-    return _folded(listing, kept, kept_groups, shares[0], seed, fold)
+        return _given_or_cut(images, kept, kept_groups, shares, seed)
+    return _folded(images.strata(kept), kept_groups, shares[0], seed, fold)
 
 
 def _given_or_cut(
-    listing: Listing,
+    images: LabelledImages,
     kept: Sequence[int],
     groups: np.ndarray,
     shares: tuple[float, float],
     seed: int,
 ) -> list[str]:
     """The user's own split, with what is missing from it cut out of train."""
-    sides = np.array([listing.records[index].split or "train" for index in kept])
+    records = images.listing.records
+    sides = np.array([records[index].split or "train" for index in kept])
     missing = {}
     for side, share in zip(("val", "test"), shares, strict=True):
         if side not in sides:
@@ -80,17 +81,16 @@ def _given_or_cut(
     if not missing:
         return sides.tolist()
 
-    labels = _labels(listing, kept)
     free = np.flatnonzero(sides == "train")
     names = np.array(["train", *missing])
     all_shares = [1 - sum(missing.values()), *missing.values()]
-    sides[free] = names[assign(labels[free], groups[free], all_shares, seed)]
+    strata = images.strata([kept[place] for place in free.tolist()])
+    sides[free] = names[assign(strata, groups[free], all_shares, seed)]
     return sides.tolist()
 
 
 def _folded(
-    listing: Listing,
-    kept: Sequence[int],
+    strata: np.ndarray,
     groups: np.ndarray,
     val: float,
     seed: int,
@@ -99,29 +99,23 @@ def _folded(
     """The sides in cross-validation: the fold is the test split, and `val` is cut out of the
     rest.
     """
-    labels = _labels(listing, kept)
-    is_test = assign(labels, groups, [1 / fold.count] * fold.count, seed) == fold.number
+    is_test = assign(strata, groups, [1 / fold.count] * fold.count, seed) == fold.number
     sides = np.where(is_test, "test", "train").astype("<U5")
 
     rest = np.flatnonzero(~is_test)
     # The fold's number is no part of the seed's draw: what validates one fold says nothing about
     # another.
     rest_seed = seed * fold.count + fold.number
-    is_val = assign(labels[rest], groups[rest], [1 - val, val], rest_seed)
+    is_val = assign(strata[rest], groups[rest], [1 - val, val], rest_seed)
     sides[rest] = np.array(["train", "val"])[is_val]
     return sides.tolist()
-
-
-def _labels(listing: Listing, kept: Sequence[int]) -> np.ndarray:
-    return np.array([listing.classes.index(listing.records[index].label) for index in kept])
 
 
 def check_splits(listing: Listing, splits: Sequence[Split]) -> None:
     """Refuse splits that can't be trained on; warn of those that can't be judged by."""
     for side, split in zip(SPLITS, splits, strict=True):
-        present = set(split.labels().tolist())
-        missing = [name for label, name in enumerate(listing.classes) if label not in present]
-        if missing and (side == "train" or not present):
+        missing = split.labelling.missing([sample.target for sample in split.samples])
+        if missing and (side == "train" or not len(split)):
             raise DataError(
                 f"no images of {', '.join(missing)} for {side}",
                 where=listing.where,

@@ -1,5 +1,5 @@
-"""Which images train, validate and test: stratified by class, never a source on two sides. Pure:
-labels and sources in, sides out.
+"""Which images train, validate and test: stratified, never a source on two sides. Pure: counts by
+stratum and sources in, sides out.
 """
 
 from __future__ import annotations
@@ -14,33 +14,60 @@ _MOST_TRIES = 32
 
 
 def assign(
-    labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int
+    strata: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int
 ) -> np.ndarray:
-    """The side of each image, (n,) int64 in 0 .. len(shares) - 1, for labels (n,) and group ids
-    (n,) of integers.
+    """The side of each image, (n,) int64 in 0 .. len(shares) - 1, for group ids (n,) of integers
+    and `strata` (n, k) of integers: how often each image counts in each stratum.
 
-    A group lies wholly on one side. Each class is shared out as closely to `shares` (which sum to
-    1) as the groups allow: exactly, to the image, where every group is a single image. A class
-    reaches every side if it has at least that many groups.
+    An image may count in several strata; those that count in none are a stratum of their own. A
+    group lies wholly on one side. Each stratum is shared out as closely to `shares` (which sum to
+    1) as the groups allow: exactly, to the image, where every group is a single image of one
+    stratum. A stratum reaches every side if it has at least that many groups, and other strata can
+    spare them.
 
     It is the greedy rule of scikit-learn's StratifiedGroupKFold (largest group first, to the side
     where it helps most), for shares that needn't be equal, repeated from several shuffles of which
     the closest is kept. The same arguments give the same sides.
     """
     ids = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    counts = np.zeros(
-        (ids.max(initial=-1) + 1, labels.max(initial=0) + 1), np.int64
-    )  # (groups, classes)
-    np.add.at(counts, (ids, labels), 1)
-    counts = counts[:, counts.sum(0) > 0]
-    wanted = np.outer(shares, counts.sum(0))  # (sides, classes): images that each side should get
-    large = int((counts.sum(1) > 1).sum())
+    images = np.bincount(ids)  # (groups,)
+    strata = with_rest(strata)
+    counts = np.zeros((len(images), strata.shape[1]), np.int64)  # (groups, strata)
+    np.add.at(counts, ids, strata)
+    is_there = counts.sum(0) > 0
+    if not is_there.all():
+        counts = counts[:, is_there]
+
+    wanted = np.outer(shares, counts.sum(0))  # (sides, strata): counts that each side should get
+    large = int((images > 1).sum())
     tries = int(np.clip(_GROUPS_IN_ALL_TRIES // max(large, 1), 1, _MOST_TRIES)) if large else 1
-    candidates = [
-        _share_out(counts, wanted, np.random.default_rng([seed, number])) for number in range(tries)
-    ]
+    candidates = []
+    for number in range(tries):
+        rng = np.random.default_rng([seed, number])
+        candidates.append(_share_out(counts, images, wanted, rng))
     closest = min(candidates, key=lambda sides: _distance(sides, counts, wanted))
     return _parted(closest, counts, wanted)[ids]
+
+
+def with_rest(strata: np.ndarray) -> np.ndarray:
+    """(n, k) counts with a stratum more, of the images that count in none; as they are where there
+    is no such image.
+    """
+    is_rest = ~(strata > 0).any(1)
+    return np.column_stack((strata, is_rest)) if is_rest.any() else strata
+
+
+def rarest(strata: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """The rarest stratum that each row of (n, k) counts has, (n,) int64: 0 for rows without any.
+    `totals` (k,) are the counts of all.
+    """
+    kinds = np.zeros(len(strata), np.int64)
+    fewest = np.full(len(strata), np.iinfo(np.int64).max)
+    for stratum, total in enumerate(totals):
+        is_rarer = (strata[:, stratum] > 0) & (total < fewest)
+        kinds[is_rarer] = stratum
+        fewest[is_rarer] = total
+    return kinds
 
 
 def portions(wanted: np.ndarray, total: int, most: np.ndarray, least: int = 0) -> np.ndarray:
@@ -59,33 +86,43 @@ def portions(wanted: np.ndarray, total: int, most: np.ndarray, least: int = 0) -
     return parts
 
 
-def _share_out(counts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One try: the side of each group."""
+def _share_out(
+    counts: np.ndarray, images: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """One try: the side of each group, of which each has so many `images`."""
     sides = np.full(len(counts), -1)
-    weight = 1 / np.maximum(counts.sum(0), 1) ** 2  # a rare class counts as much as a common one
+    totals = counts.sum(0)
+    weight = 1 / np.maximum(totals, 1) ** 2  # a rare stratum counts as much as a common one
     have = np.zeros_like(wanted)
-    images = counts.sum(1)
     order = rng.permutation(np.flatnonzero(images > 1))
     for group in order[np.argsort(-images[order], kind="stable")]:
         gap = have - wanted
         cost = (((gap + counts[group]) ** 2 - gap**2) * weight).sum(1)
         sides[group] = np.argmin(cost)
         have[sides[group]] += counts[group]
-    for label in range(counts.shape[1]):
-        single = rng.permutation(np.flatnonzero((images == 1) & (counts[:, label] == 1)))
-        rest = np.maximum(wanted[:, label] - have[:, label], 0)
+
+    # A single image of several strata goes with the others of its rarest one: that has the fewest
+    # images to make up for it. The common ones make up for the rare ones, and so come last.
+    kinds = rarest(counts, totals)
+    singles = []
+    for stratum in range(counts.shape[1]):
+        singles.append(rng.permutation(np.flatnonzero((images == 1) & (kinds == stratum))))
+    for stratum in np.argsort(totals, kind="stable"):
+        single = singles[stratum]
+        rest = np.maximum(wanted[:, stratum] - have[:, stratum], 0)
         rest *= len(single) / max(rest.sum(), 1e-12)
         parts = portions(rest, len(single), np.full(len(wanted), len(single)))
         sides[single] = np.repeat(np.arange(len(wanted)), parts)
+        np.add.at(have, sides[single], counts[single])
     return _repair(sides, counts, len(wanted))
 
 
 def _repair(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
-    """Move the smallest possible group to each side that lacks a class which another side can
+    """Move the smallest possible group to each side that lacks a stratum which another side can
     spare.
     """
-    for label in range(counts.shape[1]):
-        having = np.flatnonzero(counts[:, label])
+    for stratum in range(counts.shape[1]):
+        having = np.flatnonzero(counts[:, stratum])
         for side in range(n_sides):
             per_side = np.bincount(sides[having], minlength=n_sides)
             if per_side[side] or per_side.max() < 2:
@@ -95,8 +132,8 @@ def _repair(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
 
 
 def _spared(sides: np.ndarray, counts: np.ndarray, having: np.ndarray, per_side: np.ndarray) -> int:
-    """Of the groups `having` a class the one to move: small, of a side with many, and the last
-    there of no other class if possible.
+    """Of the groups `having` a stratum the one to move: small, of a side with many, and the last
+    there of no other stratum if possible.
     """
     first = None
     for giver in np.argsort(-per_side, kind="stable"):
@@ -114,7 +151,7 @@ def _spared(sides: np.ndarray, counts: np.ndarray, having: np.ndarray, per_side:
 
 
 def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Part classes whose groups still lie together, by the moves of one group that bring the sides
+    """Part strata whose groups still lie together, by the moves of one group that bring the sides
     closest, as long as one does.
     """
     while (together := _together(_have(sides, counts, len(wanted)), counts)).any():
@@ -132,19 +169,19 @@ def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.nda
 
 
 def _have(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
-    """(sides, classes): images that each side has."""
+    """(sides, strata): the counts that each side has."""
     have = np.zeros((n_sides, counts.shape[1]), np.int64)
     np.add.at(have, sides, counts)
     return have
 
 
 def _together(have: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(classes,) bool: several groups have the class, and all of them lie on one side."""
+    """(strata,) bool: several groups have the stratum, and all of them lie on one side."""
     return ((have > 0).sum(0) == 1) & ((counts > 0).sum(0) > 1)
 
 
 def _distance(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> tuple[int, int, float]:
-    """How far a try is: first classes of several groups that lie on one side, then those missing on
+    """How far a try is: first strata of several groups that lie on one side, then those missing on
     a side, then squared differences.
     """
     have = _have(sides, counts, len(wanted))

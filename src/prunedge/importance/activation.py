@@ -68,10 +68,9 @@ class ActivationCollector:
         with self._hooks.attached(model, self._see):
             yield
 
-    def observe(self, labels: Any, outputs: Any) -> None:
-        """The batch that just went through had these labels, and the model answered so.
-
-        `labels` are (n,) integers, or None.
+    def observe(self, targets: Any, outputs: Any) -> None:
+        """The batch that just went through had these targets (None without any), and the model
+        answered so.
         """
 
     def absorb(self, other: Self) -> None:

@@ -42,14 +42,14 @@ class MutualInformation(ActivationCollector):
         self._classes: torch.Tensor | None = None
         self._number = 0
 
-    def observe(self, labels: Any, outputs: Any) -> None:
+    def observe(self, targets: Any, outputs: Any) -> None:
         """The classes that the batch is counted under.
 
         PrunedgeError when there is not one for each example.
         """
         logits = class_logits(outputs)
         self._number = logits.shape[1]
-        self._classes = self._truth(labels, logits)
+        self._classes = self._truth(targets, logits)
 
     def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
         if labels is None:

@@ -220,26 +220,26 @@ class _Passing:
         for collector in collectors:
             collector.start_batch(held)
         with torch.set_grad_enabled(bool(self._backward)):
-            labels, outputs = self._run(batch)
+            targets, outputs = self._run(batch)
         for collector in self._forward:
-            collector.observe(labels, outputs)
+            collector.observe(targets, outputs)
         return next((collector.undecided for collector in collectors if collector.undecided), "")
 
     def _run(self, batch: Any) -> tuple[Any, Any]:
-        """Forward, and backward where it is asked for; gives the labels, if there are any, and what
-        the model gave.
+        """Forward, and backward where it is asked for; gives the targets, if there are any, and
+        what the model gave.
         """
         if self._loss is not None:
             return self._run_with(self._loss, batch)
-        inputs, labels = examples.as_pair(batch)
+        inputs, targets = examples.as_pair(batch)
         outputs = call(self._model, inputs)
         if self._backward:
-            if labels is None:
+            if targets is None:
                 raise PrunedgeError(
                     "the batches have no labels, and there is no loss", remedy=_NO_LOSS
                 )
-            self._backpropagate(self._task.loss(outputs, labels))
-        return labels, outputs
+            self._backpropagate(self._task.loss(outputs, targets))
+        return targets, outputs
 
     def _run_with(self, loss: Loss, batch: Any) -> tuple[Any, Any]:
         given: list[Any] = []
@@ -252,8 +252,8 @@ class _Passing:
             watching.remove()
         if self._backward:
             self._backpropagate(value)
-        labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-        return labels, given[-1] if given else None
+        targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
+        return targets, given[-1] if given else None
 
     def _backpropagate(self, value: Any) -> None:
         if (

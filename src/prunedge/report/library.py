@@ -183,6 +183,7 @@ def write_report(
         "write_report",
         data=str(data.root),
         model=model_name,
+        task=data.spec.name,
         classes=list(data.classes),
         metric=metric,
         max_drop=max_drop,
@@ -204,7 +205,7 @@ def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:
     """ExportError when the model of that name has other tensors: `pe.load` could not build it
     again.
     """
-    named = build(model_name, data.classes, "none").state_dict()
+    named = build(model_name, make_task(data.spec).outputs, "none").state_dict()
     mine = model.state_dict()
     if named.keys() != mine.keys() or any(named[key].ndim != mine[key].ndim for key in named):
         what = f"'{model_name}' is another model than the one that is exported"

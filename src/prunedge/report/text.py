@@ -7,6 +7,7 @@ from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
 from prunedge.runs.chain import Reference
 from prunedge.runs.run import SEEN, Run
+from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command
@@ -77,7 +78,7 @@ def beside_majority(run: Run, step: Step) -> str:
     """What always answering the largest class would score."""
     if step.majority is None or step.largest is None:
         return ""
-    largest = run.config.data.classes[step.largest]
+    largest = task_of(run.config).answer_name(step.largest)
     score = metric_of(run.config).text(step.majority)
     return f" (always answering '{largest}' scores {score})"
 
@@ -86,7 +87,8 @@ def one_class(run: Run, step: Step) -> str | None:
     """The warning about a model that answers one class alone; None for others."""
     if step.only is None:
         return None
-    return f"mind: {one_class_warning(run.config.data.classes[step.only], taught(run))}"
+    answer = task_of(run.config).answer_name(step.only)
+    return f"mind: {one_class_warning(answer, taught(run))}"
 
 
 def _against(run: Run, reference: Reference, title: str) -> list[str]:

@@ -15,6 +15,7 @@ from prunedge.data import Dataset
 from prunedge.models import build
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.run import Run
+from prunedge.tasks import make_task
 
 Progress = Callable[[int, int, str], None]
 
@@ -63,5 +64,5 @@ def subject_named(
     usual = {key: settings()[key].default for key in IMAGE_KEYS}
     chosen = {**usual, **values}
     dataset = images.load(data, progress=progress, **chosen)
-    model = build(name, dataset.classes, weights, seed=chosen["seed"])
+    model = build(name, make_task(dataset.spec).outputs, weights, seed=chosen["seed"])
     return Subject(model, dataset, name, chosen["seed"])

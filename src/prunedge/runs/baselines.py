@@ -37,7 +37,7 @@ def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
     for name in config.prune.baseline:
         # Random weights of its own, in the unpruned shape.
-        fresh = rebuild(config.model.name, session.data.classes, seed=config.data.seed + 1)
+        fresh = rebuild(config.model.name, session.task.outputs, seed=config.data.seed + 1)
         records = run.read(RECORD) or {}
         if name in records:
             models[name] = restore_model(fresh, baseline_file(run, name))

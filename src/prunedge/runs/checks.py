@@ -22,7 +22,8 @@ def refuse_missing_classes(session: RunSession) -> None:
     usual = next(iter(session.task.metrics))
     for name in ("val", "test"):
         split = session.data.splits()[name]
-        absent = session.task.undefined(metric, split.labels())
+        targets = [sample.target for sample in split.samples]
+        absent = session.task.undefined(metric, targets)
         if absent is not None:
             shown = "validation" if name == "val" else name
             raise PrunedgeError(

@@ -12,6 +12,7 @@ from prunedge.export.bundle import WEIGHTS
 from prunedge.models import rebuild
 from prunedge.runs.run import open_run
 from prunedge.surgery import restore_model
+from prunedge.tasks import make_task
 from prunedge.utils import trust
 
 
@@ -39,5 +40,6 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
             remedy="load the one that was exported",
         )
     trust.check(bundle.manifest.model, folder)
-    model = rebuild(bundle.manifest.model, bundle.manifest.task.classes)
+    task = make_task(bundle.manifest.task)
+    model = rebuild(bundle.manifest.model, task.outputs)
     return restore_model(model, bundle.path / WEIGHTS).to(device).eval()

@@ -27,6 +27,7 @@ from prunedge.runs.history import NAME as HISTORY
 from prunedge.runs.history import HistoryLine, read_history, write_history
 from prunedge.runs.records import KINDS
 from prunedge.runs.step_record import require_step
+from prunedge.runs.task import task_of
 from prunedge.surgery import restore_model
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command
@@ -326,11 +327,12 @@ class Run:
     def restored(self, file: Path) -> nn.Module:
         """The model that a file holds the weights of."""
         name = self.config.model.name
-        classes = self.config.data.classes
+        outputs = task_of(self.config).outputs
         trust.check(name, self.path)
-        model = restore_model(rebuild(name, classes, seed=self.config.data.seed), file)
-        if not fits_classes(name, model, len(classes)):
-            why = f"it names {len(classes)} classes, and the model has another number"
+        model = restore_model(rebuild(name, outputs, seed=self.config.data.seed), file)
+        if not fits_classes(name, model, outputs):
+            classes = len(self.config.data.classes)
+            why = f"it names {classes} classes, and the model has another number"
             raise self._damaged("engine.json", ValueError(why))
         return model
 

@@ -107,7 +107,7 @@ class RunSession:
             return self.start_state.model.eval()
         model = self.config.model
         built, self.loaded = build_with_report(
-            model.name, self.data.classes, model.weights, seed=self.config.data.seed
+            model.name, self.task.outputs, model.weights, seed=self.config.data.seed
         )
         return built
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from prunedge.config import RunConfig
 from prunedge.data.listing import list_data
 from prunedge.data.paths import is_url
+from prunedge.edge.tasks import targets_of
 from prunedge.errors import MachineError, PrunedgeError
 from prunedge.importance import criterion_named
 from prunedge.latency import Timer
@@ -29,11 +30,7 @@ def check(grid: Grid, *, here: bool = True) -> None:
     """
     configs = [trial.config for trial in trials(grid)]
     faults = [
-        *_of(
-            "data",
-            {config.data.path for config in configs if here and not is_url(config.data.path)},
-            list_data,
-        ),
+        *(_images(configs) if here else ()),
         *_of(
             "model",
             {config.model.name for config in configs if here or ":" not in config.model.name},
@@ -77,6 +74,23 @@ def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[P
         except PrunedgeError as error:
             where = error.where if error.where is not None else option(key, value)
             faults.append(type(error)(error.what, where=where, remedy=error.remedy))
+    return faults
+
+
+def _images(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
+    """What is wrong with images that can't be listed, or are labelled for another task."""
+    paths: dict[str, set[str]] = {}
+    for config in configs:
+        if not is_url(config.data.path):
+            paths.setdefault(config.task.name, set()).add(config.data.path)
+
+    faults = []
+    for task, of_task in paths.items():
+
+        def use(path: str, task: str = task) -> None:
+            targets_of(task, list_data(path).labels)
+
+        faults += _of("data", of_task, use)
     return faults
 
 

@@ -1,20 +1,19 @@
 """What a task is: what is predicted, learned and judged. Everything else asks the task.
 
 A task has two halves. This one, with torch, teaches and judges; the other (`prunedge.edge.tasks`),
-with numpy alone, reads a model's outputs on the device. A new task is a module here and a module
-there: nothing else asks which task it is.
+with numpy alone, says what images are labelled with, and reads a model's outputs on the device. A
+new task is a module here and a module there: nothing else asks which task it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.base import Targets, TaskSpec
 from prunedge.errors import TrainError
 from prunedge.utils.advice import option
 from prunedge.utils.records import Record
@@ -194,10 +193,15 @@ class Task(Protocol):
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics by name, first the one that is used unless another is asked for."""
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
-        """(n, k) counts, of each image's target, that splits keep in the same proportions."""
+    @property
+    def targets(self) -> Targets:
+        """What images are labelled with; only where there is a `spec`."""
 
-    def undefined(self, metric: str, targets: np.ndarray) -> str | None:
+    @property
+    def outputs(self) -> int:
+        """How many outputs the model's head has; only where there is a `spec`."""
+
+    def undefined(self, metric: str, targets: Sequence[Any]) -> str | None:
         """What a split's targets lack that a metric needs, by name; None where it is defined."""
 
     def outputs_of(self, output: Any) -> torch.Tensor:

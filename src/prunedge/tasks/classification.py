@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.classification import NAME, ClassTargets
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks.base import ConstantAnswer, Example, Metric, Metrics, TaskDefinition
 from prunedge.tasks.logits import class_logits, cross_entropy
@@ -51,18 +51,23 @@ class Classification:
         """`accuracy`; `f1` and `auroc`, each the mean over the classes."""
         return METRICS
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
-        """One-hot (n, classes) int64: splits keep the shares of the classes."""
-        count = len(self.spec.classes) if self.spec else int(targets.max(initial=0)) + 1
-        return np.eye(count, dtype=np.int64)[targets]
+    @property
+    def targets(self) -> ClassTargets:
+        """Indices of the classes."""
+        assert self.spec is not None
+        return ClassTargets(self.spec.classes)
 
-    def undefined(self, metric: str, targets: np.ndarray) -> str | None:
+    @property
+    def outputs(self) -> int:
+        """One for each class."""
+        assert self.spec is not None
+        return len(self.spec.classes)
+
+    def undefined(self, metric: str, targets: Sequence[int]) -> str | None:
         """AUROC is not defined where a class has no image."""
         if metric != "auroc" or self.spec is None:
             return None
-        counts = self.strata(targets).sum(0)
-        absent = np.flatnonzero(counts == 0)
-        return self.spec.classes[absent[0]] if len(absent) else None
+        return next(iter(self.targets.missing(targets)), None)
 
     def outputs_of(self, output: Any) -> torch.Tensor:
         """The logits (n, classes)."""
@@ -71,8 +76,8 @@ class Classification:
     def refuse_outputs(self, output: Any, name: str) -> None:
         """ModelError where there is not one output for each class."""
         outputs = class_logits(output).shape[1]
-        if self.spec is not None and outputs != len(self.spec.classes):
-            what = f"the model has {outputs} outputs for {len(self.spec.classes)} classes"
+        if self.spec is not None and outputs != self.outputs:
+            what = f"the model has {outputs} outputs for {self.outputs} classes"
             raise ModelError(what, where=name, remedy=OUTPUTS_REMEDY)
 
     def loss(
@@ -92,7 +97,7 @@ class Classification:
 
     def meter(self) -> ClassificationMeter:
         """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
-        return ClassificationMeter(len(self.spec.classes) if self.spec else None)
+        return ClassificationMeter(self.outputs if self.spec else None)
 
     def only_answer(self, metrics: Metrics) -> int | None:
         """The class that every image was given, though there are images of at least two."""
@@ -266,4 +271,4 @@ def measure(
     return meter.compute()
 
 
-DEFINITION = TaskDefinition("classification", Classification, METRICS, MetricsRecord)
+DEFINITION = TaskDefinition(NAME, Classification, METRICS, MetricsRecord)

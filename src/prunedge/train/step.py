@@ -68,7 +68,7 @@ def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) ->
 
     with engine.span("forward"), synchronized_batch(shard, engine):
         inputs = engine.to_device(shard.images)
-        targets = shard.labels.to(engine.device, non_blocking=True)
+        targets = shard.targets.to(engine.device, non_blocking=True)
         outputs = stepper.task.outputs_of(stepper.wrapped(inputs))
     loss = _loss(stepper, inputs, outputs, targets)
     if is_divided:

@@ -75,7 +75,7 @@ class SynchronizedBatch(TorchFunctionMode):
     ) -> torch.Tensor:
         if not training:
             return F.batch_norm(x, mean, variance, weight, bias, False, momentum, eps)
-        if x.numel() // x.shape[1] * self._shard.whole < 2 * len(self._shard.labels):
+        if x.numel() // x.shape[1] * self._shard.whole < 2 * len(self._shard.targets):
             raise ValueError(
                 "batch normalisation can't learn from one value per channel: "
                 "give larger batches or images"
@@ -104,7 +104,7 @@ class SynchronizedBatch(TorchFunctionMode):
 
     def _of_whole_size(self, x: torch.Tensor) -> torch.Tensor | None:
         """Room for the whole batch's `x`; None when its rows aren't the examples."""
-        rows = len(self._shard.labels)
+        rows = len(self._shard.targets)
         if not x.dim() or x.shape[0] % rows:
             return None
         # Random numbers fill memory in its own order, which one process's tensor would have too.
@@ -116,7 +116,7 @@ class SynchronizedBatch(TorchFunctionMode):
         """This process's rows of what was drawn for the whole batch."""
         rows = len(drawn) // self._shard.whole  # an example may have several
         start = self._shard.start
-        stop = start + len(self._shard.labels)
+        stop = start + len(self._shard.targets)
         return drawn[rows * start : rows * stop]
 
 

@@ -46,13 +46,13 @@ class BatchShard:
     """This process's part of a batch of `whole` images: `here` of them, from the place `start`
     on.
 
-    `images` (n, 3, S, S) and `labels` (n,) hold them. Where there are fewer images than
+    `images` (n, 3, S, S) and `targets` (n, ...) hold them. Where there are fewer images than
     processes, `here` may be 0, and both hold one image that doesn't count: the model has to
     run, since the others wait for what it says on the way.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor
     start: int
     here: int
     whole: int
@@ -238,10 +238,10 @@ def split_batches(batches: Any) -> Iterator[BatchShard]:
     if hasattr(batches, "shards"):
         yield from batches.shards(get_rank(), world_size())
         return
-    for images, labels in batches:
-        start, here = partition(len(labels), get_rank(), world_size())
+    for images, targets in batches:
+        start, here = partition(len(targets), get_rank(), world_size())
         rows = slice(start, start + max(1, here))
-        yield BatchShard(images[rows], labels[rows], start, here, len(labels))
+        yield BatchShard(images[rows], targets[rows], start, here, len(targets))
 
 
 def partition(count: int, rank: int, size: int) -> tuple[int, int]:

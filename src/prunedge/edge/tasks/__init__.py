@@ -1,23 +1,39 @@
-"""What a model's outputs mean on the device, a module for each task.
+"""A task's half without torch, a module for each task: what images are labelled with, and what a
+model's outputs mean on the device.
 
 Every module of this folder that has a `DEFINITION` is a task.
 """
 
 from __future__ import annotations
 
-from prunedge.edge.tasks.base import Decoder, DecoderDefinition, TaskSpec
-from prunedge.errors import BundleError
+from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec
+from prunedge.errors import BundleError, DataError
 from prunedge.utils.definitions import definitions_in
 from prunedge.utils.sanitize import shown
 
-DECODERS: dict[str, DecoderDefinition] = definitions_in(__name__, __path__)
+DEFINITIONS: dict[str, DeviceDefinition] = definitions_in(__name__, __path__)
 
 
 def decoder_of(spec: TaskSpec) -> Decoder:
     """What a task makes of a model's outputs. Raises BundleError when it is not known here."""
-    if spec.name not in DECODERS:
+    if spec.name not in DEFINITIONS:
         raise BundleError(
-            f"this prunedge knows no task '{shown(spec.name)}', but {', '.join(DECODERS)}",
+            f"this prunedge knows no task '{shown(spec.name)}', but {', '.join(DEFINITIONS)}",
             remedy="update prunedge, or export the model again with this one",
         )
-    return DECODERS[spec.name].make(spec)
+    return DEFINITIONS[spec.name].decoder(spec)
+
+
+def targets_of(task: str, labels: Labels) -> Targets:
+    """What a task, by its name, makes of listed labels.
+
+    Raises DataError when it is not known here, or the labels are none of its.
+    """
+    if task not in DEFINITIONS:
+        raise DataError(
+            f"the task '{task}' is not known here",
+            where=labels.where,
+            remedy=f"this version has {', '.join(DEFINITIONS)}; update prunedge",
+        )
+    definition = DEFINITIONS[task]
+    return definition.targets(definition.classes(labels))

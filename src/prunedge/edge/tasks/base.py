@@ -1,10 +1,12 @@
-"""A task's half on the device: what a model's outputs mean, and whether they can be right."""
+"""A task's half without torch: what images are labelled with, what a model's outputs mean, and
+whether these can be right.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -34,6 +36,68 @@ class TaskSpec(BaseModel):
         if not (1 <= size.height <= LARGEST and 1 <= size.width <= LARGEST):
             raise ValueError(f"sides from 1 to {LARGEST:,} pixels")
         return size
+
+
+class ListedImage(Protocol):
+    """What is listed of an image before it is opened (`prunedge.data.records.Record`)."""
+
+    @property
+    def label(self) -> str:
+        """What the user calls it: a folder's name, a cell of a manifest."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of all listed images.
+
+    For messages, `where` is the place that has them, `held` what they are there (`column label`),
+    and `layout` how images may be laid out.
+    """
+
+    images: Sequence[ListedImage]
+    where: str
+    held: str
+    layout: str
+
+
+class Targets(Protocol):
+    """What images are labelled with; numpy only.
+
+    A target is what a task makes of a listed image: for classification the index of its class.
+    Targets are hashable and equal where images are labelled alike, and their text says all of
+    them: fingerprints are made of it.
+
+    Strata are what splits keep in the same proportions: for classification the classes.
+    """
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the `TaskSpec`."""
+
+    @property
+    def strata_names(self) -> tuple[str, ...]:
+        """The (k,) names of the strata."""
+
+    def target(self, image: ListedImage) -> Any:
+        """What is predicted of an image."""
+
+    def collate(self, targets: Sequence[Any]) -> np.ndarray:
+        """A batch of targets, an image along the first axis: for classification (n,) int64."""
+
+    def strata(self, targets: Sequence[Any]) -> np.ndarray:
+        """(n, k) int64: how often each image counts in each stratum; in several, or in none."""
+
+    def missing(self, targets: Sequence[Any]) -> tuple[str, ...]:
+        """The names of the strata that none of these images counts in."""
+
+    def doubt(self, counts: Mapping[str, int]) -> str | None:
+        """Why labels that are taken for this task's may not be, with the remedy; None where they
+        are. `counts` are the images of each stratum, by its name.
+        """
 
 
 class Tiles(Protocol):
@@ -116,8 +180,15 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True)
-class DecoderDefinition:
-    """A task's half on the device, by the task's name."""
+class DeviceDefinition:
+    """A task's half without torch, by the task's name.
+
+    `decoder` reads a model's outputs. `classes` are those that labels name: DataError where the
+    labels are none of this task's, a warning where they may not be. `targets` are what images are
+    labelled with, by these classes.
+    """
 
     name: str
-    make: Callable[[TaskSpec], Decoder]
+    decoder: Callable[[TaskSpec], Decoder]
+    classes: Callable[[Labels], tuple[str, ...]]
+    targets: Callable[[tuple[str, ...]], Targets]

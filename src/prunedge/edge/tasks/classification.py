@@ -1,17 +1,109 @@
-"""One label for one image: probabilities over the classes, by a softmax."""
+"""One label for one image, the index of its class; probabilities over the classes, by a
+softmax.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from prunedge.edge.probabilities import is_share, is_sigmoid, squash_of, squash_warning
-from prunedge.edge.tasks.base import DecoderDefinition, Findings, TaskSpec, Tiles
+from prunedge.edge.tasks import label_kinds
+from prunedge.edge.tasks.base import (
+    DeviceDefinition,
+    Findings,
+    Labels,
+    ListedImage,
+    TaskSpec,
+    Tiles,
+)
+from prunedge.errors import DataError
 
+log = logging.getLogger(__name__)
+
+NAME = "classification"
 TOLERANCE = 1e-3  # of a sum of probabilities
 NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
+
+
+@dataclass(frozen=True)
+class ClassTargets:
+    """Targets are indices into `classes`, and so are the strata."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        """`classification`."""
+        return NAME
+
+    @property
+    def strata_names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    def target(self, image: ListedImage) -> int:
+        """The index of the image's class."""
+        return self._indices[image.label]
+
+    def collate(self, targets: Sequence[int]) -> np.ndarray:
+        """(n,) int64."""
+        return np.array(targets, np.int64)
+
+    def strata(self, targets: Sequence[int]) -> np.ndarray:
+        """One-hot (n, classes) int64."""
+        return np.eye(len(self.classes), dtype=np.int64)[self.collate(targets)]
+
+    def missing(self, targets: Sequence[int]) -> tuple[str, ...]:
+        """The classes without an image."""
+        present = set(targets)
+        return tuple(name for index, name in enumerate(self.classes) if index not in present)
+
+    def doubt(self, counts: Mapping[str, int]) -> str | None:
+        """Whether the classes look like lists of labels, or like numbers to estimate."""
+        doubt = label_kinds.doubt(counts)
+        return None if doubt is None else f"{doubt}; {label_kinds.REMEDY}"
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.classes)}
+
+
+def classes_of(labels: Labels) -> tuple[str, ...]:
+    """The classes that labels name, sorted.
+
+    DataError where there is a single one, or where they look like lists of labels or like numbers
+    to estimate; a warning where they may be such.
+    """
+    counts = Counter(image.label for image in labels.images)
+    classes = _sorted(counts)
+    if len(classes) < 2:
+        raise DataError(
+            f"only one class, '{classes[0][:100]}'",
+            where=labels.where,
+            remedy=f"at least two are needed; {labels.layout}",
+        )
+    refusal = label_kinds.refusal(counts, labels.held)
+    if refusal is not None:
+        raise DataError(refusal, where=labels.where, remedy=label_kinds.REMEDY)
+    doubt = label_kinds.doubt(counts, labels.held)
+    if doubt is not None:
+        log.warning("%s: %s; %s", labels.where, doubt, label_kinds.REMEDY)
+    return classes
+
+
+def _sorted(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sorted as numbers when all are, so that class 10 comes after class 9."""
+
+    def order(label: str) -> tuple[int, str]:
+        return (int(label), label) if label.isdecimal() else (-1, label)
+
+    return tuple(sorted(labels, key=order))
 
 
 @dataclass(frozen=True)
@@ -82,4 +174,4 @@ class Classification:
         )
 
 
-DEFINITION = DecoderDefinition("classification", Classification)
+DEFINITION = DeviceDefinition(NAME, Classification, classes_of, ClassTargets)

@@ -139,8 +139,8 @@ class _OnDevice:
         self._device = device
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for images, labels in self._split.batches(32):
-            yield images.to(self._device), labels.to(self._device)
+        for images, targets in self._split.batches(32):
+            yield images.to(self._device), targets.to(self._device)
 
 
 def _batches(
@@ -151,7 +151,7 @@ def _batches(
     with torch.no_grad(), Replay(model).attached() as replay:
         replay.record(lambda: model(images.to(device)))
         size = max(1, min(_LARGEST, int(_MEMORY / max(1, replay.bytes))))
-    return [(images.to(device), labels.to(device)) for images, labels in split.batches(size)]
+    return [(images.to(device), targets.to(device)) for images, targets in split.batches(size)]
 
 
 def _scores(

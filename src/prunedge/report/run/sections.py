@@ -16,6 +16,7 @@ from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
+from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
 from prunedge.tasks import Metric, Metrics, metric_named
 from prunedge.train import Rate
@@ -115,19 +116,22 @@ def baselines_of(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any
 
 def beginning_of(run: Run, first: Step, best: Step) -> dict[str, Any]:
     """What the model started from and how it was taught, and what to mind of its answers."""
-    classes = run.config.data.classes
+    task = task_of(run.config)
     weights = run.read_as("weights.json", Loaded.from_json)
     rate = run.read_as("lr.json", Rate.from_json)
     only = first.only if best.only is None else best.only
     majority = None
     if first.majority is not None and first.largest is not None:
         score = value_text(metric_of(run.config), first.majority)
-        majority = (classes[first.largest], score)
+        majority = (task.answer_name(first.largest), score)
+    one_class = []
+    if only is not None:
+        one_class.append(one_class_warning(task.answer_name(only), taught(run)))
     return {
         "weights": weights.sentence() if weights else None,
         "rate": rate.sentence() if rate else None,
         "majority": majority,
-        "one_class": [] if only is None else [one_class_warning(classes[only], taught(run))],
+        "one_class": one_class,
     }
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from prunedge.data.label_kinds import doubt, refusal
+from prunedge.data import load
 from prunedge.data.listing import list_data
+from prunedge.edge.tasks import targets_of
+from prunedge.edge.tasks.label_kinds import doubt, refusal
 from prunedge.errors import DataError
 from tests.commands import prunedge
 
@@ -128,23 +130,24 @@ def test_every_layout_refuses_them_and_says_where(tmp_path: Path) -> None:
         DataError,
         match=r"lists of labels \(column label\): 'crack;rust' \(4\), of 3 labels.*one class an image",
     ):
-        list_data(manifest(tmp_path / "csv", lists))
+        load(manifest(tmp_path / "csv", lists))
     for name in ("crack", "rust", "crack;rust"):
         images(tmp_path / "folders" / name, 2)
     with pytest.raises(DataError, match=r"folder names"):
-        list_data(tmp_path / "folders")
+        load(tmp_path / "folders")
     with pytest.raises(DataError, match=r"\.cls or \.json"):
-        list_data(shard(tmp_path / "shards", list(lists), "cls"))
+        load(shard(tmp_path / "shards", list(lists), "cls"))
     for label, said in ((0.055, "a number to estimate"), (["crack", "rust"], "a list of labels")):
         with pytest.raises(DataError, match=said):
-            list_data(shard(tmp_path / "json", [label, "crack"], "json"))
+            load(shard(tmp_path / "json", [label, "crack"], "json"))
 
 
 def test_what_is_only_doubtful_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert list_data(manifest(tmp_path, ["0.0", "0.5"] * 6)).classes == ("0.0", "0.5")
+        listing = list_data(manifest(tmp_path, ["0.0", "0.5"] * 6))
+        assert targets_of("classification", listing.labels).classes == ("0.0", "0.5")
     assert "look like numbers" in caplog.text
     assert "column label" in caplog.text
 
