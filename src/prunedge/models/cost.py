@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunedge.config import plain_size
@@ -85,12 +86,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _slow_attention() -> Iterator[None]:
-    # In evaluation mode nn.MultiheadAttention runs one fused operation that the counter doesn't
-    # know.
+    # Fused operations count nothing where the counter doesn't know them: nn.MultiheadAttention's
+    # own in evaluation mode, and before torch 2.15 the processor's flash attention.
     was = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(was)
 
