@@ -113,7 +113,7 @@ class Starts:
 def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     """(level, turn) for each level of MACs; the unpruned network first, at level 1."""
     from prunedge.pruning.gathered import gathered
-    from prunedge.pruning.judge import baseline
+    from prunedge.pruning.record import step_zero
     from prunedge.pruning.loop import iterate
     from prunedge.pruning.policy import StopPolicy
     from prunedge.tasks.classification import ACCURACY
@@ -121,7 +121,7 @@ def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     run, _ = starts.at(shop.seed)
     network = run.load(0)
     scores = gathered(shop, network, starts.scores(shop.seed, shop.criterion))
-    turn = baseline(shop, network, StopPolicy(ACCURACY), scores)
+    turn = step_zero(shop, network, StopPolicy(ACCURACY), scores)
     history, good = [turn.step], turn.state
     yield 1.0, turn
     for level in LEVELS:

@@ -41,7 +41,7 @@ from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.models import build
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import gathered
-from prunedge.pruning.judge import baseline
+from prunedge.pruning.record import step_zero
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, choose
@@ -149,7 +149,7 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         rule = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=given.step, max_steps=given.steps)
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
         # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
-        first = baseline(shop, network, rule, gathered(shop, network, scores))
+        first = step_zero(shop, network, rule, gathered(shop, network, scores))
         done = [first, *iterate(shop, rule, (first.step,), first.state)]
         parts = ("rank", "surgery", "finetune", "evaluate")
         return {

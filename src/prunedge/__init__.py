@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from prunedge.train import TrainConfig as TrainConfig
     from prunedge.train import make_engine as make_engine
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "load_folder": "prunedge.data",

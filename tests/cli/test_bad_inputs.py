@@ -185,7 +185,7 @@ def said(
         mine = [error for error in made if shown(" ".join(str(error).split()))[:80] in told[0]]
         assert all(error.remedy for error in mine[-1:]), told  # what cyclopts says always has one
         assert mine or any(
-            word in told[0] for word in ("--help", "pip install", "NUL character")
+            word in told[0] for word in ("--help", "pip install", "NUL character", "did you mean")
         ), told
         return told[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,10 +53,13 @@ def test_the_readme_names_every_verb(verb: str) -> None:
     assert f"prunedge {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_version_is_in_the_changelog() -> None:
+def test_the_version_is_the_changelog_s_newest() -> None:
     import prunedge
 
-    assert f"## [{prunedge.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(.+)\]", changelog, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == prunedge.__version__
 
 
 def test_public_names_exist_and_are_documented() -> None:

@@ -16,6 +16,7 @@ import prunedge as pe
 from prunedge import data as images
 from prunedge.errors import ExportError, PrunedgeError, TrainError
 from prunedge.train import make_engine
+from prunedge.utils.wording import times
 from tests.small_models import Residual
 from tests.tiny_images import write_tiny
 
@@ -73,7 +74,7 @@ def test_the_readmes_example_trains_prunes_exports_and_reports(
     assert 'src="http' not in page
     assert "--resume" not in page, "there is no run to go on with"
     assert "prunedge prune" not in page, "there is no run to go on with"
-    assert f"{steps[0].macs / best.macs:.1f} × less" in page
+    assert f"{times(steps[0].macs / best.macs)} × less" in page
 
 
 def test_training_is_repeatable_and_tells_its_epochs(data: images.Dataset) -> None:

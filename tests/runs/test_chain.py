@@ -26,6 +26,7 @@ from prunedge.runs.run import Run, open_run
 from prunedge.surgery import save_model
 from prunedge.tasks.classification import ACCURACY
 from prunedge.train import evaluate, make_engine
+from prunedge.utils.wording import times
 from tests.pruning.test_loop import START, history
 from tests.small_runs import onward, small_recipe
 from tests.tampering import edited
@@ -175,7 +176,7 @@ def test_words_page_and_json_show_both_references(
         assert f"against {name}" in said
         assert f"Against {name}" in page
     whole, best = c.first(), c.best()
-    assert f"{whole.macs / best.macs:.1f} × less work" in page
+    assert f"{times(whole.macs / best.macs)} × less work" in page
     assert ">first, unpruned<" in page
     assert ">start<" in page
     assert ">unpruned<" not in page

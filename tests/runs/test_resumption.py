@@ -73,10 +73,10 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
     assert open_run(ended).read("earlier/1/test.json") == first_look
     assert heard[0] == "max steps: 3 instead of 1"
     assert "has been looked at before" in heard[1]
-    assert "looked at 1 time(s) before" in pruned(run)
+    assert "looked at 1 time before" in pruned(run)
     assert "max steps 1 -> 3" in pruned(run)
     page = write_report(run).read_text(encoding="utf-8")
-    assert "looked at 1 time(s) before the run went on" in page
+    assert "looked at 1 time before the run went on" in page
     assert "measured once" not in page
 
 
@@ -88,7 +88,7 @@ def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -
     assert run.looks_before() == 0
     assert heard == [
         "max drop: 100.5 instead of 100.0",
-        "there is nothing more to do: 1 steps done (max_steps=)",
+        "there is nothing more to do: 1 step done (max_steps=)",
     ]
 
 

@@ -12,8 +12,11 @@ import torch
 from prunedge.config import RunConfig
 from prunedge.data import Split
 from prunedge.errors import TrainError
+from prunedge.report import write_report
+from prunedge.report.text import pruned
 from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
 from prunedge.train import Rate, TrainConfig
 from tests.small_models import Residual
@@ -154,3 +157,26 @@ def test_a_run_of_a_model_with_one_answer_is_not_pruned(tiny_data: Path, tmp_pat
     assert not (tmp_path / "on").exists()
     with pytest.raises(TrainError, match="nothing in it to prune"):
         execute.prune(recipe(tiny_data, "none", train_epochs=0), tmp_path / "whole")
+
+
+def test_a_run_whose_model_has_one_answer_has_ended_and_says_so(
+    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(TrainError):
+        execute.prune(recipe(tiny_data, "none", train_epochs=0), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.has_ended()
+    assert run.stopped() == "there is nothing to prune in a model with one answer"
+
+    text = pruned(run)
+    assert "for every validation image" in text
+    assert "stopped: there is nothing to prune" in text
+    assert "prunedge export" not in text
+    page = write_report(run).read_text("utf-8")
+    assert "there is nothing to prune in a model with one answer" in page
+    assert "has not ended" not in page
+
+    write_bundle(run, tmp_path / "bundle")
+    assert "for every validation image" in caplog.text
+    with pytest.raises(TrainError, match="for every validation image"):
+        execute.resume(run.path)

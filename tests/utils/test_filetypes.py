@@ -91,12 +91,19 @@ def test_each_verb_says_which_kind_it_was_given(tmp_path: Path) -> None:
         open_run(study)
     with pytest.raises(RunError, match=r"not a run folder \(it is a bundle\).*prunedge bench"):
         open_run(bundle)
+    with pytest.raises(
+        RunError, match=r"the run that it was exported from.*--weights '.*my bundle'"
+    ):
+        open_run(bundle)
     with pytest.raises(RunError, match=r"not a study's folder \(it is a run\).*prunedge show"):
         open_study(run)
     with pytest.raises(
         BundleError,
         match=r"not a bundle \(it is a run\).*prunedge export '.*my run' --out BUNDLE makes one",
     ):
+        open_bundle(run)
+    inside = made(run, "bundle")
+    with pytest.raises(BundleError, match=rf"it is a run\).*: name its bundle, {inside}"):
         open_bundle(run)
     with pytest.raises(RunError, match=r"not a run folder \(there is none\)"):
         open_run(tmp_path / "nowhere")

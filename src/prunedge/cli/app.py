@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -15,7 +16,7 @@ from prunedge import __version__
 from prunedge.cli.failures import fail, fail_of_machine, is_raised_in, one_line
 from prunedge.cli.going_on import DIVIDED, how_to_go_on, once_mended
 from prunedge.cli.streams import let_go_of_streams, open_streams
-from prunedge.cli.verbs import EXTRAS, HIDDEN, TRAINING, VERBS
+from prunedge.cli.verbs import EXTRAS, HIDDEN, STUDIES, TRAINING, VERBS
 from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
 from prunedge.utils import distributed
 from prunedge.utils.advice import speaking
@@ -160,6 +161,20 @@ def _refuse_what_no_verb_takes(tokens: Sequence[str]) -> None:
     verb = tokens[0] if tokens else ""
     if distributed.world_size() > 1 and verb in VERBS and verb not in DIVIDED:
         fail(f"'{verb}' is not divided among processes", "start it without torchrun")
+    if verb and not verb.startswith("-") and verb not in (*VERBS, *HIDDEN):
+        near = get_close_matches(verb, VERBS, n=1)
+        guess = f"did you mean prunedge {near[0]}?" if near else "prunedge --help lists them"
+        fail(f"'{verb}' is no verb", guess)
+    if verb == "study" and len(tokens) > 1:
+        _refuse_no_study(tokens[1])
     for token in tokens:
         if "\0" in token:
             fail(f"an argument holds a NUL character, which no name may: {token}", "leave it out")
+
+
+def _refuse_no_study(name: str) -> None:
+    """End where this is neither a study nor a file, and nearly the name of a study."""
+    near = get_close_matches(name, STUDIES, n=1)
+    if name in STUDIES or not near or "\0" in name or Path(name).exists():
+        return
+    fail(f"'{name}' is no study and no file", f"did you mean prunedge study {near[0]}?")

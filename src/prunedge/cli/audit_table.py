@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunedge.utils.wording import counted
+
 if TYPE_CHECKING:
     from prunedge.importance.audit import Audit
 
@@ -42,7 +44,8 @@ def print_audit(result: Audit, target: Path) -> None:
     tell(
         "Spearman's rank correlation with the oracle, the absolute change of the validation loss "
         "when a channel is zeroed.\n"
-        f"{result.model}, {truth.channels} channels, {truth.examples} images; 95 % intervals from "
+        f"{result.model}, {counted(truth.channels, 'channel')}, "
+        f"{counted(truth.examples, 'image')}; 95 % intervals from "
         "resampled channels\n"
     )
     # A table of figures is of no use when it is broken to fit.
@@ -52,7 +55,7 @@ def print_audit(result: Audit, target: Path) -> None:
         tell(f"{name}: {why}")
     tell(
         f"a channel cost {truth.fraction:.2f} of an evaluation of the whole model "
-        f"({truth.seconds:.0f} s for {truth.channels} channels)"
+        f"({truth.seconds:.0f} s for {counted(truth.channels, 'channel')})"
     )
     tell(result.recommendation)
     tell(f"written: {target}/audit.json, audit.csv, channels.csv")

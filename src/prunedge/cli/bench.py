@@ -4,7 +4,7 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -81,9 +81,8 @@ def bench(
 
     with _noted_in(out) as run:
         if device is None:
-            candidates = []
-            for bundle in opened:
-                candidates += [Candidate(bundle, target) for target in runtime or [None]]
+            targets: Sequence[str | None] = runtime or [None]
+            candidates = [Candidate(bundle, target) for bundle in opened for target in targets]
             with progress("measuring", quiet=json) as advance:
                 result = measure(candidates, workload, data, advance)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunedge.utils.wording import counted
+
 if TYPE_CHECKING:
     from prunedge.edge import BenchResult
 
@@ -31,11 +33,14 @@ def print_bench(result: BenchResult) -> None:
 
 def _title(result: BenchResult) -> str:
     """What was measured where."""
-    limits = {"cpus": "limited to {} processor(s)", "memory_mb": "limited to {} MB of data"}
-    about = [f"{result.device['cores']} core(s)"]
-    about += [limits[key].format(value) for key, value in result.limits.items()]
+    about = [counted(result.device["cores"], "core")]
+    if "cpus" in result.limits:
+        about.append(f"limited to {counted(result.limits['cpus'], 'processor')}")
+    if "memory_mb" in result.limits:
+        about.append(f"limited to {result.limits['memory_mb']} MB of data")
     return (
-        f"{result.patches:,} patches, batch {result.batch}, {result.threads} thread(s)\n"
+        f"{counted(result.patches, 'patch', 'patches')}, batch {result.batch}, "
+        f"{counted(result.threads, 'thread')}\n"
         f"{result.device['processor']}, {', '.join(about)}, {result.device['system']} "
         f"{result.device['machine']}"
     )

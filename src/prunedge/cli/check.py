@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 from prunedge.cli.options import Flag
 from prunedge.edge.image.size import Resize
+from prunedge.utils.advice import command
 
 
 def check(
@@ -51,7 +56,7 @@ def check(
         Print the whole report as JSON.
     """
     from prunedge.cli.check_tables import print_check
-    from prunedge.cli.console import print_json, progress
+    from prunedge.cli.console import print_json, progress, tell
     from prunedge.data import check as do_check
 
     with progress("checking", quiet=json) as advance:
@@ -69,5 +74,26 @@ def check(
         print_json(report.to_json())
     else:
         print_check(report)
+        options = {
+            "size": size,
+            "resize": resize,
+            "seed": seed,
+            "group-by": group_by,
+            "range": range,
+        }
+        when = ", when that is mended or meant" if report.problems else ""
+        tell(f"\nnext{when}: {_pruning(data, options)}")
     if strict and report.problems:
         raise SystemExit(1)
+
+
+def _pruning(data: str, options: Mapping[str, object]) -> str:
+    """The command that goes on with these images, seen as the check saw them."""
+    usual = {"size": "224", "resize": "stretch", "seed": 0}
+    words = []
+    for name, value in options.items():
+        if value != usual.get(name):
+            words.append(f"--{name}={value}")
+    folder = Path(data).stem
+    run = folder if re.fullmatch(r"\w[\w.-]*", folder) else "NAME"
+    return command("prune", data, "--model", "resnet18", *words, "--out", f"runs/{run}")

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.utils.advice import command
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.edge import Form
@@ -96,8 +97,8 @@ def _check_text(form: Form, task: str) -> str:
             "not checked here (its runtime is on the device only): prunedge bench checks it there"
         )
     text = (
-        f"differs from torch by at most {check.max_abs_difference:.1e} on {check.images} "
-        f"images, same labels on {check.agreement:.1%}"
+        f"differs from torch by at most {check.max_abs_difference:.1e} on "
+        f"{counted(check.images, 'image')}, same labels on {check.agreement:.1%}"
     )
     if not check.metrics:
         return text
@@ -107,5 +108,5 @@ def _check_text(form: Form, task: str) -> str:
     after = metric.text(check.metrics[name])
     return (
         f"{text}; {name} on validation data {before} -> {after}, same labels on "
-        f"{check.metrics['agreement']:.1%} of {check.metrics['images']:.0f} images"
+        f"{check.metrics['agreement']:.1%} of {counted(round(check.metrics['images']), 'image')}"
     )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from prunedge.cli.options import Flag
 from prunedge.utils.advice import command
+from prunedge.utils.wording import counted
 
 
 def patches(
@@ -89,7 +90,7 @@ def patches(
         return
     made = " and ".join(f"{n:,} {label}" for label, n in report.counts.items())
     tell(
-        f"{made} patches of {_by(size)} pixels from {report.photos:,} photographs: "
+        f"{made} patches of {_by(size)} pixels from {counted(report.photos, 'photograph')}: "
         f"{report.manifest}"
     )
     left_out = {
@@ -98,14 +99,14 @@ def patches(
     }
     for why, n in left_out.items():
         if n:
-            tell(f"left out: {n:,} patches {why}")
+            tell(f"left out: {counted(n, 'patch', 'patches')} {why}")
     for why, names in {
         "smaller than a patch": report.small,
         "without a mask": report.unmasked,
     }.items():
         if names:
             shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-            tell(f"left out: {len(names):,} photographs {why}: {shown}")
+            tell(f"left out: {counted(len(names), 'photograph')} {why}: {shown}")
     tell(f"next: {command('check', out)}")
 
 

@@ -53,7 +53,7 @@ def show(run: Path, *, json: Flag = False) -> None:
         tell(f"left whole: {line}")
     _tell_beginning(opened)
     tell(pruned(opened))
-    if opened.test() is None:
+    if not opened.has_ended():
         tell(
             "this run has not ended: unless a process works on it, go on with "
             f"{opened.how_to_go_on()}"

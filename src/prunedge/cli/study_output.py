@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prunedge.utils.advice import command
 from prunedge.utils.sanitize import by_kind, kinds
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,8 +37,9 @@ def failure_text(failed: Mapping[str, str], out: str) -> str:
     rest = ""
     if count > len(alike):
         status = command("study", "status", out)
-        rest = f"; {count - len(alike)} for other reasons, see {status}"
-    return f"{count} trial{'s' if count > 1 else ''} failed: {why}{rest}"
+        others = counted(count - len(alike), "for another reason", "for other reasons")
+        rest = f"; {others}, see {status}"
+    return f"{counted(count, 'trial')} failed: {why}{rest}"
 
 
 def summary_table(axes: Sequence[str], lines: Sequence[SummaryLine], metric: Metric) -> Table:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from prunedge.cli.options import Flag
 from prunedge.cli.study_output import failure_text, progress_text, summary_table
 from prunedge.utils.advice import command
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.study import Grid, StudyProgress
@@ -63,7 +64,8 @@ def run_grid(grid: Grid, where: Where) -> None:
     check(grid, here=engine.name == "local")
     study = create(where.out, grid)
     if not where.json:
-        say(f"{len(study.trials)} trials from {len(study.starts)} starting models")
+        trials = counted(len(study.trials), "trial")
+        say(f"{trials} from {counted(len(study.starts), 'starting model')}")
 
     with progress("study", quiet=where.json) as advance:
         total = len(study.trials) + len(study.starts)
@@ -91,5 +93,6 @@ def run_grid(grid: Grid, where: Where) -> None:
     if counts.failed:
         raise PrunedgeError(failure_text(counts.failed, where.out), remedy=remedy)
     if counts.left:
-        what = f"{len(counts.left)} trials are left, {counts.left[0]} first: {NOT_NOTED}"
+        left = counted(len(counts.left), "trial is", "trials are")
+        what = f"{left} left, {counts.left[0]} first: {NOT_NOTED}"
         raise PrunedgeError(what, remedy=remedy)

@@ -21,6 +21,8 @@ VERBS = {
     "study": "Many runs, one table.",
 }
 HIDDEN = ("probe",)  # for prunedge itself
+# What `prunedge study` knows beside the file of a grid.
+STUDIES = ("crossval", "epochs", "criteria", "models", "talk", "status")
 
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}

@@ -31,7 +31,7 @@ from prunedge.errors import BundleError
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
 from prunedge.utils.files import real_path, require_regular
-from prunedge.utils.filetypes import instead
+from prunedge.utils.filetypes import instead, is_bundle
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.sanitize import shown
 from prunedge.utils.systems import sync_open_file
@@ -162,7 +162,7 @@ def _manifest(folder: Path) -> Manifest:
     if not file.is_file():
         why, remedy = instead(folder, MANIFEST, "name the folder that `prunedge export` made")
         if (folder / "config.toml").is_file():
-            remedy = f"{command('export', folder, '--out', 'BUNDLE')} makes one of it"
+            remedy = _of_run(folder)
         raise BundleError(f"not a bundle ({why})", where=folder, remedy=remedy)
     try:
         if file.stat().st_size > LARGEST_MANIFEST:
@@ -182,6 +182,14 @@ def _manifest(folder: Path) -> Manifest:
             first = error.errors()[0]
             why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy=AGAIN) from None
+
+
+def _of_run(run: Path) -> str:
+    """What to do where a run was named instead of its bundle."""
+    bundles = [folder for folder in sorted(run.iterdir()) if is_bundle(folder)]
+    if bundles:
+        return f"name its bundle, {shown(bundles[0])}"
+    return f"{command('export', run, '--out', 'BUNDLE')} makes one of it"
 
 
 def _check_seal(file: Path) -> None:

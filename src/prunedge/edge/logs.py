@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from prunedge.utils.wording import counted
+
 log = logging.getLogger("prunedge.agent")
 
 QUIET_S = 60.0
@@ -57,9 +59,10 @@ class Repeats(logging.Filter):
             self._told.clear()
         self._told[line] = (now, 0)
         if left_out:
-            line += f" (and {left_out} times more since it was last said)"
+            line += f" (and {counted(left_out, 'time')} more since it was last said)"
         if self._held_back:
-            line += f" (and {self._held_back} other warnings, more than {MOST} in a minute)"
+            held_back = counted(self._held_back, "other warning")
+            line += f" (and {held_back}, more than {MOST} in a minute)"
             self._held_back = 0
         record.msg, record.args = line, ()
         return True

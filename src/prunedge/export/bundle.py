@@ -7,11 +7,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,10 +36,11 @@ from prunedge.models.final_activation import refuse_probabilities
 from prunedge.surgery import save_model
 from prunedge.utils.advice import option
 from prunedge.utils.files import behind_links, written_folder
+from prunedge.utils.packages import versions_of
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_IMAGES = 4
-PACKAGES = ("prunedge", "torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
+PACKAGES = ("torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
 Scorer = Callable[[Model], tuple[float, np.ndarray]]
 
@@ -140,7 +139,7 @@ def export_bundle(
             macs=macs,
             params=params,
             forms=forms,
-            versions=_versions(),
+            versions=versions_of(PACKAGES),
             about=dict(about or {}),
             view=view,
             greys=None
@@ -258,11 +257,3 @@ def _write_selftest(model: nn.Module, images: torch.Tensor, file: Path) -> None:
     np.savez_compressed(
         file, pixels=pixels.permute(0, 2, 3, 1).contiguous().numpy(), outputs=outputs.numpy()
     )
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions

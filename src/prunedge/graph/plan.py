@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from prunedge.graph.channels import ChannelGraph
+from prunedge.utils.wording import counted
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Plan:
             first = keep.get(name)
             if first is not None and kept[-1] >= len(first):
                 raise ValueError(
-                    f"plans for '{name}' don't compose: the first leaves {len(first)} channels, "
+                    f"plans for '{name}' don't compose: the first leaves "
+                    f"{counted(len(first), 'channel')}, "
                     f"the second keeps number {kept[-1]}"
                 )
             keep[name] = kept if first is None else tuple(first[i] for i in kept)

@@ -11,6 +11,7 @@ import torch
 
 from prunedge.importance.oracle import Truth
 from prunedge.importance.scores import NORMALISERS, Scores, normalised
+from prunedge.utils.wording import counted
 
 RESAMPLES = 500
 
@@ -120,7 +121,7 @@ def recommendation(agreements: list[Agreement], model: str) -> str:
 
     text = (
         f"For {model} on these images use --criterion {winner.criterion} --normalise {how}: "
-        f"rho {best} over {winner.channels} channels."
+        f"rho {best} over {counted(winner.channels, 'channel')}."
     )
     if near:
         text += f" Not told apart from it: {', '.join(near)}."

@@ -18,6 +18,7 @@ from prunedge.errors import ModelError, WeightsError
 from prunedge.models.downloads import offline_unless_hub_answers, one_clear_line
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on
+from prunedge.utils.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,8 @@ def made(maker: Maker, count: int) -> nn.Module:
             "your own"
         )
         raise ModelError(
-            f"{maker.name} can't be built for {count} classes: {error}", remedy=remedy
+            f"{maker.name} can't be built for {counted(count, 'class', 'classes')}: {error}",
+            remedy=remedy,
         ) from error
 
 

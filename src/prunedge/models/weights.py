@@ -18,6 +18,7 @@ from prunedge.models.key_matching import match
 from prunedge.models.key_modules import Match, Misfit, listed
 from prunedge.models.state_dicts import State
 from prunedge.models.weight_files import open_weights
+from prunedge.utils.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Loaded:
 
     def sentence(self) -> str:
         """The same in words, on a line."""
-        clauses = [f"{len(self.pairs)} tensors {self.how}"]
+        clauses = [f"{counted(len(self.pairs), 'tensor')} {self.how}"]
         if self.converted:
             clauses.append(f"converted from {self.converted}")
         if self.fresh:

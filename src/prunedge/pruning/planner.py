@@ -17,6 +17,7 @@ from prunedge.pruning.work import Ranking, StepWork
 from prunedge.surgery import Surgery, operate
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
@@ -99,8 +100,8 @@ class StepPlanner:
         most = constraints.most(ratio)
         named = option("max_ratio", float(f"{most:g}"))
         limit = (
-            f"the limit {named} decides in {len(bound)} of {len(free)} groups: they lose all "
-            "that it lets them"
+            f"the limit {named} decides in {len(bound)} of {counted(len(free), 'group')}: they "
+            "lose all that it lets them"
         )
         if most <= ratio:
             return (

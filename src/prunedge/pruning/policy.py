@@ -14,6 +14,7 @@ from prunedge.pruning.steps import Step, last_good
 from prunedge.tasks import Metric, Metrics, Task
 from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 HALVINGS = 3
 COLLAPSED = "every validation image gets the same answer"
@@ -171,7 +172,8 @@ class StopPolicy:
         if reached is not None:
             return Finished(reached, good.index)
         if self.max_steps is not None and len(history) - 1 >= self.max_steps:
-            return Finished(f"{self.max_steps} steps done ({option('max_steps')})", good.index)
+            done = f"{counted(self.max_steps, 'step')} done ({option('max_steps')})"
+            return Finished(done, good.index)
 
         taken_back = [step for step in history[self.judged_from :] if not step.accepted]
         if len(taken_back) <= HALVINGS:

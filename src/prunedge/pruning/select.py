@@ -14,6 +14,7 @@ from prunedge.graph import ChannelGraph, Group
 from prunedge.graph.plan import Plan
 from prunedge.importance import NORMALISERS, Scores, normalised
 from prunedge.utils.tracing import traced
+from prunedge.utils.wording import counted
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _fitting(graph: ChannelGraph, scores: Scores) -> None:
     for group in graph.groups:
         if group.name in scores.values and len(scores.values[group.name]) != group.size:
             what = (
-                f"the group '{group.name}' has {group.size} channels, and there are "
+                f"the group '{group.name}' has {counted(group.size, 'channel')}, and there are "
                 f"{len(scores.values[group.name])} scores for it"
             )
             raise PrunedgeError(what, remedy="rank the model that the graph was traced from")

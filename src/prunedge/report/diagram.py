@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from prunedge.graph import ChannelGraph
 from prunedge.utils.sanitize import shown
+from prunedge.utils.wording import counted
 
 # Pixels.
 _ROW = 22
@@ -41,9 +42,9 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
     height = bottom + _ROW * len(graph.frozen) + _MARGIN
     width = _ARCS + 330
 
-    heading = f"{graph.channels} channels"
+    heading = counted(graph.channels, "channel")
     if title:
-        heading = f"{title}: {heading} in {len(graph.groups)} groups"
+        heading = f"{title}: {heading} in {counted(len(graph.groups), 'group')}"
     legend = "bar: channels; darker: more of the MACs; arcs: who consumes whom"
     shapes = [
         _text(_MARGIN, 26, heading, size=16),
@@ -76,7 +77,7 @@ def _bars(graph: ChannelGraph, tops: Mapping[str, int]) -> Iterator[str]:
         yield (
             f'<rect x="{_NAME}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" rx="2" '
             f'fill="{_BLUE}" fill-opacity="{opacity:.2f}">'
-            f"<title>{escape(group.name)}: {group.size} channels, "
+            f"<title>{escape(group.name)}: {counted(group.size, 'channel')}, "
             f"{share:.1%} of the MACs</title></rect>"
         )
         numbers = f"{group.size} · {share:.1%}"

@@ -11,6 +11,7 @@ from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command
+from prunedge.utils.wording import counted, pair, times
 
 
 def trained(run: Run) -> str:
@@ -67,10 +68,11 @@ def pruned(run: Run) -> str:
         lines.append(f"stopped: {reason}")
     if run.computed_with():
         lines.append(run.computed_with())
-    lines.append(
-        f"next: {command('export', run.path, '--out', run.path / 'bundle')}; "
-        f"{command('report', run.path)}"
-    )
+    if warning is None:
+        lines.append(
+            f"next: {command('export', run.path, '--out', run.path / 'bundle')}; "
+            f"{command('report', run.path)}"
+        )
     return "\n".join(lines)
 
 
@@ -97,12 +99,13 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
     best = run.best()
     metric = metric_of(run.config)
 
+    macs = " -> ".join(pair(first.macs / 1e6, best.macs / 1e6, 1))
+    params = " -> ".join(pair(first.params / 1e6, best.params / 1e6, 2))
+    size_mb = " -> ".join(pair(first.size_mb, best.size_mb, 1))
     costs = (
-        f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
-        f"({first.macs / best.macs:.1f} x fewer), "
-        f"parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
-        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x "
-        "smaller)"
+        f"{title}: MACs {macs} million ({times(first.macs / best.macs)} x fewer), "
+        f"parameters {params} million, "
+        f"{size_mb} MB ({times(first.size_mb / best.size_mb)} x smaller)"
     )
     quality = (
         f"{metric.name} on validation data {metric.text(first.metric_after)} -> "
@@ -185,7 +188,7 @@ def _resumptions(run: Run) -> list[str]:
         lines.append(f"gone on with after step {max(0, entry['after_step'])}: {', '.join(changes)}")
     if run.looks_before():
         lines.append(
-            f"mind: the test split had been looked at {run.looks_before()} time(s) before this run "
-            f"went on, which its result may have decided: {run.path}/earlier"
+            f"mind: the test split had been looked at {counted(run.looks_before(), 'time')} before "
+            f"this run went on, which its result may have decided: {run.path}/earlier"
         )
     return lines

@@ -13,6 +13,7 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.graph import trace
 from prunedge.pruning.loop import iterate
+from prunedge.pruning.policy import Finished
 from prunedge.pruning.steps import Step
 from prunedge.runs import baselines, unpruned
 from prunedge.runs.begin import begin
@@ -20,9 +21,11 @@ from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import writing
 from prunedge.runs.resumption import change
 from prunedge.runs.run import Run, open_run
+from prunedge.runs.run_models import require_plan
 from prunedge.runs.session import RunSession
 from prunedge.runs.testing import on_test
 from prunedge.runs.training import refuse_one_class, taught
+from prunedge.train.collapse import NOTHING_TO_PRUNE
 from prunedge.utils import distributed, trust
 from prunedge.utils.tracing import phase, traced
 
@@ -110,6 +113,8 @@ def _prune(session: RunSession) -> Run:
     run = session.run
     steps = run.steps()
     best = run.best().index
+    if steps[0].only is not None:
+        run.finish(Finished(NOTHING_TO_PRUNE, 0))
     refuse_one_class(steps[0], session.task, taught(run))
 
     teacher = _teacher(session, best)
@@ -143,7 +148,7 @@ def _teacher(session: RunSession, best: int) -> nn.Module | None:
         return None
     first = run.load_first()
     if is_pruned:
-        run.require_plan(best, trace(first, session.data.example()))
+        require_plan(run, best, trace(first, session.data.example()))
     return first if distills else None
 
 

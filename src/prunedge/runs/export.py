@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +25,17 @@ from prunedge.pruning.steps import Step
 from prunedge.runs.images import images_of
 from prunedge.runs.new import writing
 from prunedge.runs.run import Run
+from prunedge.runs.run_models import require_plan
+from prunedge.runs.training import taught
 from prunedge.tasks import make_task, task_named
+from prunedge.train.collapse import one_class_warning
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from prunedge.data import Dataset
+
+log = logging.getLogger(__name__)
 
 CHECKED = 32  # validation images on which a bundle is compared with torch
 CALIBRATED = 128  # training images that show which numbers eight-bit integers must hold
@@ -52,9 +58,12 @@ def write_bundle(
     refuse_full(out)  # before the work
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
+    if chosen.step.only is not None:
+        answer = config.data.classes[chosen.step.only]
+        log.warning("mind: %s", one_class_warning(answer, taught(run)))
     data = images_of(config, run.verb(), "DATA", "--resume", run.path)
     if chosen.number is not None and chosen.plan.keep:
-        run.require_plan(chosen.number, trace(run.load_first(), data.example()))
+        require_plan(run, chosen.number, trace(run.load_first(), data.example()))
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {name: chosen.test[name] for name in task_named(config.task.name).metrics}

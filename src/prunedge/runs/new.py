@@ -6,7 +6,6 @@ import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from prunedge.runs.run import Run, open_run
 from prunedge.utils.distributed import rank_zero_only
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, refuse_url, write_text
 from prunedge.utils.machine import unwritable
+from prunedge.utils.packages import versions_of
 from prunedge.utils.signs import CONFIG, signed
+from prunedge.utils.wording import counted
 
 ENVIRONMENT = "environment.json"
-PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
 @contextmanager
@@ -80,14 +81,9 @@ def refuse_full(folder: Path) -> None:
 
 
 def _environment() -> dict[str, Any]:
-    versions: dict[str, str] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions = {"python": platform.python_version(), **versions_of(PACKAGES)}
     machine = (
-        f"{processor()}, {torch.get_num_threads()} threads, {platform.system()} "
+        f"{processor()}, {counted(torch.get_num_threads(), 'thread')}, {platform.system()} "
         f"{platform.machine()}"
     )
     return {"versions": versions, "device": machine}

@@ -11,6 +11,7 @@ from pathlib import Path
 from prunedge.errors import RunError
 from prunedge.runs.chain import Chain, EarlierCut, Link
 from prunedge.runs.run import Run, open_run
+from prunedge.runs.run_models import checked_first_file
 from prunedge.utils.advice import command
 from prunedge.utils.distributed import rank_zero_only
 from prunedge.utils.files import real_path, written
@@ -64,4 +65,6 @@ def keep_first(run: Run, source: Run) -> None:
 
 def first_file_of(source: Run) -> Path:
     """The weights of the first model of the chain that `source` belongs to."""
-    return source.checked_first_file() if source.first_file().is_file() else source.model_file(0)
+    if source.first_file().is_file():
+        return checked_first_file(source)
+    return source.model_file(0)

@@ -19,6 +19,7 @@ from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
 from prunedge.utils.advice import command, option
 from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.systems import replace
+from prunedge.utils.wording import counted
 
 # What decides when a run ends, and where its images lie. Everything else has shaped its models
 # already.
@@ -162,7 +163,8 @@ def _agrees(
         and "max_steps" in changes
         and config.stop.max_steps < done
     ):
-        what = f"{option('max_steps', config.stop.max_steps)}: {done} steps are done already"
+        already = counted(done, "step is", "steps are")
+        what = f"{option('max_steps', config.stop.max_steps)}: {already} done already"
         raise RunError(what, where=run.path, remedy="give more, or none")
     if not {"max_drop", "confidence"} & set(changes):
         return

@@ -4,9 +4,7 @@ nothing is pickled.
 
 from __future__ import annotations
 
-import filecmp
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,24 +14,20 @@ from torch import nn
 
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
-from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
-from prunedge.models import fits_classes, rebuild
 from prunedge.pruning.policy import Finished
 from prunedge.pruning.steps import Iteration, State, Step, last_good
-from prunedge.runs import step_files, summary
+from prunedge.runs import run_models, step_files, summary
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
-from prunedge.runs.history import NAME as HISTORY
+from prunedge.runs.completeness import refuse_incomplete
 from prunedge.runs.history import HistoryLine, read_history, write_history
 from prunedge.runs.records import KINDS
 from prunedge.runs.step_record import require_step
-from prunedge.runs.task import task_of
-from prunedge.surgery import restore_model
-from prunedge.utils import checksums, trust
-from prunedge.utils.advice import command
+from prunedge.utils import checksums
+from prunedge.utils.advice import command, quoted
 from prunedge.utils.distributed import rank_zero_only
-from prunedge.utils.files import write_text, written
-from prunedge.utils.filetypes import instead
+from prunedge.utils.files import write_text
+from prunedge.utils.filetypes import instead, is_bundle
 from prunedge.utils.records import require
 from prunedge.utils.signs import CONFIG, sign_of
 from prunedge.utils.tracing import traced
@@ -49,8 +43,6 @@ REPEATED = {
     "stop.json": "--resume finds out again",
     "bench.json": "`prunedge bench` writes it again",
 }
-# What is written once the engine is known, beside the history.
-BEGUN = ("lr.json", "latency.json", "training.safetensors", RECORD)
 
 T = TypeVar("T")
 
@@ -79,7 +71,7 @@ class Run:
             if name in KINDS:
                 require(KINDS[name], record)
         except (ValueError, RecursionError, TypeError) as error:
-            raise self._damaged(name, error) from None
+            raise self.damaged(name, error) from None
         return record
 
     def read_as(self, name: str, make: Callable[[Any], T]) -> T | None:
@@ -92,7 +84,7 @@ class Run:
         try:
             return make(record)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise self._damaged(name, error) from None
+            raise self.damaged(name, error) from None
 
     @rank_zero_only
     def write(self, name: str, value: Any) -> None:
@@ -105,14 +97,16 @@ class Run:
         # Where it lies is not its own affair: a result that is put aside stays what it is.
         return f"{self.sign} {Path(name).name}"
 
-    def _missing(self, name: str) -> RunError:
+    def missing(self, name: str) -> RunError:
+        """The error about a file of the run that isn't there."""
         return RunError(
             "a file of the run is missing",
             where=self.path / name,
             remedy="bring it back from a copy, or begin the run anew",
         )
 
-    def _damaged(self, name: str, error: Exception) -> RunError:
+    def damaged(self, name: str, error: Exception) -> RunError:
+        """The error about a JSON file of the run that holds something else."""
         why = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
         again = f"delete it: {REPEATED[name]}" if name in REPEATED else "begin the run anew"
         return RunError(
@@ -127,7 +121,7 @@ class Run:
         """What the run was made by and on: the verb, the versions of packages, the machine."""
         record = self.read("environment.json")
         if record is None:
-            raise self._missing("environment.json")
+            raise self.missing("environment.json")
         return dict(record)
 
     def verb(self) -> str:
@@ -168,33 +162,8 @@ class Run:
             try:
                 require_step(chain.first, self.config)
             except ValueError as error:
-                raise self._damaged(RECORD, error) from None
+                raise self.damaged(RECORD, error) from None
         return chain
-
-    def refuse_incomplete(self) -> None:
-        """RunError where a file is missing that the run must have by now: what it holds would be
-        guessed, or written anew.
-        """
-        has_steps = (self.path / HISTORY).exists()
-        signs_of_work = [*BEGUN, "checkpoints/step-000"]
-        has_begun = has_steps or any((self.path / name).exists() for name in signs_of_work)
-        needed = []
-        if has_begun:
-            needed += ["environment.json", "engine.json"]
-        if has_steps:
-            needed += ["lr.json"]
-        if has_steps and self.config.device.address is not None:
-            needed += ["latency.json"]
-        if has_steps and self.config.model.start is not None:
-            needed += [RECORD]
-
-        for name in needed:
-            if not (self.path / name).exists():
-                raise self._missing(name)
-
-        chain = self.chain() if has_steps else None
-        if chain is not None and chain.first is not None and not self.first_file().is_file():
-            raise self._missing(str(self.first_file().relative_to(self.path)))
 
     # Its steps.
 
@@ -257,6 +226,15 @@ class Run:
         record = self.read("stop.json")
         return None if record is None else str(record["reason"])
 
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do: the result was measured on the test split, or there is
+        nothing to prune in what was trained.
+        """
+        if self.test() is not None:
+            return True
+        steps = self.steps()
+        return bool(steps) and (self.verb() == "train" or steps[0].only is not None)
+
     def summary(self) -> dict[str, Any]:
         """What `prunedge show --json` prints."""
         return summary.summary_of(self)
@@ -277,29 +255,16 @@ class Run:
         """The first, unpruned model of the chain, in evaluation mode."""
         if not self.first_file().is_file():
             return self.load(0, device)
-        return self.restored(self.checked_first_file()).to(device).eval()
+        return run_models.restored(self, run_models.checked_first_file(self)).to(device).eval()
 
     @traced("load model")
     def state(self, step: int) -> State:
         """Everything that was kept of an accepted step."""
-        return step_files.read_state(self, step)
+        return run_models.read_state(self, step)
 
     def plan(self, step: int) -> Plan:
         """What led from the first, unpruned model to that of an accepted step."""
         return step_files.read_plan(self, step)
-
-    def require_plan(self, step: int, graph: ChannelGraph) -> None:
-        """RunError where the plan of a step is none for the first, unpruned model, whose graph
-        this is.
-        """
-        file = step_files.folder_of(self, step) / step_files.PLAN
-        sizes = {group.name: group.size for group in graph.groups}
-        for name, kept in self.plan(step).keep.items():
-            if name not in sizes:
-                raise step_files.damaged(self, file, f"the model has no group {name}")
-            if kept[-1] >= sizes[name]:
-                why = f"it keeps channel {kept[-1]} of {name}"
-                raise step_files.damaged(self, file, why)
 
     def model_file(self, step: int) -> Path:
         """The weights of an accepted step, which are those that were written; RunError where they
@@ -313,43 +278,6 @@ class Run:
         """
         return self.path / FIRST / step_files.MODEL
 
-    def checked_first_file(self) -> Path:
-        """`first_file`, which is what was written; RunError where it is not."""
-        file = self.first_file()
-        chain = self.chain()
-        try:
-            if chain is not None and chain.weights is not None:
-                checksums.check(file, {file.name: chain.weights})
-        except checksums.Broken as error:
-            raise step_files.damaged(self, file, str(error)) from None
-        return file
-
-    def restored(self, file: Path) -> nn.Module:
-        """The model that a file holds the weights of."""
-        name = self.config.model.name
-        outputs = task_of(self.config).outputs
-        trust.check(name, self.path)
-        model = restore_model(rebuild(name, outputs, seed=self.config.data.seed), file)
-        if not fits_classes(name, model, outputs):
-            classes = len(self.config.data.classes)
-            why = f"it names {classes} classes, and the model has another number"
-            raise self._damaged("engine.json", ValueError(why))
-        return model
-
-    @rank_zero_only
-    def share_model(self, source: Run) -> None:
-        """Let the unpruned model be the same file on disk as the best one of `source`, where it
-        is the same and the disk can.
-        """
-        own = step_files.folder_of(self, 0) / step_files.MODEL
-        other = step_files.folder_of(source, source.best().index) / step_files.MODEL
-        try:
-            if filecmp.cmp(own, other, shallow=False):
-                with written(own) as link:
-                    os.link(other, link)
-        except OSError:
-            return  # another disk, or one without links: it stays a copy
-
     # Its result.
 
     def test(self) -> dict[str, Any] | None:
@@ -362,7 +290,7 @@ class Run:
         chain = self.chain()
         has_start = chain is not None and chain.first is not None
         if record is not None and has_start and record.get("start") is None:
-            raise self._damaged("test.json", ValueError("start: there are no metrics of the start"))
+            raise self.damaged("test.json", ValueError("start: there are no metrics of the start"))
         return record
 
     def looks_before(self) -> int:
@@ -377,6 +305,11 @@ def open_run(path: Path | str) -> Run:
     folder = Path(path)
     if not (folder / CONFIG).is_file():
         why, remedy = instead(folder, CONFIG, "name the folder that --out made")
+        if is_bundle(folder):
+            remedy = (
+                f"name the run that it was exported from; {remedy} measures the bundle, and "
+                f"--weights {quoted(folder)} begins with its model"
+            )
         raise RunError(f"not a run folder ({why})", where=folder, remedy=remedy)
     # Before its values are looked at: what a flipped bit makes of them is no other format.
     sign = sign_of(folder)
@@ -384,5 +317,5 @@ def open_run(path: Path | str) -> Run:
     engine = run.engine()
     if engine is not None:
         run = run.of_images(engine)
-    run.refuse_incomplete()
+    refuse_incomplete(run)
     return run

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from prunedge.errors import RunError
 from prunedge.graph.plan import Plan
 from prunedge.importance import Provenance, Scores
-from prunedge.pruning.steps import Iteration, State, last_good
+from prunedge.pruning.steps import Iteration, last_good
 from prunedge.runs.history import read_history
 from prunedge.surgery import save_model
-from prunedge.train import flattened, unflattened
+from prunedge.train import OptimState, flattened, unflattened
 from prunedge.utils import checksums
 from prunedge.utils.files import read_text, require_regular, written_folder
 from prunedge.utils.machine import pass_on_reading
@@ -76,19 +76,6 @@ def forget_state(run: Run, step: int) -> None:
         (folder_of(run, step) / name).unlink(missing_ok=True)
 
 
-def read_state(run: Run, step: int) -> State:
-    """Everything that was kept of an accepted step."""
-    plan = read_plan(run, step)
-    model = run.restored(needed(run, step, MODEL))
-    momentum = checked(run, step, MOMENTUM)
-    return State(
-        model=model,
-        plan=plan,
-        scores=read_scores(run, step),
-        optimizer_state=None if momentum is None else unflattened(read_tensors(momentum)),
-    )
-
-
 def read_plan(run: Run, step: int) -> Plan:
     """What led from the first, unpruned model to that of an accepted step."""
     file = needed(run, step, PLAN)
@@ -125,6 +112,12 @@ def read_scores(run: Run, step: int) -> Scores | None:
         return Scores(values, about["criterion"], int(about["examples"]), provenance)
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(run, file, f"it does not say what the scores are of ({error})") from None
+
+
+def read_momentum(run: Run, step: int) -> OptimState | None:
+    """The momentum that was kept, by parameter name; None where there is none."""
+    file = checked(run, step, MOMENTUM)
+    return None if file is None else unflattened(read_tensors(file))
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

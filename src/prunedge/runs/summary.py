@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunedge.pruning.steps import Step
 from prunedge.runs.profile import profile_of
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.runs.run import Run
@@ -72,11 +73,11 @@ def computed_with(run: Run) -> str:
     if began is None:
         return ""
     counts = []
-    for name, singular in (("threads", "thread"), ("processes", "process")):
-        count = _counted(began[name], singular)
+    for plural, singular in (("threads", "thread"), ("processes", "process")):
+        count = counted(began[plural], singular, plural)
         for entry in run.resumptions():
-            if name in entry["changes"]:
-                now = _counted(entry["changes"][name][1], singular)
+            if plural in entry["changes"]:
+                now = counted(entry["changes"][plural][1], singular, plural)
                 count += f" ({now} after step {entry['after_step']})"
         counts.append(count)
     place = began["accelerator"] or began["processor"]
@@ -84,10 +85,3 @@ def computed_with(run: Run) -> str:
         f"computed with {', '.join(counts)}, precision {began['precision']}, on {place}: "
         "another number of threads or processes, precision or processor gives other weights"
     )
-
-
-def _counted(number: int, singular: str) -> str:
-    if number == 1:
-        return f"1 {singular}"
-    plural = "processes" if singular == "process" else f"{singular}s"
-    return f"{number} {plural}"

@@ -16,6 +16,7 @@ from prunedge.pruning.steps import Iteration, Step
 from prunedge.runs import origin
 from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.run import Run
+from prunedge.runs.run_models import share_model
 from prunedge.runs.training import NAME as RATE
 from prunedge.runs.training import inherit_rate, rate_of
 from prunedge.train import Rate, TrainExtras, penalty, transfer
@@ -43,7 +44,7 @@ def make(session: RunSession) -> Iteration:
     session.keep(iteration)
     checkpointer.forget()
     if session.start is not None:
-        run.share_model(session.start)
+        share_model(run, session.start)
     return iteration
 
 

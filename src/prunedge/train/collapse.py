@@ -22,6 +22,9 @@ class Taught:
     tried_lower: bool = False
 
 
+NOTHING_TO_PRUNE = "there is nothing to prune in a model with one answer"
+
+
 def one_class_warning(name: str, taught: Taught | None = None) -> str:
     """What to say of a model that answers `name` alone, and what can be done there."""
     what = (

@@ -23,6 +23,7 @@ from prunedge.train.extras import Progress, TrainExtras, silent
 from prunedge.train.fit import fit
 from prunedge.utils.advice import option
 from prunedge.utils.tracing import traced
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.data.dataset import Split
@@ -89,7 +90,7 @@ class Rate:
         tried = ", ".join(f"{rate:g} {_shown(loss)}" for rate, loss in self.curve)
         return (
             f"learning rate {self.lr:g}: {self.why} "
-            f"(loss from {self.start:.3f} after {self.steps} steps: {tried})"
+            f"(loss from {self.start:.3f} after {counted(self.steps, 'step')}: {tried})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -281,7 +282,8 @@ def _divided(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, in
     held = min(HELD, count // 4)
     if held < 1:
         raise TrainError(
-            f"{count} training images are too few to find a learning rate with",
+            f"{counted(count, 'training image is', 'training images are')} too few to find a "
+            "learning rate with",
             remedy=f"give one with {option('lr')}",
         )
     steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(count / batch_size) // SHARE))

@@ -18,6 +18,7 @@ from prunedge.train.extras import NO_EXTRAS, Progress, TrainExtras
 from prunedge.train.fit import FitResult, fit
 from prunedge.train.learning_rate import Rate, find_rate
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.data import Dataset
@@ -144,7 +145,8 @@ def transfer_rate(
         return Rate(config.lr, "the usual one from random weights")
     count = len(data.train)
     if count < FEWEST:
-        why = f"the usual one, since {count} training images are too few to find one with"
+        few = counted(count, "training image is", "training images are")
+        why = f"the usual one, since {few} too few to find one with"
         return Rate(config.lr, why)
     task = make_task(data.spec)
     rate = find_rate(

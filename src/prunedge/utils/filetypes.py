@@ -78,9 +78,14 @@ def kind_of_folder(folder: Path) -> tuple[str, str] | None:
         return "a run", command("show", folder)
     if (folder / "inspection.json").is_file():
         return "an inspection", f"open {folder / 'inspection.html'}"
-    if _holds(folder / "manifest.json", "forms"):
+    if is_bundle(folder):
         return "a bundle", command("bench", folder)
     return None
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder looks like one that `prunedge export` made."""
+    return _holds(folder / "manifest.json", "forms")
 
 
 def instead(folder: Path | str, missing: str, otherwise: str) -> tuple[str, str]:

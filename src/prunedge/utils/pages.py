@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from prunedge.utils.sanitize import shown
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,7 +32,7 @@ def _environment() -> Environment:
             return value
         return shown(value, keep="\n\t")
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("prunedge", "report/templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -39,3 +40,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=visible,
     )
+    environment.filters["counted"] = counted
+    return environment

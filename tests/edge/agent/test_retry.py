@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunedge.edge.agent import AgentSettings, parse_broker
-from prunedge.edge.agent import agent as module
+from prunedge.edge.agent import Agent, AgentSettings, parse_broker
+from prunedge.edge.agent import inspector as module
 from prunedge.edge.agent.database import Stamp
 from prunedge.edge.agent.retry import DEATHS, CrashGuard, RetryQueue
 from prunedge.edge.agent.watch import Arrival
@@ -117,7 +117,7 @@ def test_trouble_that_is_not_the_image_s_is_told_and_tried_again(
     write_images(Path(settings.watch), 3)
     ended = finish(at(settings, broker))
     assert isinstance(ended, AgentError)
-    assert "1 images could not be inspected" in str(ended)
+    assert "1 image could not be inspected" in str(ended)
     wait_for(lambda: len(subscriber.findings()) == 2, "the others")
     fails.clear()
     assert finish(at(settings, broker)) is None
@@ -147,7 +147,7 @@ def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_image(
     write_images(Path(settings.watch), 3)
     ended = finish(at(settings, broker))
     assert isinstance(ended, AgentError)
-    assert "1 images could not be inspected" in str(ended)
+    assert "1 image could not be inspected" in str(ended)
     fails.clear()
     assert finish(at(settings, broker)) is None
     wait_for(lambda: len(subscriber.findings()) == 3, "all three")
@@ -254,9 +254,7 @@ def test_a_camera_that_is_not_there_is_one_line(
 def test_a_password_that_goes_out_in_clear_is_told(
     settings: AgentSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agent = module.Agent(
-        replace(settings, broker=parse_broker("mqtt://me@192.0.2.1", password="secret"))
-    )
+    agent = Agent(replace(settings, broker=parse_broker("mqtt://me@192.0.2.1", password="secret")))
     agent.stop.set()
     with caplog.at_level(logging.INFO, "prunedge.agent"):
         agent.run()

@@ -372,7 +372,7 @@ def test_a_bundle_that_fails_on_its_first_real_image_is_rolled_back(
     models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from prunedge.edge.agent import agent as module
+    from prunedge.edge.agent import inspector as module
 
     new, real = altered(bundles[1], models / "v2"), module.inspect_image
 

@@ -1,42 +1,36 @@
-"""The loop: what arrives is inspected, marked and enqueued in one step, while an outbox delivers
-and an updater tries new bundles.
+"""The loop: what arrives is inspected, while an outbox delivers and an updater tries new
+bundles.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import Any
 
 from prunedge import __version__
 from prunedge.edge.agent.connection import require_paho
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.frames import Frames, is_camera
-from prunedge.edge.agent.messages import Message, Topics, failure, finding, status
+from prunedge.edge.agent.inspector import Inspector, Listener
+from prunedge.edge.agent.messages import Topics, status
 from prunedge.edge.agent.outbox import Outbox
 from prunedge.edge.agent.reports import Reports
-from prunedge.edge.agent.retry import CrashGuard, RetryQueue
 from prunedge.edge.agent.settings import AgentSettings
 from prunedge.edge.agent.systemd import notify
-from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
-from prunedge.edge.bundle import sha256
-from prunedge.edge.inspect import inspect_image
+from prunedge.edge.agent.watch import Arrival, Folder
 from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
-from prunedge.edge.logs import log, one_line
+from prunedge.edge.logs import log
 from prunedge.edge.update.announcement import load_key
 from prunedge.edge.update.slots import BundleSlots
 from prunedge.edge.update.updater import AGAIN_S, Updater
-from prunedge.errors import AgentError, DataError, MachineError, PrunedgeError
-from prunedge.utils.machine import machine_trouble
+from prunedge.errors import AgentError, PrunedgeError
+from prunedge.utils.wording import counted
 
 FLUSH_S = 5.0  # for what still waits when the agent is told to end
 ONCE_S = 30.0  # without progress, until `once` gives up on the broker
 TICK_S = 0.5
-TRIES = 3  # at an image, until the trouble is published
-RECENT = 4  # images that a new bundle is tried on
 
 
 class Agent:
@@ -50,9 +44,23 @@ class Agent:
 
     def __init__(self, settings: AgentSettings, stop: Event | None = None) -> None:
         require_paho()
-        self.settings, self.stop, self.topics = settings, stop or Event(), Topics(settings.topic)
+        self.settings = settings
+        self.stop = stop or Event()
+        self.topics = Topics(settings.topic)
         settings.broker.context()
+        # Without a password.
+        self._watching = settings.watch
+        if "://" in settings.watch:
+            self._watching = settings.watch.rpartition("@")[2]
+
         self._store = Store(settings.state)
+        self._reports = Reports(
+            self._store,
+            self.topics,
+            settings.device,
+            settings.update.topic,
+            lambda: self.outbox.wake(),
+        )
         try:
             self._source = self._watched()
             self._slots = BundleSlots(
@@ -62,67 +70,24 @@ class Agent:
                 settings.threads,
                 settings.runtime,
             )
-            self._use = self._slots.start()
-            settings.inspection.fitted(self._use.bundle.manifest)
+            listener = Listener(
+                enqueued=lambda: self.outbox.wake(),
+                bundle_changed=lambda: self.outbox.status_changed(),
+            )
+            self._inspector = Inspector(
+                settings, self._source, self._store, self._slots, self._reports, listener
+            )
             self._updater = self._make_updater() if settings.update.topic else None
         except BaseException:
             self._store.close()
             raise
-        self._watching = (
-            settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch
-        )  # without a password
-        self._crash_guard = CrashGuard(settings.state / "inspecting.json")
-        if self._slots.passed_over:
-            self._crash_guard.forget()  # it was the bundle
-        self._recent: deque[Path] = deque(maxlen=RECENT)
-        self._retry_queue = RetryQueue(max(1.0, settings.every))
-        self._reports = Reports(
-            self._store,
-            self.topics,
-            settings.device,
-            settings.update.topic,
-            lambda: self.outbox.wake(),
-        )
-        # Two agents on one machine, with one device id and two topics, must not throw each other
-        # out.
-        client_id = (
-            f"prunedge-{settings.device}-{hashlib.sha256(settings.topic.encode()).hexdigest()[:8]}"
-        )
-        self.outbox = Outbox(
-            self._store,
-            settings.broker,
-            client_id,
-            settings.device,
-            self.topics.status,
-            self.status,
-            settings.update.topic,
-            self._updater.announce if self._updater else lambda payload, is_retained: None,
-            settings.backoff,
-        )
+        self.outbox = self._make_outbox()
 
     def run(self) -> None:
         """Work until told to stop. AgentError at the end of `once` when something could not be
         inspected or delivered.
         """
-        use = self._use.bundle.manifest
-        log.info(
-            "bundle %s (%s; %s), watching %s",
-            self._use.sha256[:12],
-            use.model,
-            ", ".join(use.task.classes),
-            self._watching,
-        )
-        if warning := self._use.session.warning():
-            log.warning("%s", warning)
-        if self.settings.broker.tells_password():
-            log.warning(
-                (
-                    "the password goes to %s in clear, for everybody on the way to read: write "
-                    "mqtts://"
-                ),
-                self.settings.broker,
-            )
-        log.info("it is shown %s", self.settings.inspection.fitted(use).looked(use))
+        self._tell_beginning()
         for why in self._slots.passed_over:
             self._reports.publish("bundle", "an accepted bundle", why, key=why)
         if isinstance(self._source, Frames):
@@ -142,32 +107,52 @@ class Agent:
             self.outbox.stop(FLUSH_S)
             left = self._store.waiting()
             self._store.close()
-            log.info(
-                "ended; %s",
-                f"{left} messages wait for the next start"
-                if left
-                else "all messages are delivered",
-            )
+            waiting = "all messages are delivered"
+            if left:
+                waiting = f"{counted(left, 'message waits', 'messages wait')} for the next start"
+            log.info("ended; %s", waiting)
         if self.settings.once and not self.stop.is_set():
             self._judge(left)
 
     def status(self) -> str:
         """What the agent tells of itself, as the payload of a status message."""
-        use, counts = self._use, self._store.counts()
+        used = self._inspector.in_use
+        counts = self._store.counts()
         return status(
             self.settings.device,
             "online",
             watching=self._watching,
             version=__version__,
             bundle={
-                "sha256": use.sha256,
-                "model": use.bundle.manifest.model,
-                "classes": list(use.bundle.manifest.task.classes),
+                "sha256": used.sha256,
+                "model": used.bundle.manifest.model,
+                "classes": list(used.bundle.manifest.task.classes),
             },
             **{name: counts.get(name, 0) for name in ("images", "damaged", "failed")},
             queue=self._store.waiting(),
             last_error=self._reports.last,
         )
+
+    def _tell_beginning(self) -> None:
+        """What is watched with which bundle, and what to mind of it."""
+        used = self._inspector.in_use
+        manifest = used.bundle.manifest
+        log.info(
+            "bundle %s (%s; %s), watching %s",
+            used.sha256[:12],
+            manifest.model,
+            ", ".join(manifest.task.classes),
+            self._watching,
+        )
+        if warning := used.session.warning():
+            log.warning("%s", warning)
+        if self.settings.broker.tells_password():
+            log.warning(
+                "the password goes to %s in clear, for everybody on the way to read: write "
+                "mqtts://",
+                self.settings.broker,
+            )
+        log.info("it is shown %s", self.settings.inspection.fitted(manifest).looked(manifest))
 
     def _work(self) -> None:
         while not self.stop.is_set():
@@ -177,7 +162,7 @@ class Agent:
                     break
                 # On a full disk the next image would fare no better: wait, instead of going
                 # through all of them again and again.
-                if not self._work_off(arrival) and not self.settings.once:
+                if not self._inspector.work_off(arrival) and not self.settings.once:
                     break
             else:
                 if self.settings.once and not coming:
@@ -197,12 +182,7 @@ class Agent:
         new = self._updater.ready() if self._updater else None
         if self._updater and new is not None:
             try:
-                self._use = self._slots.accept(new)
-                log.info(
-                    "bundle %s (%s) is in use from now on",
-                    new.sha256[:12],
-                    new.bundle.manifest.model,
-                )
+                self._inspector.use(new)
             except (PrunedgeError, OSError) as error:
                 self._reports.warn(error)
             self._updater.taken()
@@ -228,115 +208,35 @@ class Agent:
             return False
         self._reports.warn(
             AgentError(
-                f"the queue is full ({self.settings.queue_limit:,} messages)",
+                f"the queue is full ({counted(self.settings.queue_limit, 'message')})",
                 remedy="images wait until the broker is back",
             )
         )
         return True
 
-    def _work_off(self, arrival: Arrival) -> bool:
-        """Inspect one image, unless it was before; mark it and enqueue what was found. After
-        trouble it is tried again later.
-
-        False after trouble that the next image would meet as well: with the state folder, the
-        queue.
-        """
-        if not self._retry_queue.is_due(arrival):
-            return True
-        try:
-            if not self._store.knows(arrival.stamp):
-                digest = _digest(arrival.path)
-                if not self._store.knows_content(arrival.stamp, digest):
-                    message, counted = self._inspect(arrival, digest)
-                    if stamp_of(arrival.path, arrival.stamp.name) not in (arrival.stamp, None):
-                        # written to while we looked: what was found may be of neither version
-                        return True
-                    self._store.record(arrival.stamp, digest, message, counted)
-                    self.outbox.wake()
-        except FileNotFoundError:
-            return True  # moved away before it was looked at
-        except Exception as error:  # of the disk, the network or a bug: never the end of the agent
-            self._postpone(arrival, error)
-            return not isinstance(error, AgentError | OSError)
-        self._retry_queue.forget(arrival.stamp.name)
-        self._source.done(arrival)
-        return True
-
-    def _inspect(self, arrival: Arrival, digest: str) -> tuple[Message, list[str]]:
-        """The message about an image, and what it counts as."""
-        name, use, device = arrival.stamp.name, self._use, self.settings.device
-        try:
-            self._crash_guard.accuse(name, digest)
-            self._slots.begin()
-            inspection = inspect_image(
-                arrival.path, use.session, self.settings.inspection, name=name, progress=_beat
-            )
-        except DataError as error:
-            # FileNotFoundError when it was moved away meanwhile, which is no fault of the image
-            arrival.path.stat()
-            self._reports.warn(error)
-            return failure(self.topics, device, "image", name, error.what, f"{name}\0{digest}"), [
-                "images",
-                "failed",
-            ]
-        finally:
-            self._crash_guard.acquit()
-        self._slots.proved()
-        self._recent.append(arrival.path)
-        log.info(
-            "%s: %d damaged regions, %.2f",
-            one_line(name),
-            len(inspection.regions),
-            inspection.probability,
-        )
-        message = finding(self.topics, device, name, digest, use.sha256, inspection.to_json())
-        return message, ["images", "damaged"] if inspection.regions else ["images"]
-
-    def _postpone(self, arrival: Arrival, error: Exception) -> None:
-        name = arrival.stamp.name
-        trouble = (
-            error
-            if isinstance(error, PrunedgeError)
-            else AgentError(
-                f"{type(error).__name__}: {one_line(error)}",
-                remedy="send this line to the makers of prunedge",
-            )
-        )
-        self._reports.warn(
-            AgentError(
-                f"{trouble.what}, it is tried again", where=one_line(name), remedy=trouble.remedy
-            )
-        )
-        if self._retry_queue.add(arrival) == TRIES:
-            self._reports.publish("agent", name, trouble, key=f"{name} {arrival.stamp}")
-        is_ours = isinstance(error, AgentError | MachineError | OSError)
-        before = None if is_ours else self._slots.roll_back()
-        if before is not None:
-            log.warning("the new bundle fails on its first image, the one before it is used again")
-            self._reports.publish("bundle", self._use.sha256, trouble, key=self._use.sha256)
-            self._use = before
-            self._retry_queue.forget(name)
-            self.outbox.status_changed()
-
     def _deliver(self) -> None:
         """Wait until the queue is empty, or nothing has left it for a while."""
-        left, since = self._store.waiting(), monotonic()
+        left = self._store.waiting()
+        since = monotonic()
         while left and monotonic() - since < ONCE_S and self._goes_on():
             self.stop.wait(0.05)
-            if (less := self._store.waiting()) < left:
-                left, since = less, monotonic()
+            less = self._store.waiting()
+            if less < left:
+                left = less
+                since = monotonic()
 
     def _judge(self, left: int) -> None:
+        """AgentError at the end of `once` where a message or an image is left."""
         if left:
             why = f" ({self.outbox.problem.what})" if self.outbox.problem else ""
             raise AgentError(
-                f"{left} messages could not be delivered{why}",
+                f"{counted(left, 'message')} could not be delivered{why}",
                 where=self._store.file,
                 remedy="they stay for the next start",
             )
-        if self._retry_queue:
+        if self._inspector.failed:
             raise AgentError(
-                f"{len(self._retry_queue)} images could not be inspected",
+                f"{counted(self._inspector.failed, 'image')} could not be inspected",
                 remedy="see above; the next start tries them again",
             )
 
@@ -357,26 +257,26 @@ class Agent:
             self._slots,
             self.settings,
             load_key(key) if key else None,
-            current=lambda: self._use,
-            images=lambda: list(self._recent),
+            current=lambda: self._inspector.in_use,
+            images=lambda: list(self._inspector.recent),
             is_refused=self._store.is_refused,
             refuse=self._refuse,
             again=AGAIN_S,
         )
 
-
-def _digest(image: Path) -> str:
-    """The SHA-256 of a file; MachineError when it can't be read now, FileNotFoundError when it is
-    gone.
-    """
-    try:
-        return sha256(image)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise machine_trouble(error, image.name) or error from None
-
-
-def _beat(*_: Any) -> None:
-    """A large photograph takes a small device longer than the watchdog waits."""
-    notify("WATCHDOG=1")
+    def _make_outbox(self) -> Outbox:
+        settings = self.settings
+        # Two agents on one machine, with one device id and two topics, must not throw each other
+        # out.
+        topic_digest = hashlib.sha256(settings.topic.encode()).hexdigest()[:8]
+        return Outbox(
+            self._store,
+            settings.broker,
+            f"prunedge-{settings.device}-{topic_digest}",
+            settings.device,
+            self.topics.status,
+            self.status,
+            settings.update.topic,
+            self._updater.announce if self._updater else lambda payload, is_retained: None,
+            settings.backoff,
+        )

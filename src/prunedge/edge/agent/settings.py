@@ -90,7 +90,7 @@ class AgentSettings:
     state: Path
     device: str
     inspection: Settings = field(default_factory=Settings)
-    update: UpdateSettings = UpdateSettings()
+    update: UpdateSettings = field(default_factory=UpdateSettings)
     every: float = 2.0
     settle: float = 2.0
     once: bool = False

@@ -17,6 +17,7 @@ from PIL import Image
 from prunedge.edge.image.size import Size
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.utils.pages import render_template
+from prunedge.utils.wording import counted
 
 MOST_IMAGES = 200  # small images in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
@@ -144,7 +145,9 @@ def _of_device(key: str, value: Any) -> str:
     """A fact of the device in words."""
     if isinstance(value, list):
         return " ".join(map(str, value))
-    units = {"cores": "{} core(s)", "memory_mb": "{} MB of memory", "governor": "governor {}"}
+    if key == "cores":
+        return counted(value, "core")
+    units = {"memory_mb": "{} MB of memory", "governor": "governor {}"}
     return units.get(key, "{}").format(value)
 
 

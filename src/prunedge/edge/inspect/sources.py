@@ -13,6 +13,7 @@ from prunedge.edge.inspect.items import Item, Source, file_stamp, printable, sho
 from prunedge.edge.inspect.video import open_camera, open_video
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import real_path
+from prunedge.utils.wording import counted
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})
 MARK = "inspection.json"  # a folder that holds it is what an inspection left behind
@@ -112,7 +113,10 @@ def _folder(folder: Path, out: Path | None) -> Source:
         )
     if videos:
         problems.append(
-            (f"{videos} video(s)", "a folder is searched for photographs only; name a video itself")
+            (
+                counted(videos, "video"),
+                "a folder is searched for photographs only; name a video itself",
+            )
         )
     if not items:
         raise DataError(

@@ -10,6 +10,7 @@ from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import change_number, change_text
 from prunedge.runs.chain import Reference
 from prunedge.tasks import Metric
+from prunedge.utils.wording import counted, pair, times
 
 SIZE_NOTE = "float32 weights, 1 MB = 10⁶ bytes"
 WORK_NOTE = "million multiply-accumulates for one image"
@@ -30,20 +31,22 @@ def cards(
     """The before/after figures of the first screen: name, before, after, change, and what was
     measured where.
     """
+    size_before, size_after = pair(first.size_mb, best.size_mb, 1)
+    work_before, work_after = pair(first.macs / 1e6, best.macs / 1e6, 0)
     made = [
         _metric_card(first, best, metric, test),
         card(
             "size",
-            f"{first.size_mb:.1f} MB",
-            f"{best.size_mb:.1f} MB",
-            f"{first.size_mb / best.size_mb:.1f} × smaller",
+            f"{size_before} MB",
+            f"{size_after} MB",
+            f"{times(first.size_mb / best.size_mb)} × smaller",
             SIZE_NOTE,
         ),
         card(
             "work",
-            f"{first.macs / 1e6:,.0f}",
-            f"{best.macs / 1e6:,.0f}",
-            f"{first.macs / best.macs:.1f} × less",
+            work_before,
+            work_after,
+            f"{times(first.macs / best.macs)} × less",
             WORK_NOTE,
         ),
     ]
@@ -75,7 +78,7 @@ def against(
         step = reference.step
         change = change_text(metric, step.metric_after, best.metric_after)
         text = (
-            f"{step.macs / best.macs:.1f} × less work, {step.size_mb / best.size_mb:.1f} × "
+            f"{times(step.macs / best.macs)} × less work, {times(step.size_mb / best.size_mb)} × "
             f"smaller, {metric.name} {change} on validation data"
         )
         if test:
@@ -92,7 +95,7 @@ def _metric_card(
     if test:
         before = test["baseline"][metric.name]
         after = test["best"][metric.name]
-        note = f"test split, {test['best']['n']} images, {_looks(test)}"
+        note = f"test split, {counted(test['best']['n'], 'image')}, {_looks(test)}"
     else:
         before = first.metric_after
         after = best.metric_after
@@ -104,15 +107,17 @@ def _metric_card(
 def _looks(test: Mapping[str, Any]) -> str:
     """How often the test split was looked at."""
     before = test.get("looks_before", 0)
-    return f"looked at {before} time(s) before the run went on" if before else "measured once"
+    if not before:
+        return "measured once"
+    return f"looked at {counted(before, 'time')} before the run went on"
 
 
 def _time_card(bench: Mapping[str, Any]) -> dict[str, str]:
     speed = speed_of(bench)
-    threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
+    threads = counted(bench["threads"], "thread")
     note = (
         f"{bench['device']['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch "
-        f"{bench['batch']}, {bench['patches']} patches; "
+        f"{bench['batch']}, {counted(bench['patches'], 'patch', 'patches')}; "
         f"medians; ratio over interleaved blocks {speed.bounds()}"
     )
     title = "time for an image" if bench["batch"] == 1 else f"time for {bench['batch']} images"

@@ -22,6 +22,7 @@ from prunedge.tasks import Metric, Metrics, metric_named
 from prunedge.train import Rate
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.sanitize import by_kind
+from prunedge.utils.wording import counted
 
 LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
 
@@ -209,7 +210,7 @@ def _of_latency(
     ]
     note = (
         f"Measured on {table['device'].get('processor', latency['address'])}, {table['runtime']}, "
-        f"{table['threads']} thread(s), batch 1. "
+        f"{counted(table['threads'], 'thread')}, batch 1. "
         f"The prediction that chose the channels was off by {100 * sum(errors) / len(errors):.0f} "
         f"% on average, {100 * max(errors):.0f} % at most."
     )
@@ -227,7 +228,8 @@ def _of_latency(
 
 def _of_audit(audit: Mapping[str, Any]) -> list[Titled]:
     cost = (
-        f"{audit['channels']} channels zeroed one at a time on {audit['images']} validation images"
+        f"{counted(audit['channels'], 'channel')} zeroed one at a time on "
+        f"{counted(audit['images'], 'validation image')}"
     )
     return [
         (

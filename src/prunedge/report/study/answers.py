@@ -23,6 +23,7 @@ from prunedge.report.study.numbers import (
 )
 from prunedge.study.statistics import Spread, spread
 from prunedge.tasks import Metric
+from prunedge.utils.wording import counted, significant_pair, times
 
 MOST_ANSWERS = 6
 
@@ -52,8 +53,7 @@ def cards(
     """
     note = "none has ended yet"
     if combinations:
-        plural = "s" if len(combinations) != 1 else ""
-        note = f"{len(combinations)} combination{plural} over folds and seeds"
+        note = f"{counted(len(combinations), 'combination')} over folds and seeds"
     made = [card("trials done", note, "", f"{finished} of {asked}", "")]
     if not combinations:
         return made
@@ -119,12 +119,13 @@ def _saving_card(
 ) -> dict[str, str]:
     before = at_start(trials, key, per).mean
     after = at_end(trials, key, per).mean
+    texts = significant_pair(before, after)
     ratio = saving(trials, key)
     return card(
         title,
-        f"{before:,.4g}",
-        f"{after:,.3g} {unit}",
-        f"{ratio.mean:.1f} × {word}",
+        texts[0],
+        f"{texts[1]} {unit}",
+        f"{times(ratio.mean)} × {word}",
         f"{_deviation_note('ratio', ratio)}; {name}",
     )
 

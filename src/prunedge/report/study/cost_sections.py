@@ -10,6 +10,7 @@ from prunedge.report.study.pareto import Place, end_places, mean_places, step_pl
 from prunedge.report.study.pareto_figure import Cloud, pareto_figure
 from prunedge.report.study.section import Section, StudyRows, views_left_out
 from prunedge.study.statistics import spread
+from prunedge.utils.wording import counted
 
 MOST_MODELS = 8
 BAND = (
@@ -30,7 +31,8 @@ def layers(study: StudyRows) -> Section:
         lines.append(model + views_left_out(left_out))
     more = ""
     if len(models) > MOST_MODELS:
-        more = f" {len(models) - MOST_MODELS} more models are in the table."
+        left_out = len(models) - MOST_MODELS
+        more = f" {counted(left_out, 'more model is', 'more models are')} in the table."
     note = (
         "Share of its channels that each layer kept in the model handed over, mean over "
         f"folds and seeds; in the model's order.{more}"

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from prunedge.report.study.numbers import Groups, Row, groups
 from prunedge.report.study.tables import Table
 from prunedge.tasks import Metric
+from prunedge.utils.wording import counted
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,6 @@ class StudyRows:
 
 def views_left_out(count: int) -> str:
     """What is to be said of views that a figure doesn't show."""
-    return f" {count} more views are left out; the table has all." if count > 0 else ""
+    if count <= 0:
+        return ""
+    return f" {counted(count, 'more view is', 'more views are')} left out; the table has all."

@@ -33,6 +33,7 @@ from prunedge.report.study.numbers import (
 from prunedge.study.statistics import FRACTIONS, Spread, compared, spread
 from prunedge.study.summary import comparisons, metric_of
 from prunedge.tasks import Metric
+from prunedge.utils.wording import counted, significant_pair
 
 MOST_LINES = 200
 MOST_TABLES = 24
@@ -141,7 +142,7 @@ def epochs_table(rows: Sequence[Row], axes: Sequence[str]) -> Table:
         "epochs in each step",
         "n",
         "pruning time",
-        f"times faster than {max(row['epochs'] for row in rows)} epochs",
+        f"times faster than {counted(max(row['epochs'] for row in rows), 'epoch')}",
         "pairs",
     )
     return Table(head, lines[:MOST_LINES])
@@ -257,7 +258,7 @@ def _saved(trials: Sequence[Trial], key: str, per: float) -> str:
     ratio = ratio_spread(saving(trials, key))
     before = at_start(trials, key, per).mean
     after = at_end(trials, key, per).mean
-    return f"{ratio}\n{before:,.4g} → {after:,.3g}"
+    return f"{ratio}\n{' → '.join(significant_pair(before, after))}"
 
 
 def _timed(trials: Sequence[Trial]) -> list[Row]:
@@ -272,4 +273,4 @@ def _latency(trials: Sequence[Trial]) -> str:
         return "-"
     before = spread([row["latency_ms_baseline"] for row in timed]).mean
     after = spread([row["latency_ms_best"] for row in timed]).mean
-    return f"{before:.3g} → {after:.3g} ms"
+    return f"{' → '.join(significant_pair(before, after))} ms"

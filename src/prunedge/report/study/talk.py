@@ -29,6 +29,7 @@ from prunedge.report.study.section import StudyRows
 from prunedge.report.study.tables import Table
 from prunedge.study.statistics import FRACTIONS, spread
 from prunedge.study.summary import comparisons, metric_of
+from prunedge.utils.wording import counted, significant_pair
 
 # The talk's results, which stand under the titles of the sections on them.
 RESULTS = {
@@ -174,7 +175,7 @@ def _thirds(trials: list[Trial]) -> str:
 def _size(trials: list[Trial]) -> str:
     before = at_start(trials, "size_mb").mean
     after = at_end(trials, "size_mb").mean
-    return f"{before:.3g} → {after:.3g} MB"
+    return f"{' → '.join(significant_pair(before, after))} MB"
 
 
 def _variance(trials: list[Trial]) -> str:
@@ -196,7 +197,8 @@ def _by_epochs(study: StudyRows) -> str:
     lines = []
     for first, second, pairs in comparisons(study.rows, study.axes, "epochs"):
         difference = f"{difference_number(metric, pairs.difference)} {metric.unit}"
-        lines.append(f"{first} against {second} epochs: {difference} (n = {pairs.n})")
+        both = f"{first} against {counted(int(second), 'epoch')}"
+        lines.append(f"{both}: {difference} (n = {pairs.n})")
     return "\n".join(lines) or "one number only"
 
 
