@@ -7,12 +7,14 @@ read files alone: for them `python -m prunedge.config.keywords` writes `prune_ke
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from prunedge.config.run import asked, settings
 from prunedge.config.setting import Setting
@@ -126,9 +128,18 @@ def typed_dict(name: str, keys: Sequence[str]) -> str:
 
 
 def _type_text(annotation: Any) -> str:
-    """A type as it is written in code."""
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return text.replace("typing.", "").replace("NoneType", "None").replace("'", '"')
+    """A type as it is written in code: `Literal["none", "full"] | None`."""
+    parts = get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(_type_text(part) for part in parts)
+    if annotation is NoneType:
+        return "None"
+    if get_origin(annotation) is Literal:
+        return f"Literal[{', '.join(json.dumps(part) for part in parts)}]"
+    if parts:
+        named = get_origin(annotation).__name__
+        return f"{named}[{', '.join(_type_text(part) for part in parts)}]"
+    return str(annotation.__name__)
 
 
 def _field(key: str, type_text: str) -> list[str]:
@@ -136,8 +147,10 @@ def _field(key: str, type_text: str) -> list[str]:
     line = f"    {key}: {type_text}"
     if len(line) <= WIDTH:
         return [line]
-    inner = type_text.removeprefix("Literal[").removesuffix("]")
-    return [f"    {key}: Literal[", f"        {inner}", "    ]"]
+    # The formatter breaks a long choice once, within its brackets.
+    before, _, rest = type_text.partition("[")
+    inner, _, after = rest.rpartition("]")
+    return [f"    {key}: {before}[", f"        {inner}", f"    ]{after}"]
 
 
 def main() -> None:
