@@ -141,6 +141,7 @@ def without_times(value: Any) -> Any:
         "time",
         "date",
         "version",
+        "versions",
         "path",
         "created",
         "device",
