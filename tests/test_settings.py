@@ -15,7 +15,7 @@ from prunedge.cli.prune import prune
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
 from prunedge.config import START_KEYS, RunConfig, asked, settings
-from prunedge.config.keywords import FILE, prune_keys, typed_dict
+from prunedge.config.keywords import FILE, data_keys, prune_keys, types_text
 from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
@@ -157,8 +157,14 @@ def test_the_library_has_every_setting_with_the_configs_default() -> None:
     assert all(f"- `{key}` (" in pe.prune.__doc__ for key in prune_keys())
 
 
+@pytest.mark.parametrize("load", [images.load, pe.load_folder, pe.load_manifest, images.check])
+def test_whoever_reads_images_has_every_setting_of_them(load: Any) -> None:
+    found = parameters(load)
+    assert {key: found[key] for key in data_keys()} == {key: DEFAULTS[key] for key in data_keys()}
+
+
 def test_what_editors_read_of_the_librarys_keywords_is_made_from_the_config() -> None:
-    assert FILE.read_text(encoding="utf-8") == typed_dict("PruneKeywords", prune_keys()), (
+    assert FILE.read_text(encoding="utf-8") == types_text(), (
         "run python -m prunedge.config.keywords"
     )
 

@@ -1,7 +1,7 @@
 """Settings as keyword arguments of the library's functions: typed in `sections`, nowhere else.
 
 At run time a function's signature and its docstring are made from them. Editors and type checkers
-read files alone: for them `python -m prunedge.config.keywords` writes `prune_keywords.py`.
+read files alone: for them `python -m prunedge.config.keywords` writes `keyword_types.py`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,28 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from prunedge.config.run import asked, settings
+from prunedge.config.run import IMAGE_KEYS, asked, settings
 from prunedge.config.setting import Setting
+from prunedge.edge.image.size import Size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-FILE = Path(__file__).with_name("prune_keywords.py")
+FILE = Path(__file__).with_name("keyword_types.py")
 WIDTH = 100
 
 # What `pe.prune` has no keyword for: it trains no baselines, and knows no schedule of the training
 # before; the device and the engine come as objects.
 _NOT_OF_PRUNE = ("baseline", "rewind")
 _OF_OTHER_SECTIONS = ("metric", "seed", "batch_size", "augment", "sparsity", "sparsity_strength")
+
+
+# What the library takes beside what a file or the command line can say.
+_WIDER = {"size": "int | str | tuple[int, int]", "range": "str | tuple[float, float] | None"}
+
+
+def data_keys() -> tuple[str, ...]:
+    """The keys of the settings that are keywords of `pe.load_folder` and its like."""
+    return IMAGE_KEYS
 
 
 def prune_keys() -> tuple[str, ...]:
@@ -81,7 +91,7 @@ def _listed(chosen: Sequence[Setting]) -> str:
     """Each setting with its default and its help."""
     lines = []
     for setting in chosen:
-        text = f"- `{setting.key}` ({setting.default!r}): {_in_python(setting.help)}"
+        text = f"- `{setting.key}` ({_plain(setting.default)}): {_in_python(setting.help)}"
         lines += _wrapped(text, first="", rest="  ")
     return "\n".join(lines)
 
@@ -97,15 +107,17 @@ def _in_python(text: str) -> str:
 
     def keyword(match: re.Match[str]) -> str:
         key = match[1].replace("-", "_")
-        return f"`{key}`" if key in settings() else match[0]
+        if key not in settings():
+            return match[0]
+        return f"`{key}`" if match[2] is None else f'`{key}="{match[2]}"`'
 
-    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", keyword, text)
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)(?:=([\w:.-]+))?", keyword, text)
 
 
-def typed_dict(name: str, keys: Sequence[str]) -> str:
-    """The text of a module with a TypedDict of these settings."""
+def types_text() -> str:
+    """The text of the module that editors read."""
     lines = [
-        '"""The settings that are keywords of `pe.prune`, for editors and type checkers.',
+        '"""The settings that are keywords of the library, for editors and type checkers.',
         "",
         "Made from `sections` by `python -m prunedge.config.keywords`: change them there.",
         '"""',
@@ -113,18 +125,26 @@ def typed_dict(name: str, keys: Sequence[str]) -> str:
         "from __future__ import annotations",
         "",
         "from typing import Literal, TypedDict",
-        "",
-        "",
-        f"class {name}(TypedDict, total=False):",
-        '    """Each is optional, with the default that the command line has."""',
-        "",
+        *_typed_dict("DataKeywords", "Which images there are, and how they are read.", data_keys()),
+        *_typed_dict("PruneKeywords", "How `pe.prune` goes about it, and how far.", prune_keys()),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _typed_dict(name: str, about: str, keys: Sequence[str]) -> list[str]:
+    """A TypedDict of these settings, with the help of each."""
+    lines = ["", "", f"class {name}(TypedDict, total=False):", f'    """{about}"""', ""]
     for key in keys:
         setting = settings()[key]
-        lines += _field(key, _type_text(setting.field.annotation))
-        help_text = f'"""{_in_python(setting.help)} Default: `{setting.default!r}`."""'
+        lines += _field(key, _WIDER.get(key) or _type_text(setting.field.annotation))
+        help_text = f'"""{_in_python(setting.help)} Default: `{_plain(setting.default)}`."""'
         lines += _wrapped(help_text, first="    ", rest="    ")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _plain(default: Any) -> str:
+    """A default as it is written in Python."""
+    return str(default) if isinstance(default, Size) else repr(default)
 
 
 def _type_text(annotation: Any) -> str:
@@ -155,7 +175,7 @@ def _field(key: str, type_text: str) -> list[str]:
 
 def main() -> None:
     """Write the file anew."""
-    FILE.write_text(typed_dict("PruneKeywords", prune_keys()), encoding="utf-8")
+    FILE.write_text(types_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from prunedge.config import as_size, settings
+from prunedge.config.keyword_types import DataKeywords
+from prunedge.config.keywords import data_keys
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, appearance
@@ -45,6 +49,30 @@ class LoadOptions:
     range: str | tuple[float, float] | None
     cache_dir: Path | str | None
     progress: Progress | None
+
+    @classmethod
+    def of(
+        cls,
+        given: DataKeywords,
+        task: str,
+        shares: tuple[float, float],
+        cache_dir: Path | str | None,
+        progress: Progress | None,
+    ) -> LoadOptions:
+        """The options that keywords ask for; what they don't say is as in a run's config."""
+        values: dict[str, Any] = {key: settings()[key].default for key in data_keys()}
+        values.update(given)
+        folds = values.pop("folds")
+        number = values.pop("fold")
+        return cls(
+            task=task,
+            shares=shares,
+            size=as_size(values.pop("size")),
+            fold=None if folds is None else Fold(number, folds),
+            cache_dir=cache_dir,
+            progress=progress,
+            **values,
+        )
 
 
 @dataclass(frozen=True)

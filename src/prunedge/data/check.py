@@ -8,16 +8,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Unpack
 
 import numpy as np
 
-from prunedge.config import AnySize
+from prunedge.config.keyword_types import DataKeywords
+from prunedge.config.keywords import data_keys, with_keywords
 from prunedge.data.check_report import CheckReport, Levels, Sizes, problems_of, totals_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_image
 from prunedge.data.duplicates import find_duplicates
 from prunedge.data.gray_range import MixedGreys, levels_in, levels_of
-from prunedge.data.load import load
+from prunedge.data.load import TEST, VAL, load
 from prunedge.data.paths import written
 from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
@@ -27,27 +29,24 @@ from prunedge.errors import DataError
 SHOWN = 64  # training images whose grey levels are counted
 
 
+@with_keywords(data_keys())
 def check(
     data: Path | str,
     *,
-    task: str = "classification",
-    size: AnySize = 224,
-    resize: Resize = "stretch",
-    seed: int = 0,
-    val: float = 0.15,
-    test: float = 0.15,
-    group_by: str | None = None,
-    range: str | tuple[float, float] | None = None,
     max_distance: int = 6,
+    task: str = "classification",
+    val: float = VAL,
+    test: float = TEST,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[DataKeywords],
 ) -> CheckReport:
     """Load the data just as training would, unreadable images left out, and report on it.
 
-    Images of two splits look alike when their perceptual hashes (64 bits, imagehash.phash) differ
-    in at most `max_distance` bits and their fine structure agrees as well. Decoded images stay in
-    the cache for the training that follows. Raises DataError for what can't be loaded at all: no
-    images, one class, an unusable manifest.
+    The other arguments are those of `load`. Images of two splits look alike when their perceptual
+    hashes (64 bits, imagehash.phash) differ in at most `max_distance` bits and their fine structure
+    agrees as well. Decoded images stay in the cache for the training that follows. Raises DataError
+    for what can't be loaded at all: no images, one class, an unusable manifest.
     """
     if not 0 <= max_distance <= 64:
         raise DataError(
@@ -55,26 +54,17 @@ def check(
             where="--max-distance",
             remedy="give 0 (the same) to 64 (anything)",
         )
+    settings["skip_unreadable"] = True
     load_with = partial(
-        load,
-        data,
-        task=task,
-        size=size,
-        resize=resize,
-        seed=seed,
-        val=val,
-        test=test,
-        group_by=group_by,
-        skip_unreadable=True,
-        cache_dir=cache_dir,
-        progress=progress,
+        load, data, task=task, val=val, test=test, cache_dir=cache_dir, progress=progress
     )
     mixed = None
     try:
-        dataset = load_with(range=range)
+        dataset = load_with(**settings)
     except MixedGreys as error:  # training refuses it, a check tells it with all the rest
         mixed = f"{error.what}: {error.remedy}"
-        dataset = load_with(range=error.deep)
+        settings["range"] = error.deep
+        dataset = load_with(**settings)
 
     report = _report(data, dataset, max_distance, progress)
     problems = problems_of(report, dataset.labelling.doubt(totals_of(report)))

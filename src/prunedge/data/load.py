@@ -5,33 +5,30 @@ call.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
-from prunedge.config import AnySize, as_size
+from prunedge.config.keyword_types import DataKeywords
+from prunedge.config.keywords import data_keys, with_keywords
 from prunedge.data.assemble import LoadOptions, assemble
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
 from prunedge.data.listing import list_data, list_folder, list_manifest
-from prunedge.data.records import Listing
-from prunedge.data.sides import Fold
-from prunedge.edge.image.size import Resize
+
+# Shares of the images, where they don't come split.
+VAL = 0.15
+TEST = 0.15
 
 
+@with_keywords(data_keys())
 def load(
     data: Path | str,
     *,
     task: str = "classification",
-    size: AnySize = 224,
-    resize: Resize = "stretch",
-    seed: int = 0,
-    val: float = 0.15,
-    test: float = 0.15,
-    folds: int | None = None,
-    fold: int = 0,
-    group_by: str | None = None,
-    skip_unreadable: bool = False,
-    range: str | tuple[float, float] | None = None,
+    val: float = VAL,
+    test: float = TEST,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[DataKeywords],
 ) -> Dataset:
     """The Dataset of class folders, of a folder with a `manifest.csv`, of a CSV manifest, or of
     shards.
@@ -42,139 +39,65 @@ def load(
     `task` says what the labels are: `classification`, one class an image.
 
     Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
-    of another shape as `resize` says: `stretch` scales their sides apart, `pad` scales them alike
-    and adds grey borders, `crop` scales them alike and keeps the middle. Greys of more than eight
-    bits become eight: `range` (`LOW:HIGH`, or two numbers) are the values that become black and
-    white, or else what the training images need (`prunedge.data.gray_range`), the same for all
-    images.
+    of another shape as `resize` says. Greys of more than eight bits become eight: `range`
+    (`LOW:HIGH`, or two numbers) are the values that become black and white, or else what the
+    training images need (`prunedge.data.gray_range`), the same for all images.
 
     `val` and `test` are the shares of those splits where the data doesn't come split; a missing val
     or test is cut out of train. Splits are stratified, grouped by source (`group_by`: see
     `prunedge.data.groups`), and depend on `seed` alone. With `folds` all images are shared out
     anew, whatever split they come with: number `fold` (from 0) of so many equal parts is the test
     split, and `val` is cut out of the rest. `progress(done, total, what)` is called while images
-    are decoded. Raises DataError for whatever can't be used: all unreadable images are named at
-    once, unless `skip_unreadable`.
+    are decoded.
+
+    Raises DataError for whatever can't be used: all unreadable images are named at once, unless
+    `skip_unreadable`.
     """
     listing = list_data(data, cache_dir, progress)
-    return _assembled(
-        listing,
-        task=task,
-        size=size,
-        resize=resize,
-        seed=seed,
-        val=val,
-        test=test,
-        fold=None if folds is None else Fold(fold, folds),
-        group_by=group_by,
-        skip_unreadable=skip_unreadable,
-        range=range,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
+    return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
 
 
+@with_keywords(data_keys())
 def load_folder(
     root: Path | str,
     *,
     task: str = "classification",
-    size: AnySize = 224,
-    resize: Resize = "stretch",
-    seed: int = 0,
-    val: float = 0.15,
-    test: float = 0.15,
-    group_by: str | None = None,
-    skip_unreadable: bool = False,
-    range: str | tuple[float, float] | None = None,
+    val: float = VAL,
+    test: float = TEST,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[DataKeywords],
 ) -> Dataset:
-    """The Dataset of a folder: class folders, with or without train/val/test over them, or shards,
-    as `load` describes.
+    """The Dataset of a folder: class folders, with or without train/val/test over them, or shards.
+
+    `val` and `test` are the shares of those splits where the folder doesn't come split; `task` says
+    what the labels are; `cache_dir` is where decoded images are kept; `progress(done, total, what)`
+    is called while they are decoded. Raises DataError for whatever can't be used.
+
+    Example: `data = pe.load_folder("cracks/", size=224, seed=0)`
     """
     listing = list_folder(Path(root), cache_dir, progress)
-    return _assembled(
-        listing,
-        task=task,
-        size=size,
-        resize=resize,
-        seed=seed,
-        val=val,
-        test=test,
-        group_by=group_by,
-        skip_unreadable=skip_unreadable,
-        range=range,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
+    return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
 
 
+@with_keywords(data_keys())
 def load_manifest(
     csv: Path | str,
     *,
     root: Path | str | None = None,
     task: str = "classification",
-    size: AnySize = 224,
-    resize: Resize = "stretch",
-    seed: int = 0,
-    val: float = 0.15,
-    test: float = 0.15,
-    group_by: str | None = None,
-    skip_unreadable: bool = False,
-    range: str | tuple[float, float] | None = None,
+    val: float = VAL,
+    test: float = TEST,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[DataKeywords],
 ) -> Dataset:
-    """The Dataset of a CSV (path or file, label, and if wanted source and split), as `load`
-    describes.
+    """The Dataset of a CSV (path or file, label, and if wanted source and split).
 
-    Paths are relative to `root`, by default the folder of the CSV.
+    Paths are relative to `root`, by default the folder of the CSV. The other arguments are those
+    of `load_folder`. Raises DataError for whatever can't be used.
+
+    Example: `data = pe.load_manifest("cracks.csv", root="images", size=224)`
     """
     listing = list_manifest(Path(csv), None if root is None else Path(root))
-    return _assembled(
-        listing,
-        task=task,
-        size=size,
-        resize=resize,
-        seed=seed,
-        val=val,
-        test=test,
-        group_by=group_by,
-        skip_unreadable=skip_unreadable,
-        range=range,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-
-
-def _assembled(
-    listing: Listing,
-    *,
-    task: str,
-    size: AnySize,
-    resize: Resize,
-    seed: int,
-    val: float,
-    test: float,
-    group_by: str | None,
-    skip_unreadable: bool,
-    range: str | tuple[float, float] | None,
-    cache_dir: Path | str | None,
-    progress: Progress | None,
-    fold: Fold | None = None,
-) -> Dataset:
-    """The Dataset of listed images, by the arguments of `load`."""
-    options = LoadOptions(
-        task=task,
-        size=as_size(size),
-        resize=resize,
-        seed=seed,
-        shares=(val, test),
-        fold=fold,
-        group_by=group_by,
-        skip_unreadable=skip_unreadable,
-        range=range,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-    return assemble(listing, options)
+    return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))

@@ -9,8 +9,8 @@ from typing import Any, Unpack
 from torch import nn
 
 from prunedge.config import RunConfig
+from prunedge.config.keyword_types import PruneKeywords
 from prunedge.config.keywords import prune_keys, with_keywords
-from prunedge.config.prune_keywords import PruneKeywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_dataset
 from prunedge.errors import ConfigError, PrunedgeError

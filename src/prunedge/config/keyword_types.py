@@ -1,4 +1,4 @@
-"""The settings that are keywords of `pe.prune`, for editors and type checkers.
+"""The settings that are keywords of the library, for editors and type checkers.
 
 Made from `sections` by `python -m prunedge.config.keywords`: change them there.
 """
@@ -8,8 +8,36 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 
+class DataKeywords(TypedDict, total=False):
+    """Which images there are, and how they are read."""
+
+    size: int | str | tuple[int, int]
+    """Pixels of the images that the model sees: 224, or 128x384 (height x width). Default:
+    `224`."""
+    resize: Literal["stretch", "pad", "crop"]
+    """How an image of another shape gets that size: stretch (its sides are scaled apart), pad
+    (scaled alike, with grey borders), or crop (scaled alike, its middle alone). Default:
+    `'stretch'`."""
+    seed: int
+    """Decides the split, the random weights and the order of the images. Default: `0`."""
+    folds: int | None
+    """Cross-validation: share all images out anew into this many parts, one of which is the test
+    split. Default: `None`."""
+    fold: int
+    """Which part is the test split, from 0. Default: `0`."""
+    group_by: str | None
+    """`parent`, or a regular expression on each path: images of one group stay on one side of the
+    split. Default: `None`."""
+    skip_unreadable: bool
+    """Go on without images that can't be read. Default: `False`."""
+    range: str | tuple[float, float] | None
+    """LOW:HIGH, the stored values that become black and white, for greys of more than eight bits
+    (0:4095; -20:120 as `range="-20:120"`). Without it, what the training images need; it is kept
+    with the run and its bundles. Default: `None`."""
+
+
 class PruneKeywords(TypedDict, total=False):
-    """Each is optional, with the default that the command line has."""
+    """How `pe.prune` goes about it, and how far."""
 
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
