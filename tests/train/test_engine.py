@@ -198,3 +198,21 @@ def test_training_takes_the_device_s_own_settings_and_evaluation_full_float32(
         val=batches,
     )
     assert set(seen) == {(True, True, outside), (False, True, "ieee")}
+
+
+def test_the_race_leaves_out_what_is_not_safe_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels last would end the process in the backward pass, before a training could ask."""
+    monkeypatch.setattr(engines, "_measured", {})
+    narrow = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3, padding=1),
+        torch.nn.Conv2d(6, 5, 1, stride=2),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+    )
+    chosen = measure_engine(narrow, EXAMPLE)
+    assert chosen.name == "32"
+    assert set(chosen.timings) == {"32"}
+
+    # Another model of the same class, which it is safe for, has a race of its own.
+    monkeypatch.setattr(engines, "_race", lambda net, example, task: {"32": 9.0, "bf16": 1.0})
+    assert measure_engine(torch.nn.Sequential(*narrow[:1], *narrow[2:]), EXAMPLE).name == "bf16"

@@ -25,11 +25,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FILE = Path(__file__).with_name("keyword_types.py")
 WIDTH = 100
 
-# What `pe.prune` has no keyword for: it trains no baselines, and knows no schedule of the training
-# before; the device and the engine come as objects.
-_NOT_OF_PRUNE = ("baseline", "rewind")
-_OF_OTHER_SECTIONS = ("metric", "seed", "batch_size", "augment", "sparsity", "sparsity_strength")
-
+# What `pe.prune` has no keyword for: it trains no baselines and no first model, and knows no
+# schedule of the training before; the device and the engine come as objects.
+_NOT_OF_PRUNE = ("baseline", "rewind", "train_epochs", "lr", "precision")
+_OF_OTHER_SECTIONS = ("metric", "seed")
 
 # What the library takes beside what a file or the command line can say.
 _WIDER = {"size": "int | str | tuple[int, int]", "range": "str | tuple[float, float] | None"}
@@ -44,7 +43,7 @@ def prune_keys() -> tuple[str, ...]:
     """The keys of the settings that are keywords of `pe.prune`, in the order of the sections."""
     keys = []
     for key in asked():
-        is_of_the_loop = settings()[key].section in ("prune", "recover", "stop")
+        is_of_the_loop = settings()[key].section in ("train", "prune", "recover", "stop")
         if (is_of_the_loop or key in _OF_OTHER_SECTIONS) and key not in _NOT_OF_PRUNE:
             keys.append(key)
     return tuple(keys)

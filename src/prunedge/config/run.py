@@ -169,11 +169,13 @@ def asked() -> tuple[str, ...]:
 # What decides which images a run sees, on which side, beside where they lie: the arguments of
 # `prunedge.data.load`.
 IMAGE_KEYS = tuple(key for key in asked() if settings()[key].section == "data" and key != "data")
+# What decides the model that pruning starts from.
+START_KEYS = tuple(
+    key for key in asked() if settings()[key].section in ("data", "model", "task", "train")
+)
 # What a run that goes on from another keeps of it: what was trained on what, and how its images
 # come.
-TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *IMAGE_KEYS)
-# What decides the model that pruning starts from.
-START_KEYS = (*TRAINING_KEYS, "train_epochs", "lr", "precision", "sparsity", "sparsity_strength")
+TRAINING_KEYS = tuple(key for key in START_KEYS if settings()[key].notes.is_inherited)
 
 
 def flattened(values: Mapping[str, Any]) -> dict[str, Any]:

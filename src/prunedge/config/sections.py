@@ -121,6 +121,7 @@ class TrainSection(Section):
             "is best on validation data is kept."
         ),
         key="train_epochs",
+        is_inherited=False,
         ge=0,
     )
     lr: float | None = setting(
@@ -129,6 +130,7 @@ class TrainSection(Section):
             "The peak learning rate, instead of the one that a short test on training images "
             "finds for pretrained weights, or of the usual one from random weights."
         ),
+        Notes(is_inherited=False),
         gt=0,
     )
     batch_size: int = setting(32, "Images in a training step.", ge=1)
@@ -141,7 +143,9 @@ class TrainSection(Section):
             "of courses of bricks), or none."
         ),
     )
-    precision: Precision = setting("auto", "auto measures which is fastest here.")
+    precision: Precision = setting(
+        "auto", "auto measures which is fastest here.", Notes(is_inherited=False)
+    )
     sparsity: Sparsity = setting(
         "none",
         (
@@ -149,9 +153,10 @@ class TrainSection(Section):
             "of batch norms, group lasso over all weights of a channel, or a penalty that grows "
             "on those that are about to leave (on all, before anything is pruned)."
         ),
+        Notes(is_inherited=False),
     )
     sparsity_strength: float | None = setting(
-        None, "Of --sparsity, instead of its usual one.", gt=0
+        None, "Of --sparsity, instead of its usual one.", Notes(is_inherited=False), gt=0
     )
     schedule_epochs: int = derived(0, ge=0)
 

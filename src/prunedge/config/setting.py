@@ -15,13 +15,15 @@ class Notes:
 
     `key` is its name among all settings, where that is not the attribute's. `kind` is the type in
     which the command line takes it, where that is not the attribute's. A `is_basic` one comes first
-    in the help. One that `is_derived` is worked out by the run itself, and nobody asks for it.
+    in the help. One that `is_inherited` a run that goes on from another has from there. One that
+    `is_derived` is worked out by the run itself, and nobody asks for it.
     """
 
     key: str | None = None
     kind: Any = None
     is_basic: bool = False
     is_derived: bool = False
+    is_inherited: bool = True
 
 
 def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: Any) -> Any:
@@ -33,9 +35,17 @@ def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: 
     return field
 
 
-def basic(default: Any, help: str, key: str | None = None, kind: Any = None, **limits: Any) -> Any:
+def basic(
+    default: Any,
+    help: str,
+    key: str | None = None,
+    kind: Any = None,
+    is_inherited: bool = True,
+    **limits: Any,
+) -> Any:
     """A setting that comes first in the help."""
-    return setting(default, help, Notes(key=key, kind=kind, is_basic=True), **limits)
+    notes = Notes(key=key, kind=kind, is_basic=True, is_inherited=is_inherited)
+    return setting(default, help, notes, **limits)
 
 
 def derived(default: Any, key: str | None = None, **limits: Any) -> Any:

@@ -60,6 +60,16 @@ class Split:
         """Number of images."""
         return len(self.samples)
 
+    @property
+    def spec(self) -> TaskSpec:
+        """What is predicted of these images (`prunedge.tasks.make_task`)."""
+        return TaskSpec(
+            name=self.labelling.task,
+            classes=self.labelling.classes,
+            size=self.size,
+            resize=self.resize,
+        )
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches in order, as `batches()` gives them."""
         return iter(self.batches())
@@ -181,9 +191,7 @@ class Dataset:
     @property
     def spec(self) -> TaskSpec:
         """What is predicted of these images (`prunedge.tasks.make_task`)."""
-        return TaskSpec(
-            name=self.labelling.task, classes=self.classes, size=self.size, resize=self.resize
-        )
+        return self.train.spec
 
     def train_fingerprint(self) -> str:
         """Stands for the training images alone: also where somebody has taken some of them

@@ -22,7 +22,7 @@ from prunedge.importance.consumers import consumer
 from prunedge.importance.replay import Instead, Replay
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
-from prunedge.tasks import OF_BATCHES, Task
+from prunedge.tasks import Task, task_of_batches
 from prunedge.tasks.logits import Loss
 
 Progress = Callable[[int, int, str], None]
@@ -87,7 +87,7 @@ def oracle(
     chosen: Mapping[str, tuple[int, ...]],
     *,
     loss: Loss | None = None,
-    task: Task = OF_BATCHES,
+    task: Task | None = None,
     partial: Partial | None = None,
     keep: Callable[[Partial], None] | None = None,
     progress: Progress | None = None,
@@ -102,6 +102,7 @@ def oracle(
     for each batch. `keep` is told after each group what is known so far; with such a `partial` a
     later call goes on from there. The model's weights are as before in the end.
     """
+    task = task or task_of_batches(batches)
     batches = [brought_to(batch, model) for batch in batches]
     done = partial or Partial(
         {

@@ -20,7 +20,7 @@ from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, criterion_named
 from prunedge.importance.scores import Scores, finished, of_criterion
 from prunedge.models.tf32 import full_float32
-from prunedge.tasks import OF_BATCHES, Task
+from prunedge.tasks import Task, task_of_batches
 from prunedge.tasks.logits import Loss
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
@@ -37,19 +37,19 @@ def rank(
     criterion: str = "taylor",
     *,
     loss: Loss | None = None,
-    task: Task = OF_BATCHES,
+    task: Task | None = None,
     seed: int = 0,
     engine: Computes | None = None,
 ) -> Scores:
     """Score every channel in each group of the graph; higher matters more.
 
     `batches` yields (inputs, targets): inputs (n, 3, h, w) float32, or a tuple or dict of the
-    model's arguments; targets as the `task` has them: for classification labels (n,) int64, or (n,
-    h, w) for logits of each place, and the loss is the cross-entropy of what
-    `prunedge.tasks.logits.logits_of` finds in the model's answer. With `loss`, called as
-    `loss(model, batch)` for the mean over the batch's examples, a batch is whatever `batches`
-    yields, and so are the model's answers. How many examples it holds is told by the first
-    dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that read
+    model's arguments; targets as the `task` has them (without one it is the split's own): for
+    classification labels (n,) int64, or (n, h, w) for logits of each place, and the loss is the
+    cross-entropy of what `prunedge.tasks.logits.logits_of` finds in the model's answer. With
+    `loss`, called as `loss(model, batch)` for the mean over the batch's examples, a batch is
+    whatever `batches` yields, and so are the model's answers. How many examples it holds is told by
+    the first dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that read
     activations need neither loss nor labels (but `mutual-information`): inputs alone will do. Those
     that read the weights don't touch the batches.
 
@@ -63,6 +63,7 @@ def rank(
     group, for answers and labels that cross-entropy is no loss for, and for scores that are not
     finite.
     """
+    task = task or task_of_batches(batches)
     chosen = criterion_named(criterion)
     if not graph.groups:
         return Scores({}, criterion)
@@ -127,7 +128,7 @@ def gather(
     engine: Computes | None = None,
     *,
     loss: Loss | None = None,
-    task: Task = OF_BATCHES,
+    task: Task | None = None,
 ) -> None:
     """Let the batches go through the model once, in evaluation mode, in front of all these
     collectors.
@@ -135,6 +136,7 @@ def gather(
     Batches, `loss` and `task` are as for `rank`. Several processes take whole batches in turn; in
     the end all collectors hold what all have gathered.
     """
+    task = task or task_of_batches(batches)
     backward = [collector for collector in collectors if hasattr(collector, "needs")]
     forward = [collector for collector in collectors if not hasattr(collector, "needs")]
     modes = {module: module.training for module in model.modules()}

@@ -20,17 +20,11 @@ from prunedge.utils.advice import option
 
 
 def policy_of(config: RunConfig) -> StopPolicy:
-    """The rule that a config asks for."""
+    """The rule that a config asks for: its fields are the settings of the section on stopping."""
     return StopPolicy(
-        max_drop=config.stop.max_drop,
-        step_ratio=config.prune.step_ratio,
         metric=metric_named(config.task.metric, config.task.name),
-        target_macs=config.stop.target_macs,
-        target_params=config.stop.target_params,
-        max_steps=config.stop.max_steps,
-        confidence=config.stop.confidence,
-        target_latency=config.stop.target_latency,
-        judged_from=config.stop.judged_from,
+        step_ratio=config.prune.step_ratio,
+        **config.stop.model_dump(),
     )
 
 

@@ -26,6 +26,7 @@ from prunedge.runs.images import images_of
 from prunedge.runs.new import writing
 from prunedge.runs.run import Run
 from prunedge.runs.run_models import require_plan
+from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
 from prunedge.tasks import make_task, task_named
 from prunedge.train.collapse import one_class_warning
@@ -59,7 +60,7 @@ def write_bundle(
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
     if chosen.step.only is not None:
-        answer = config.data.classes[chosen.step.only]
+        answer = task_of(config).answer_name(chosen.step.only)
         log.warning("mind: %s", one_class_warning(answer, taught(run)))
     data = images_of(config, run.verb(), "DATA", "--resume", run.path)
     if chosen.number is not None and chosen.plan.keep:

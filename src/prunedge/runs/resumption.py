@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunedge import data as images
-from prunedge.config import RunConfig
+from prunedge.config import RunConfig, asked, settings
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.from_config import policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import NOTHING_LEFT
@@ -23,15 +23,7 @@ from prunedge.utils.wording import counted
 
 # What decides when a run ends, and where its images lie. Everything else has shaped its models
 # already.
-RULE_KEYS = (
-    "max_drop",
-    "confidence",
-    "extra_rounds",
-    "max_steps",
-    "target_macs",
-    "target_params",
-    "target_latency",
-)
+RULE_KEYS = (*(key for key in asked() if settings()[key].section == "stop"), "extra_rounds")
 CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 # What was measured of the model that was the result until then.
 RESULTS = ("test.json", "stop.json", "baselines.json", "baselines", "bench.json", "bundle")

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from prunedge.config import RunConfig
 from prunedge.pruning.steps import Step
+from prunedge.runs.task import task_of
 from prunedge.tasks import unpacked
 from prunedge.utils.records import require
 
 
 def require_step(step: Step, config: RunConfig, first: Step | None = None) -> None:
-    """Raise ValueError where a step names a class that there is not, a group without a reason, or
+    """Raise ValueError where a step names an answer that there is not, a group without a reason, or
     other answers than it counts.
 
     `first` is the history's, beside which it stands: step 0 is always accepted, and all are judged
     by the same images.
     """
-    classes = config.data.classes
     if (step.latency_ms is None) != (config.device.address is None):
         raise ValueError(f"step {step.index} was timed on another device than the run's")
-    for label in (step.largest, step.only):
-        if label is not None and classes and label >= len(classes):
-            raise ValueError(f"step {step.index} names class {label} of {len(classes)}")
+    answers = task_of(config).answers if config.data.classes else None
+    for answer in (step.largest, step.only):
+        if answers is not None and answer is not None and answer >= answers:
+            raise ValueError(f"step {step.index} names answer {answer} of {answers}")
     for group in step.frozen:
         require(dict[str, str], group)
         if not {"name", "reason"} <= group.keys():

@@ -5,6 +5,8 @@ Every module of this folder that has a `DEFINITION` is a task.
 
 from __future__ import annotations
 
+from typing import Any
+
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import PrunedgeError
 from prunedge.tasks.base import (
@@ -36,6 +38,7 @@ __all__ = [
     "metric_named",
     "packed",
     "task_named",
+    "task_of_batches",
     "unpacked",
 ]
 
@@ -59,6 +62,12 @@ def task_named(name: str) -> TaskDefinition:
 def make_task(spec: TaskSpec) -> Task:
     """The task of a data set, a run or a bundle. PrunedgeError where there is none of that name."""
     return task_named(spec.name).make(spec)
+
+
+def task_of_batches(batches: Any) -> Task:
+    """The task of a split; classification of bare batches, which no data set describes."""
+    spec = getattr(batches, "spec", None)
+    return make_task(spec) if isinstance(spec, TaskSpec) else OF_BATCHES
 
 
 def metric_named(metric: str, task: str) -> Metric:

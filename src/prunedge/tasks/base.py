@@ -229,6 +229,10 @@ class Task(Protocol):
     def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
         """The best constant answer to the same images."""
 
+    @property
+    def answers(self) -> int:
+        """How many constant answers there are, from 0."""
+
     def answer_name(self, answer: int) -> str:
         """A constant answer for a reader."""
 

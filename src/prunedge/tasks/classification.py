@@ -116,10 +116,17 @@ class Classification:
             return ConstantAnswer(largest, share)
         if metric == "auroc":
             return ConstantAnswer(largest, 0.5)
+        if metric != "f1":
+            raise ValueError(f"what a constant answer scores by {metric} is not known")
         # F1 of that class, and 0 for the other classes that have images; torchmetrics leaves out
         # those that have none.
         present = sum(count > 0 for count in counts)
         return ConstantAnswer(largest, 2 * share / (1 + share) / present)
+
+    @property
+    def answers(self) -> int:
+        """One for each class."""
+        return self.outputs
 
     def answer_name(self, answer: int) -> str:
         """The class's name."""

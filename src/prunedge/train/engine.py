@@ -188,7 +188,8 @@ def measure_engine(
 
     On images like `example` (N, 3, H, W). Times a few steps of float32, float32 with channels last,
     and bfloat16 autocast with channels last, interleaved, on a copy of the model, and takes each
-    one's best; plain float32 stays unless a rival is 5 % faster. The answer is kept for this
+    one's best (without channels last where that is not safe for the model: `Engine.suited`); plain
+    float32 stays unless a rival is 5 % faster. The answer is kept for this
     process by model class, image size and threads, so that a pruned model is trained like the one
     it came from. Any `precision` but `auto` forces an engine by name and measures nothing. Raises
     TrainError for an unknown name.
@@ -197,7 +198,10 @@ def measure_engine(
         return make_engine(precision, threads=threads)
     if threads is not None:
         torch.set_num_threads(threads)
-    key = (type(model).__qualname__, tuple(example.shape[1:]), torch.get_num_threads())
+    # The same class pruned far may be one that channels last is not safe for.
+    is_safe = all(not _overruns(module) for module in model.modules())
+    shape = tuple(example.shape[1:])
+    key = (type(model).__qualname__, shape, torch.get_num_threads(), is_safe)
     if key not in _measured:
         # Every process races, under the load that training is; the first one's clock decides for
         # all.
@@ -212,7 +216,11 @@ def measure_engine(
 
 def _race(model: nn.Module, example: torch.Tensor, task: Task) -> dict[str, float]:
     """Milliseconds per image of the best of a few training steps, by engine that isn't hopeless."""
-    engines = {name: make_engine(name) for name in NAMES}
+    engines = {}
+    for name in NAMES:
+        engine = make_engine(name)
+        if engine.suited(model) is engine:
+            engines[name] = engine
     size = probe_size(cost(model, example).macs, engines["32"].device.type)
     batch = example[torch.arange(size) % len(example)]
     probe = copied(model).train()

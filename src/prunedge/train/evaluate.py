@@ -11,7 +11,7 @@ from torch import nn
 from prunedge.errors import TrainError
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
-from prunedge.tasks import OF_BATCHES, Meter, Metrics, Task
+from prunedge.tasks import Meter, Metrics, Task, task_of_batches
 from prunedge.train.engine import Engine
 from prunedge.utils import distributed
 from prunedge.utils.tracing import traced
@@ -21,27 +21,27 @@ Batches = Iterable[tuple[torch.Tensor, Any]]
 
 @traced("evaluate")
 def evaluate(
-    model: nn.Module, batches: Batches, engine: Engine, task: Task = OF_BATCHES
+    model: nn.Module, batches: Batches, engine: Engine, task: Task | None = None
 ) -> Metrics:
     """Measure `model` on every batch ((N, 3, H, W) float32, the task's targets) of a split.
 
-    In evaluation mode and float32, whatever the engine trains in, since that is what the bundle
-    runs. The model stays as it was. Several processes take whole batches in turn, and all get the
-    same metrics. Raises TrainError when there is no image or the outputs aren't finite, ModelError
-    when the model gives nothing that the task can read.
+    Without a `task` it is the split's own. In evaluation mode and float32, whatever the engine
+    trains in, since that is what the bundle runs. The model stays as it was. Several processes take
+    whole batches in turn, and all get the same metrics. Raises TrainError when there is no image or
+    the outputs aren't finite, ModelError when the model gives nothing that the task can read.
     """
     with engine.holding(model):
-        meter = observe_held(model, batches, engine, task)
+        meter = observe_held(model, batches, engine, task or task_of_batches(batches))
     return distributed.broadcast_object(meter.compute())
 
 
 @traced("evaluate")
-def observe(model: nn.Module, batches: Batches, engine: Engine, task: Task = OF_BATCHES) -> Meter:
+def observe(model: nn.Module, batches: Batches, engine: Engine, task: Task | None = None) -> Meter:
     """The task's meter after every batch: what `evaluate` computes metrics from, and what the
     report's gallery is chosen by.
     """
     with engine.holding(model):
-        return observe_held(model, batches, engine, task)
+        return observe_held(model, batches, engine, task or task_of_batches(batches))
 
 
 def observe_held(model: nn.Module, batches: Batches, engine: Engine, task: Task) -> Meter:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from prunedge.errors import TrainError, Undecided
-from prunedge.tasks import OF_BATCHES, Metric, Metrics, Task, metric_among
+from prunedge.tasks import Metric, Metrics, Task, metric_among, task_of_batches
 from prunedge.train.batches import batches_of, repeatable
 from prunedge.train.config import TrainConfig
 from prunedge.train.deterministic import same_bits
@@ -62,16 +62,17 @@ def fit(
     engine: Engine,
     seed: int,
     val: Any = None,
-    task: Task = OF_BATCHES,
+    task: Task | None = None,
     extras: TrainExtras = NO_EXTRAS,
 ) -> FitResult:
     """Train `model` in place and keep its best epoch.
 
     `train` is a Split or any batches ((N, 3, H, W) float32, the `task`'s targets: for
-    classification (N,) int64). After every epoch `val` (a Split or batches) is evaluated; at the
-    end the weights, the momentum and the collector's result are those of the epoch with the best
-    `config.metric`, the lower loss breaking ties (without `val`: of the last one). `extras` says
-    what else takes part: a teacher, a collector, a checkpointer.
+    classification (N,) int64); without a `task` it is the split's own. After every epoch `val` (a
+    Split or batches) is evaluated; at the end the weights, the momentum and the collector's result
+    are those of the epoch with the best `config.metric`, the lower loss breaking ties (without
+    `val`: of the last one). `extras` says what else takes part: a teacher, a collector, a
+    checkpointer.
 
     Everything random follows from `seed` and the epoch's number, and torch's global random state is
     left as it was: the same call on the same machine with as many threads gives the same weights
@@ -89,6 +90,7 @@ def fit(
         raise TrainError(
             "distillation needs a teacher", remedy="give the unpruned model as teacher="
         )
+    task = task or task_of_batches(train)
     metric = metric_among(task.metrics, config.metric)
     engine = engine.suited(model)
     train = repeatable(train)

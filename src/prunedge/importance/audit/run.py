@@ -33,6 +33,7 @@ from prunedge.importance.audit.tables import channels_table, correlations_table
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
+from prunedge.tasks import Task, make_task
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
 from prunedge.utils.files import held, is_ours, make_folder, refuse_url, write_text
@@ -108,12 +109,14 @@ def _measure(
         graph,
         _batches(model, val, device),
         sample(graph, asked.channels, asked.seed),
+        task=make_task(data.spec),
         partial=read_partial(folder, fingerprint),
         keep=lambda partial: write_partial(folder, fingerprint, partial),
         progress=progress,
     )
 
-    scores, unjudged = _scores(model, graph, _OnDevice(train, device), asked)
+    task = make_task(data.spec)
+    scores, unjudged = _scores(model, graph, _OnDevice(train, device), asked, task)
     absolute = [agreement(truth, score, absolute=True, seed=asked.seed) for score in scores]
     signed = [agreement(truth, score, absolute=False, seed=asked.seed) for score in scores]
     about = {
@@ -155,7 +158,7 @@ def _batches(
 
 
 def _scores(
-    model: nn.Module, graph: ChannelGraph, batches: _OnDevice, asked: AuditRequest
+    model: nn.Module, graph: ChannelGraph, batches: _OnDevice, asked: AuditRequest, task: Task
 ) -> tuple[list[Scores], dict[str, str]]:
     """The scores of each criterion, and why a criterion can't judge this model.
 
@@ -177,7 +180,7 @@ def _scores(
 
     for by_name in collectors.values():
         if by_name:
-            gather(model, batches, list(by_name.values()))
+            gather(model, batches, list(by_name.values()), task=task)
         for name, collector in by_name.items():
             try:
                 scores[name] = collector.result()
