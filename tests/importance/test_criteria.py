@@ -25,8 +25,8 @@ from prunedge.importance import (
     normalised,
     rank,
 )
+from prunedge.importance.criteria import NORM_CRITERIA
 from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
-from prunedge.importance.registry import OF_NORMS
 from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -274,7 +274,7 @@ def test_bn_scale_judges_only_what_passes_a_norm() -> None:
     torch.testing.assert_close(found["stem"], model.norm.weight.detach().double().abs())
 
 
-@pytest.mark.parametrize("name", OF_NORMS)
+@pytest.mark.parametrize("name", NORM_CRITERIA)
 def test_criteria_of_norms_say_that_a_model_has_none(name: str) -> None:
     said = f"the criterion '{name}' reads batch norms, and this model has none: use another, such as taylor"
     model = randomise(Plain())
@@ -287,7 +287,7 @@ def test_criteria_of_norms_say_that_a_model_has_none(name: str) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", OF_NORMS)
+@pytest.mark.parametrize("name", NORM_CRITERIA)
 def test_norms_without_scales_and_those_of_other_channels_are_none_to_read(name: str) -> None:
     said = f"the criterion '{name}' reads batch norms, and none of this model's scales a channel that could be pruned"
     conv, rest = (

@@ -4,14 +4,16 @@
 
 from prunedge.importance.agreement import Agreement, Correlation, agreement, recommendation
 from prunedge.importance.consumers import refuse_without_norms
-from prunedge.importance.fingerprint import weights_digest
-from prunedge.importance.oracle import Partial, Truth, oracle, sample
-from prunedge.importance.rank import gather, rank, refuse_unjudged
-from prunedge.importance.registry import (
+from prunedge.importance.criteria import (
     CRITERIA,
     Collector,
     Criterion,
     criterion,
+)
+from prunedge.importance.fingerprint import weights_digest
+from prunedge.importance.oracle import Partial, Truth, oracle, sample
+from prunedge.importance.rank import gather, rank, refuse_unjudged
+from prunedge.importance.registry import (
     criterion_named,
     gathered_while_training,
     identity,

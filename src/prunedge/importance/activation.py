@@ -12,6 +12,7 @@ from torch import nn
 from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph
 from prunedge.importance.consumer_hooks import ConsumerHooks
+from prunedge.importance.criteria import collected
 from prunedge.importance.pending import settle
 from prunedge.importance.reading import ConsumerKey, Reading
 from prunedge.importance.scores import Scores, checked, finished, of_criterion
@@ -159,6 +160,7 @@ def add(sums: dict[ConsumerKey, torch.Tensor], key: ConsumerKey, more: torch.Ten
     sums[key] = sums[key] + more if key in sums else more
 
 
+@collected("activations", "activation-mean")
 class ActivationMean(ActivationCollector):
     """theta = 1 / |a| sum_i |a_i| over examples and places (Molchanov et al. 2017, section 2.2).
 
@@ -171,6 +173,7 @@ class ActivationMean(ActivationCollector):
         return torch.linalg.vector_norm(values, 1, dim=2, dtype=torch.float64).sum(0)
 
 
+@collected("activations", "activation-std")
 class ActivationStd(ActivationCollector):
     """theta = sqrt(1 / |a| sum_i (a_i - mean)^2) over examples and places.
 
@@ -189,6 +192,7 @@ class ActivationStd(ActivationCollector):
         return (square - mean.square()).clamp_min(0).sqrt()
 
 
+@collected("activations", "apoz")
 class Apoz(ActivationCollector):
     """theta = 1 - APoZ, the share of values that are not zero (Hu et al. 2016, equation 1).
 

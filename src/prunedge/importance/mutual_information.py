@@ -9,6 +9,7 @@ import torch
 
 from prunedge.errors import PrunedgeError
 from prunedge.importance.activation import ActivationCollector, add
+from prunedge.importance.criteria import collected
 from prunedge.importance.reading import ConsumerKey
 from prunedge.tasks.logits import class_logits, cross_entropy
 
@@ -22,6 +23,7 @@ BINS = 16
 PART = 2**22  # numbers of contingency tables at a time: 32 MB
 
 
+@collected("activations", "mutual-information")
 class MutualInformation(ActivationCollector):
     """theta = I(q(a); y), in nats, of a channel's mean, quantised, and the class.
 
@@ -88,6 +90,7 @@ class MutualInformation(ActivationCollector):
         return torch.cat([information(joined(part)) for part in parts])
 
 
+@collected("activations", "mutual-information-prediction")
 class PredictionInformation(MutualInformation):
     """As `mutual-information`, with the class that the model itself answers: needs no labels."""
 

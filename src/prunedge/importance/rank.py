@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-import prunedge.importance.weight  # noqa: F401  registers its criteria
 from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
 from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
 from prunedge.importance.computes import Computes
 from prunedge.importance.consumers import refuse_without_norms
-from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, criterion_named
+from prunedge.importance.criteria import CRITERIA, NORM_CRITERIA, Values
+from prunedge.importance.registry import criterion_named
 from prunedge.importance.scores import Scores, finished, of_criterion
 from prunedge.models.tf32 import full_float32
 from prunedge.tasks import Task, task_of_batches
@@ -87,7 +87,7 @@ def refuse_unjudged(model: nn.Module, graph: ChannelGraph, criterion: str) -> No
     """PrunedgeError when it is plain before any image is looked at that the criterion can't judge
     a channel of this model.
     """
-    if graph.groups and criterion in OF_NORMS:
+    if graph.groups and criterion in NORM_CRITERIA:
         refuse_without_norms(model, graph, f"the criterion '{criterion}'")
 
 

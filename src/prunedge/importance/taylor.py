@@ -14,6 +14,7 @@ from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.graph.outputs import tensors_in
 from prunedge.importance.batch import moved
 from prunedge.importance.consumer_hooks import ConsumerHooks
+from prunedge.importance.criteria import collected
 from prunedge.importance.pending import settle
 from prunedge.importance.reading import Reading
 from prunedge.importance.scores import Scores, checked, finished, of_criterion
@@ -22,6 +23,7 @@ from prunedge.utils import distributed
 from prunedge.utils.tracing import traced
 
 
+@collected("gradients", "taylor", "taylor-fo", "fisher")
 class TaylorCollector:
     """Accumulates a criterion of the Taylor family while a model trains or runs backward passes.
 

@@ -12,11 +12,13 @@ from torch import nn
 from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph, Group
 from prunedge.importance.consumers import refuse_without_norms, scales_of
+from prunedge.importance.criteria import collected
 from prunedge.importance.pending import settle
 from prunedge.importance.scores import Scores, finished
 from prunedge.utils.tracing import traced
 
 
+@collected("gradients", "taylor-bn")
 class ScaleCollector:
     """`taylor-bn`: the squared first-order change of the loss when a channel's norms give zero.
 

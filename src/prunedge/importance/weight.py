@@ -7,7 +7,7 @@ from torch import nn
 
 from prunedge.graph import ChannelGraph, Group
 from prunedge.importance.consumers import refuse_without_norms, scales_of
-from prunedge.importance.registry import Values, criterion
+from prunedge.importance.criteria import Values, criterion
 
 
 @criterion("weight-l1")
