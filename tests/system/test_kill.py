@@ -79,6 +79,9 @@ def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: 
     for kill in range(2):
         arguments = ["train", "--resume", out] if kill else [*start, out]
         process = Started(*arguments)
+        # Before that there is no run that could be gone on with.
+        while process.poll() is None and not (out / "config.toml").exists():
+            time.sleep(0.01)
         _wait_for_change(out, process)
         time.sleep(chance.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
