@@ -60,7 +60,7 @@ def check(
 
 def _pruning(data: str, values: Mapping[str, object]) -> str:
     """The command that goes on with these images, seen as the check saw them."""
-    words = [option(key, value) for key, value in values.items()]
+    words = [f"{option(key)}={value}" for key, value in values.items()]
     folder = Path(data).stem
     run = folder if re.fullmatch(r"\w[\w.-]*", folder) else "NAME"
     return command("prune", data, "--model", "resnet18", *words, "--out", f"runs/{run}")
