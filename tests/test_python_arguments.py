@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import prunedge as pe
-from prunedge.errors import ConfigError, GraphError, ModelError
+from prunedge.errors import ConfigError, GraphError, ModelError, PrunedgeError
 from tests.small_models import Plain, Residual, tiny
 
 
@@ -107,3 +107,57 @@ def test_a_plan_that_was_carried_out_already() -> None:
 def test_a_meta_tensor() -> None:
     with pytest.raises(GraphError, match="meta"):
         pe.trace(tiny(2), torch.zeros(2, 3, 16, 16, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"round_to": 10_000}, "round_to=10000"),
+        ({"min_channels": 100_000}, "min_channels=100000"),
+        ({"ignore": ["*"]}, "ignore="),
+        ({"ignore": ["nolayer"]}, "nolayer"),
+    ],
+)
+def test_what_lets_no_channel_go_is_refused_before_any_work(
+    data: Any, settings: dict[str, Any], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "prunedge.train.measure_engine", lambda *args, **kwargs: pytest.fail("it began")
+    )
+    with pytest.raises(PrunedgeError, match=named):
+        next(pe.prune(Residual(), data, **settings))
+
+
+@pytest.mark.parametrize("wrong", ["resnet18", None, 5])
+def test_what_is_no_model(data: Any, wrong: Any, tmp_path: Path) -> None:
+    for use in (
+        lambda: pe.fit(wrong, data, epochs=1),
+        lambda: next(pe.prune(wrong, data)),
+        lambda: pe.evaluate(wrong, data.val),
+        lambda: pe.rank(wrong, None, data.val),
+        lambda: pe.export_bundle(wrong, data, tmp_path / "b", model_name="resnet18"),
+    ):
+        with pytest.raises(TypeError, match=r"model is an nn\.Module"):
+            use()
+
+
+def test_a_whole_data_set_is_no_split(data: Any) -> None:
+    model = Residual()
+    graph = pe.trace(model, data.example())
+    for use in (lambda: pe.evaluate(model, data), lambda: pe.rank(model, graph, data)):
+        with pytest.raises(TypeError, match=r"batches is a split, such as data\.val"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resize": "squash"}, {"seed": "a"}, {"folds": 1}, {"group_by": 3}]
+)
+def test_settings_of_images_that_can_t_be(tiny_data: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        pe.load_folder(tiny_data, size=16, **wrong)
+
+
+def test_a_bundle_of_a_model_with_other_outputs_is_not_written(data: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="5 outputs for 2 classes"):
+        pe.export_bundle(tiny(5), data, tmp_path / "bundle", model_name="tests.small_models:tiny")
+    assert not (tmp_path / "bundle").exists()

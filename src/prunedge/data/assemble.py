@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import as_size, settings
+from prunedge.config import RunConfig, as_size, settings
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.config.keywords import data_keys
 from prunedge.data.cache import Decoded, decode_all
@@ -60,6 +60,9 @@ class LoadOptions:
         progress: Progress | None,
     ) -> LoadOptions:
         """The options that keywords ask for; what they don't say is as in a run's config."""
+        # What says so itself, and takes more than a file can hold, is left out.
+        plain = {key: value for key, value in given.items() if key not in ("size", "range")}
+        RunConfig.make("images", data="given", model="given", **plain)
         values: dict[str, Any] = {key: settings()[key].default for key in data_keys()}
         values.update(given)
         folds = values.pop("folds")

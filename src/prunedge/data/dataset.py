@@ -233,6 +233,15 @@ class Dataset:
         return f"{len(self.classes)} classes ({', '.join(self.classes)}) at {self.size} px: {sizes}"
 
 
+def require_batches(batches: object) -> None:
+    """TypeError where a whole Dataset, or its name, was given for one of its splits."""
+    if isinstance(batches, Dataset | str | Path):
+        raise TypeError(
+            "batches is a split, such as data.val, or (images, targets) pairs, not "
+            f"{type(batches).__name__}"
+        )
+
+
 def require_dataset(data: object) -> None:
     """TypeError where something else was given than a Dataset: a folder's name, say."""
     if not isinstance(data, Dataset):

@@ -35,6 +35,8 @@ def list_data(
     The index of shards is kept in the cache folder `cache_dir`.
     """
     text = written(data)
+    if not str(data):
+        raise DataError("no images are named", remedy=LAYOUT)
     if is_url(text):
         return list_shards(text, cache_dir=cache_dir, progress=progress)
     path = Path(text)

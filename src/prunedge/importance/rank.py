@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunedge.data.dataset import require_batches
 from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
 from prunedge.graph.inputs import brought_to
@@ -19,6 +20,7 @@ from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.criteria import CRITERIA, NORM_CRITERIA, Values
 from prunedge.importance.registry import criterion_named
 from prunedge.importance.scores import Scores, finished, of_criterion
+from prunedge.models.build import require_model
 from prunedge.models.tf32 import full_float32
 from prunedge.tasks import Task, task_of_batches
 from prunedge.tasks.logits import Loss
@@ -63,6 +65,8 @@ def rank(
     group, for answers and labels that cross-entropy is no loss for, and for scores that are not
     finite.
     """
+    require_model(model)
+    require_batches(batches)
     task = task or task_of_batches(batches)
     chosen = criterion_named(criterion)
     if not graph.groups:

@@ -44,6 +44,14 @@ def build(
     return build_with_report(name, classes, weights, seed=seed)[0]
 
 
+def require_model(model: object) -> None:
+    """TypeError where something else was given than a model: its name, say."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is an nn.Module, such as prunedge.build(...) gives, not {type(model).__name__}"
+        )
+
+
 def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:
     """What `build` gives with random weights, for a name that a file tells: `prunedge.utils.trust`
     must have been asked about it.

@@ -28,6 +28,16 @@ def policy_of(config: RunConfig) -> StopPolicy:
     )
 
 
+def constraints_of(config: RunConfig) -> PlanConstraints:
+    """What a plan may do to a group."""
+    return PlanConstraints(
+        ignore=tuple(config.prune.ignore),
+        min_channels=config.prune.min_channels,
+        round_to=config.prune.round_to,
+        max_ratio=config.prune.max_ratio,
+    )
+
+
 def context_of(
     config: RunConfig,
     data: Dataset,
@@ -50,12 +60,7 @@ def context_of(
         epochs=config.recover.epochs,
         seed=config.data.seed,
         progress=progress,
-        constraints=PlanConstraints(
-            tuple(config.prune.ignore),
-            config.prune.min_channels,
-            config.prune.round_to,
-            config.prune.max_ratio,
-        ),
+        constraints=constraints_of(config),
         extra_rounds=config.recover.extra_rounds,
         scaling=ScoreScaling(
             config.prune.normalise,

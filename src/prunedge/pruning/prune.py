@@ -13,19 +13,30 @@ from prunedge.config.keyword_types import PruneKeywords
 from prunedge.config.keywords import prune_keys, with_keywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_dataset
-from prunedge.errors import ConfigError, PrunedgeError
-from prunedge.graph import ChannelGraph, copied, trace
+from prunedge.errors import ConfigError
+from prunedge.graph import copied, trace
 from prunedge.importance import refuse_without_norms
+from prunedge.models.build import require_model
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.context import Device
-from prunedge.pruning.from_config import context_of, policy_of, refuse_wrong_metric
+from prunedge.pruning.from_config import (
+    constraints_of,
+    context_of,
+    policy_of,
+    refuse_wrong_metric,
+)
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.record import step_zero
+from prunedge.pruning.refusals import (
+    refuse_idle_constraints,
+    refuse_unmatched,
+    refuse_unprunable,
+)
 from prunedge.pruning.steps import Step
 from prunedge.tasks import make_task
 from prunedge.train import Engine, TrainConfig, measure_engine
 from prunedge.train.collapse import one_class_warning
-from prunedge.utils.advice import command, option
+from prunedge.utils.advice import option
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +67,16 @@ def prune(
 
     Example: `for step, pruned in pe.prune(model, data, step_ratio=0.3, max_drop=3.0): ...`
     """
+    require_model(model)
     require_dataset(data)
     config = _config(data, device, finetune, settings)
     name = type(model).__name__
     refuse_probabilities(model, data.example(4), name)
     graph = trace(model, data.example())
+    constraints = constraints_of(config)
+    refuse_unmatched(graph, constraints, name)
     refuse_unprunable(graph, name)
+    refuse_idle_constraints(graph, constraints, name)
     if config.train.sparsity == "bn-l1":
         refuse_without_norms(
             model,
@@ -125,12 +140,3 @@ def _config(
     )
     refuse_wrong_metric(config)
     return config
-
-
-def refuse_unprunable(graph: ChannelGraph, name: str) -> None:
-    """PrunedgeError where no channel of a model can be pruned; `name` is the model's."""
-    if not graph.groups:
-        remedy = f"`{command('groups', '--model', name)}` says why"
-        raise PrunedgeError(
-            "this model has no channels that could be pruned", where=name, remedy=remedy
-        )

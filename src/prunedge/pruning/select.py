@@ -62,6 +62,12 @@ class PlanConstraints:
             return self.max_ratio
         return max(0.5, min(2 * remove, 1 - (1 - remove) / 4))
 
+    def allows_any(self, group: Group) -> bool:
+        """Whether a plan may take a channel of the group, and leave a size that is allowed."""
+        if self.excludes(group):
+            return False
+        return bool(_portions([0.0] * group.size, self, self.most(0.5)))
+
     def excludes(self, group: Group) -> bool:
         """Whether the group keeps all its channels."""
         own = [part.tensor for part in group.slices if part.role != "in"]

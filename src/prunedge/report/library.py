@@ -12,7 +12,7 @@ from torch import nn
 
 from prunedge.config import RunConfig
 from prunedge.data import Dataset
-from prunedge.data.dataset import require_dataset
+from prunedge.data.dataset import require_batches, require_dataset
 from prunedge.data.transforms import Augment
 from prunedge.edge import Bundle
 from prunedge.errors import ExportError, PrunedgeError
@@ -20,6 +20,7 @@ from prunedge.graph import trace
 from prunedge.graph.inputs import brought_to
 from prunedge.graph.plan import Plan
 from prunedge.models import build
+from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
 from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
@@ -71,6 +72,7 @@ def fit(
 
     Example: `pe.fit(model, data, epochs=10).val.accuracy`
     """
+    require_model(model)
     require_dataset(data)
     _refuse_other_outputs(model, data)
     settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
@@ -91,11 +93,8 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
 
     Example: `pe.evaluate(model, data.test).accuracy`
     """
-    if isinstance(batches, (str, Path)):
-        raise TypeError(
-            "batches is a split, such as data.test, or (images, labels) pairs, not "
-            f"{type(batches).__name__}"
-        )
+    require_model(model)
+    require_batches(batches)
     engine = engine or make_engine("32")
     return judge(model, batches, engine)
 
@@ -127,7 +126,9 @@ def export_bundle(
     Example: `pe.export_bundle(model, data, "bundles/cracks", model_name="resnet18",
     formats=("onnx", "onnx-int8"))`
     """
+    require_model(model)
     require_dataset(data)
+    _refuse_other_outputs(model, data)
     _is_of_this_name(model, model_name, data)
     graph = trace(model, data.example())
     metrics = {"validation": {metric: evaluate(model, data.val).value(metric)}}

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 from prunedge.errors import PrunedgeError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
-from prunedge.pruning.prune import refuse_unprunable
-from prunedge.pruning.select import PlanConstraints
-from prunedge.utils.advice import command, option
+from prunedge.pruning.from_config import constraints_of
+from prunedge.pruning.refusals import (
+    refuse_idle_constraints,
+    refuse_unmatched,
+    refuse_unprunable,
+)
+from prunedge.utils.advice import option
 
 if TYPE_CHECKING:
     from prunedge.runs.session import RunSession
@@ -39,10 +43,11 @@ def refuse_unsuited(session: RunSession, verb: str) -> None:
     is_pruned = verb == "prune"
     if not is_pruned and config.train.sparsity == "none":
         return
+    constraints = constraints_of(config)
+    refuse_unmatched(session.graph, constraints, config.model.name)
     if is_pruned:
         refuse_unprunable(session.graph, config.model.name)
-    if config.prune.ignore:
-        _refuse_unmatched(session)
+        refuse_idle_constraints(session.graph, constraints, config.model.name)
     refuse_unjudged(session.model, session.graph, config.prune.criterion)
     if config.train.sparsity == "bn-l1":
         refuse_without_norms(
@@ -51,16 +56,3 @@ def refuse_unsuited(session: RunSession, verb: str) -> None:
             option("sparsity", "bn-l1"),
             remedy="use another, such as group-lasso",
         )
-
-
-def _refuse_unmatched(session: RunSession) -> None:
-    """A pattern that matches nothing is a typing error: what was to be kept would be pruned."""
-    config = session.config
-    for pattern in config.prune.ignore:
-        constraints = PlanConstraints((pattern,))
-        if not any(constraints.excludes(group) for group in session.graph.groups):
-            raise PrunedgeError(
-                f"no layer that could be pruned matches '{pattern}'",
-                where=option("ignore"),
-                remedy=f"`{command('groups', '--model', config.model.name)}` lists them",
-            )
