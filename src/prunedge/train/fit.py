@@ -16,7 +16,7 @@ from torch import nn
 from prunedge.errors import TrainError, Undecided
 from prunedge.tasks import Metric, Metrics, Task, metric_among, task_of_batches
 from prunedge.train.batches import batches_of, repeatable
-from prunedge.train.config import TrainConfig
+from prunedge.train.config import LR_SCRATCH, TrainConfig
 from prunedge.train.deterministic import same_bits
 from prunedge.train.distill import teaching
 from prunedge.train.engine import Engine
@@ -280,7 +280,8 @@ def _beside(model: nn.Module, state: OptimState) -> OptimState:
 
 
 def _diverged(loss: float, epoch: int, batch: int, config: TrainConfig) -> TrainError:
-    lower = option(config.called, float(f"{config.lr / 5:.2g}"))
+    # A rate far off is not brought back by fifths.
+    lower = option(config.called, float(f"{min(config.lr / 5, LR_SCRATCH):.2g}"))
     return TrainError(
         f"the loss became {loss}",
         where=f"epoch {epoch + 1}, batch {batch + 1}",
