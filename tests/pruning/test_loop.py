@@ -14,6 +14,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.context import PruneContext
+from prunedge.pruning.costs import cost_of
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.prune import prune
@@ -321,6 +322,26 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: images.Datas
         assert min(step.kept.values()) >= 1
         kept.append(tuple(step.kept.values()))
     assert len(set(kept)) == 3
+
+
+@pytest.mark.parametrize("saved", ["macs", "params", "memory"])
+def test_a_step_removes_its_share_of_what_is_to_be_saved(data: images.Dataset, saved: str) -> None:
+    model = randomise(Residual())
+    (first, _), (step, small) = prune(
+        model,
+        data,
+        cost=saved,
+        criterion="weight-l2",
+        step_ratio=0.5,
+        max_steps=1,
+        max_drop=100,
+        engine=make_engine("32"),
+    )
+    graph = trace(small, data.example())
+    left = cost_of(saved, small, graph).total()
+    whole = cost_of(saved, model, trace(model, data.example())).total()
+    assert 0.3 * whole < left <= 0.5 * whole
+    assert step.macs < first.macs
 
 
 def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(

@@ -335,7 +335,11 @@ def test_the_groups_in_which_the_limit_decides_are_told() -> None:
     ):
         scores = Scores(values, "x")
         plan = choose(GRAPH, scores, remove, constraints=limits, scaling=ScoreScaling("none"))
-        assert set(at_limit(GRAPH, plan, limits, remove)) == bound, (limits, remove, plan)
+        assert set(at_limit(GRAPH, plan, limits, limits.most(remove))) == bound, (
+            limits,
+            remove,
+            plan,
+        )
 
 
 def test_scores_of_a_model_of_other_widths_are_refused() -> None:

@@ -16,6 +16,7 @@ from cyclopts import Group, Parameter
 from prunedge.cli.console import split
 from prunedge.config import Setting, settings
 from prunedge.errors import PrunedgeError
+from prunedge.utils.advice import flag
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -51,7 +52,7 @@ def with_settings(
             if argument.kind is not Argument.VAR_KEYWORD
         ]
         for setting in chosen:
-            name = (names or {}).get(setting.key, f"--{setting.key.replace('_', '-')}")
+            name = (names or {}).get(setting.key, flag(setting.key))
             default = (defaults or {}).get(setting.key, setting.default)
             arguments.append(
                 _argument(setting, name, default, takes_several=setting.key in several)

@@ -63,7 +63,13 @@ class PruneKeywords(TypedDict, total=False):
     mutual-information-prediction, random, or your own. `prunedge audit` says which suits your
     model. Default: `'taylor'`."""
     step_ratio: float
-    """Share of the remaining channels that a step removes. Default: `0.1`."""
+    """Share that a step removes of what is left: of the channels, or of the `cost`. Default:
+    `0.1`."""
+    cost: Literal["latency", "macs", "params", "memory", "channels"] | None
+    """What pruning is to save: latency (milliseconds on the `device`), macs, params, memory
+    (weights and the largest layer's values) or channels. A step's share is of that, and a channel's
+    score is divided by what it costs. Unless given: latency with a `device`, else channels.
+    Default: `None`."""
     normalise: Literal["none", "l2", "mean", "rank"]
     """What each layer's scores are divided by before layers are compared: their Euclidean norm
     (l2), their mean, nothing (none), or their ranks are compared instead. Default: `'l2'`."""

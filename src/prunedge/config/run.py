@@ -48,6 +48,13 @@ class RunConfig(Section):
         stop = self.stop
         costs = prune.macs_penalty or prune.per_mac or prune.per_layer
 
+        if prune.cost == "latency" and self.device.address is None:
+            raise ValueError(f"{option('cost', 'latency')} needs {option('device')}")
+        if prune.cost not in (None, "channels") and costs:
+            raise ValueError(
+                f"{option('cost', prune.cost)} says itself what channels cost: leave per_mac, "
+                "macs_penalty and per_layer out"
+            )
         if prune.macs_penalty and prune.per_mac:
             raise ValueError("macs_penalty and per_mac exclude each other")
         if self.device.address is not None and costs:

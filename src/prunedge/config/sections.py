@@ -16,6 +16,7 @@ Normalise = Literal["none", "l2", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
+Currency = Literal["latency", "macs", "params", "memory", "channels"]
 Precision = Literal["auto", "32", "32-channels-last", "bf16"]
 Runtime = Literal["onnx", "openvino", "tensorrt"]
 
@@ -176,7 +177,19 @@ class PruneSection(Section):
         ),
     )
     step_ratio: float = basic(
-        0.1, "Share of the remaining channels that a step removes.", gt=0, lt=1
+        0.1,
+        "Share that a step removes of what is left: of the channels, or of the --cost.",
+        gt=0,
+        lt=1,
+    )
+    cost: Currency | None = setting(
+        None,
+        (
+            "What pruning is to save: latency (milliseconds on the --device), macs, params, memory "
+            "(weights and the largest layer's values) or channels. A step's share is of that, and "
+            "a channel's score is divided by what it costs. Unless given: latency with a --device, "
+            "else channels."
+        ),
     )
     normalise: Normalise = setting(
         "l2",

@@ -41,6 +41,21 @@ class Shape:
         return self.inputs // self.groups * self.outputs * max(1, prod(self.kernel))
 
     @property
+    def activations(self) -> int:
+        """How many numbers go into it and come out of it, for one image."""
+        height, width = self.size
+        if self.kernel == (0, 0):
+            return height * (self.inputs + self.outputs)
+        out_height = self._out(height, 0)
+        out_width = self._out(width, 1)
+        return height * width * self.inputs + out_height * out_width * self.outputs
+
+    def _out(self, side: int, axis: int) -> int:
+        """A side of the output of a convolution."""
+        reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        return (side + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
+
+    @property
     def kind(self) -> Shape:
         """The same layer of no width: layers of one kind share a table."""
         return replace(

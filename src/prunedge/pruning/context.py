@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from prunedge.surgery.compensate import How
 from prunedge.tasks import Task, make_task
 from prunedge.train import Engine, TrainConfig
 from prunedge.train.sparsity import Kind
+
+Currency = Literal["latency", "macs", "params", "memory", "channels"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class PruneContext:
     back: the smaller model trains faster than the one that a step back would return to. `device` is
     the one whose time is what channels cost. `first` is the first, unpruned model as it does on the
     same validation images, where pruning starts from one that was pruned before: the rule, the
-    targets and every share refer to it.
+    targets and every share refer to it. `currency` is what a step's share is of, and what a
+    channel's score is weighed by (`prunedge.pruning.costs`).
     """
 
     data: Dataset
@@ -93,6 +96,7 @@ class PruneContext:
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     device: Device | None = None
     first: Step | None = None
+    currency: Currency = "channels"
 
     def reference(self, history: Sequence[Step]) -> Step:
         """The first, unpruned model: that of step 0 unless pruning starts from one that was pruned

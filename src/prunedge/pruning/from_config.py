@@ -11,12 +11,21 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.errors import ConfigError
-from prunedge.pruning.context import Device, PruneContext, RecoveryConfig
+from prunedge.pruning.context import Currency, Device, PruneContext, RecoveryConfig
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.tasks import metric_among, metric_named, task_named
 from prunedge.train import Engine, Progress, TrainConfig, TransferSettings
 from prunedge.utils.advice import option
+
+# What a step takes a share of, for a reader.
+SAVED: dict[Currency, str] = {
+    "latency": "milliseconds",
+    "macs": "MACs",
+    "params": "parameters",
+    "memory": "memory",
+    "channels": "channels",
+}
 
 
 def policy_of(config: RunConfig) -> StopPolicy:
@@ -24,6 +33,7 @@ def policy_of(config: RunConfig) -> StopPolicy:
     return StopPolicy(
         metric=metric_named(config.task.metric, config.task.name),
         step_ratio=config.prune.step_ratio,
+        saved=SAVED[currency_of(config)],
         **config.stop.model_dump(),
     )
 
@@ -75,7 +85,15 @@ def context_of(
             teacher=teacher,
         ),
         device=device,
+        currency=currency_of(config),
     )
+
+
+def currency_of(config: RunConfig) -> Currency:
+    """What a run saves: what it was asked for, or else a device's milliseconds."""
+    if config.prune.cost is not None:
+        return config.prune.cost
+    return "channels" if config.device.address is None else "latency"
 
 
 def transfer_settings(config: RunConfig) -> TransferSettings:

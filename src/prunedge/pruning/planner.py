@@ -11,6 +11,7 @@ from math import lcm
 from torch import nn
 
 from prunedge.graph.plan import Plan
+from prunedge.pruning.costs import Cost, cost_of
 from prunedge.pruning.select import PlanConstraints, at_limit, choose
 from prunedge.pruning.steps import last_good
 from prunedge.pruning.work import Ranking, StepWork
@@ -31,12 +32,8 @@ class StepPlanner:
 
     def plan(self, ratio: float) -> Plan:
         """The channels that matter least, this share of all; fewer where that reaches a target."""
-        device = self.work.context.device
-        costs = None
-        if device is not None:
-            costs = distributed.broadcast_object(
-                device.costs(self.work.state.model, self.work.graph)
-            )
+        cost = self._cost()
+        is_of_cost = self.work.context.currency != "channels"
         return choose(
             self.work.graph,
             self.ranking.scores,
@@ -45,8 +42,14 @@ class StepPlanner:
             exclude=self.ranking.refused,
             scaling=self.work.context.scaling,
             enough=self._is_enough(),
-            costs=costs,
+            costs=distributed.broadcast_object(cost.per_channel()) if is_of_cost else None,
+            total_cost=cost.total if is_of_cost else None,
         )
+
+    def _cost(self) -> Cost:
+        """What the step's model costs, in the currency that the run saves."""
+        context = self.work.context
+        return cost_of(context.currency, self.work.state.model, self.work.graph, context.device)
 
     def constraints(self) -> PlanConstraints:
         """What a plan may do to a group; a device likes multiples of its own."""
@@ -70,7 +73,7 @@ class StepPlanner:
         limit = min(step.latency_ms for step in accepted if step.latency_ms is not None)
         # More than a group may lose in a step of the share that was asked for is another step
         # altogether.
-        most = self.work.context.constraints.most(ratio)
+        most = self._most(ratio)
 
         while surgery.plan.keep:
             latency = device.measure(surgery.model, self.work.context.data.example())
@@ -88,7 +91,7 @@ class StepPlanner:
         where it doesn't.
         """
         constraints = self.constraints()
-        bound = at_limit(self.work.graph, plan, constraints, ratio)
+        bound = at_limit(self.work.graph, plan, constraints, self._most(ratio))
         free = [
             group
             for group in self.work.graph.groups
@@ -97,7 +100,7 @@ class StepPlanner:
         if 2 * len(bound) <= len(free):
             return ""
 
-        most = constraints.most(ratio)
+        most = self._most(ratio)
         named = option("max_ratio", float(f"{most:g}"))
         limit = (
             f"the limit {named} decides in {len(bound)} of {counted(len(free), 'group')}: they "
@@ -113,6 +116,11 @@ class StepPlanner:
             f"{limit}; a larger {option('max_ratio')} lets the scores decide, a smaller "
             f"{option('step_ratio')} asks for less at once"
         )
+
+    def _most(self, ratio: float) -> float:
+        """The largest share that a group may lose in a step of this share."""
+        is_of_cost = self.work.context.currency != "channels"
+        return self.work.context.constraints.most(ratio, of_cost=is_of_cost)
 
     def _is_enough(self) -> Callable[[Plan], bool] | None:
         """Whether a plan reaches any of the targets; None where there are none."""

@@ -66,7 +66,8 @@ class StopPolicy:
     With `confidence` (0.5 to 1) a step breaks the rule only when the metric has dropped by more
     with that confidence (`paired_drop_interval`): a few images by chance don't end the search.
 
-    `step_ratio` is the share of the remaining channels that a step removes; it halves whenever a
+    `step_ratio` is the share that a step removes of what is left of the `saved` (the channels, or a
+    cost); it halves whenever a
     step breaks the rule, at most `HALVINGS` times. `target_macs` and `target_params` (shares of the
     unpruned model's), `target_latency` (milliseconds on the device) and `max_steps` end the loop
     earlier; the step that reaches a target removes no more than it must. Steps before `judged_from`
@@ -82,6 +83,7 @@ class StopPolicy:
     confidence: float | None = None
     target_latency: float | None = None
     judged_from: int = 0
+    saved: str = "channels"
 
     def __post_init__(self) -> None:
         wrong = [
@@ -185,7 +187,7 @@ class StopPolicy:
         drops = f"{verb} {metric.name} by more than {self.max_drop:g} {metric.unit}"
         if taken_back[-1].reason.endswith(COLLAPSED):
             drops = f"leaves a model of which {COLLAPSED}"
-        return Finished(f"even a step of {smallest:.2%} of the channels {drops}", good.index)
+        return Finished(f"even a step of {smallest:.2%} of the {self.saved} {drops}", good.index)
 
     def reaches_target(self, first: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
         """Whether a plan for a model with this graph reaches a target of MACs or parameters; None

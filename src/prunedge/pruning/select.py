@@ -50,9 +50,10 @@ class PlanConstraints:
                 f"{self.min_channels}, {self.round_to}, {self.max_ratio}"
             )
 
-    def most(self, remove: float) -> float:
+    def most(self, remove: float, *, of_cost: bool = False) -> float:
         """The largest share that a group may lose in a plan that removes the share `remove` of all
-        channels.
+        channels; all but `min_channels` where it removes that share `of_cost`, as what costs
+        nothing may all have to leave.
 
         Without a `max_ratio` it is half, or twice the share where that is more, so that groups
         still compare; and a group keeps at least a quarter of what it would keep if all lost alike.
@@ -60,6 +61,8 @@ class PlanConstraints:
         """
         if self.max_ratio is not None:
             return self.max_ratio
+        if of_cost:
+            return 1.0
         return max(0.5, min(2 * remove, 1 - (1 - remove) / 4))
 
     def allows_any(self, group: Group) -> bool:
@@ -145,17 +148,22 @@ def choose(
     scaling: ScoreScaling | None = None,
     enough: Callable[[Plan], bool] | None = None,
     costs: Mapping[str, float] | None = None,
+    total_cost: Callable[[Plan | None], float] | None = None,
 ) -> Plan:
     """Remove the share `remove` of the graph's channels that matter least, within the
     `constraints`.
 
     All groups are compared at once, as the `scaling` says (by default each divided by its Euclidean
     norm), per unit of their `costs` if these are given (milliseconds that a channel of each group
-    takes on a device, say). Groups in `exclude`, and those that have no scores, keep all. At least
-    one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go in
-    the graph's order, so that the same scores always make the same plan. Where a smaller share is
-    `enough` already (a plan with more removed must then be enough as well), no more than the least
-    that is goes. ValueError when `remove` lies outside (0, 1), PrunedgeError when the scores are
+    takes on a device, say). With a `total_cost` (what the model costs after a plan) the share
+    `remove` is of that, and not of the channels; as much goes as may where that saves less.
+
+    Groups in `exclude`, and those that have no scores, keep all. At least one channel goes if any
+    may; a plan that removes nothing has an empty `keep`. Equal scores go in the graph's order, so
+    that the same scores always make the same plan. Where a smaller share is `enough` already (a
+    plan with more removed must then be enough as well), no more than the least that is goes.
+
+    ValueError when `remove` lies outside (0, 1), PrunedgeError when the scores are
     those of a model of other widths.
     """
     if not 0 < remove < 1:
@@ -169,7 +177,7 @@ def choose(
         for group in graph.groups
         if group.name in values and group.name not in exclude and not constraints.excludes(group)
     ]
-    most_of_a_group = constraints.most(remove)
+    most_of_a_group = constraints.most(remove, of_cost=total_cost is not None)
     portions = [
         (mean, group, portion)
         for group in open_groups
@@ -192,6 +200,9 @@ def choose(
             }
         )
 
+    if total_cost is not None:
+        enough = _saved(total_cost, remove, enough)
+        remove = 1.0
     most = plan(remove)
     if enough is None or not enough(most):
         return most
@@ -210,19 +221,33 @@ def choose(
     return smallest
 
 
-def at_limit(
-    graph: ChannelGraph, plan: Plan, constraints: PlanConstraints, remove: float
-) -> tuple[str, ...]:
-    """The groups that lose all that `PlanConstraints.most` lets them, though they could lose more:
-    there the limit decides, and not the scores.
+def _saved(
+    total_cost: Callable[[Plan | None], float],
+    remove: float,
+    enough: Callable[[Plan], bool] | None,
+) -> Callable[[Plan], bool]:
+    """Whether a plan saves this share of the cost, or is enough already."""
+    allowed = (1 - remove) * total_cost(None)
 
-    `plan` is what `choose` made with these constraints, asked to remove the share `remove`.
+    def is_enough(plan: Plan) -> bool:
+        return total_cost(plan) <= allowed or (enough is not None and enough(plan))
+
+    return is_enough
+
+
+def at_limit(
+    graph: ChannelGraph, plan: Plan, constraints: PlanConstraints, most: float
+) -> tuple[str, ...]:
+    """The groups that lose the share `most`, which is all that `PlanConstraints.most` lets them,
+    though they could lose more: there the limit decides, and not the scores.
+
+    `plan` is what `choose` made with these constraints.
     """
     names = []
     for name, kept in plan.keep.items():
         size = graph.group(name).size
         lost = size - len(kept)
-        allowed = max(1, floor(constraints.most(remove) * size))
+        allowed = max(1, floor(most * size))
         if lost and allowed < lost + constraints.round_to <= size - min(
             constraints.min_channels, size
         ):

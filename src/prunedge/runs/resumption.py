@@ -17,7 +17,7 @@ from prunedge.pruning.policy import Continue, Outcome
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
-from prunedge.utils.advice import command, option
+from prunedge.utils.advice import command, flag, option
 from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.systems import replace
 from prunedge.utils.wording import counted
@@ -39,7 +39,7 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     begun = run.config.flat()
     values = {key: _as_files_have_it(run.config, key, value) for key, value in given.items()}
     different = {key: value for key, value in values.items() if value != begun[key]}
-    fixed = [_flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
+    fixed = [flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
         remedy = (
             f"start a new run with {command('prune', '--from', run.path)}"
@@ -229,12 +229,6 @@ def _moved(mistake: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
         **mistake,
         "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else mistake["path"],
     }
-
-
-def _flag(key: str, verb: str) -> str:
-    """How an option is called on the command line."""
-    names = {"start": "--from", "train_epochs": "--epochs" if verb == "train" else "--train-epochs"}
-    return names.get(key, f"--{key.replace('_', '-')}")
 
 
 def _text(value: Any) -> str:

@@ -17,8 +17,14 @@ Place = Literal["python", "command", "study"]
 _place: Place = "python"
 _verb: str | None = None
 # Where an option of the command is not called as the config calls it: `train` has no other epochs.
-_OF_THE_COMMAND = {"start": "from"}
+_OF_THE_COMMAND = {"start": "from", "cost": "for"}
 _OF_TRAIN = {"train_epochs": "epochs"}
+
+
+def flag(key: str, verb: str | None = None) -> str:
+    """What the command line calls a setting: `--finetune-lr`."""
+    names = {**_OF_THE_COMMAND, **(_OF_TRAIN if verb == "train" else {})}
+    return f"--{names.get(key, key).replace('_', '-')}"
 
 
 def speak(place: Place, verb: str | None = None) -> None:
@@ -54,10 +60,8 @@ def option(key: str, value: Any = None) -> str:
     `lr` ``, `lr=`.
     """
     if _place == "command":
-        key = {**_OF_THE_COMMAND, **(_OF_TRAIN if _verb == "train" else {})}.get(key, key)
-        return f"--{key.replace('_', '-')}" + (
-            "" if value is None or value is True else f" {value}"
-        )
+        shown = "" if value is None or value is True else f" {value}"
+        return flag(key, _verb) + shown
     if _place == "study":
         shown = f'"{value}"' if isinstance(value, str) else "true" if value is True else value
         return f"`{key}`" if value is None else f"`{key} = {shown}`"

@@ -1,0 +1,126 @@
+"""What pruning saves: the cost that a step's share is of, and what each channel takes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from prunedge.errors import ConfigError
+from prunedge.graph import ChannelGraph
+from prunedge.graph.plan import Plan
+from prunedge.latency.layers import layers_of, shapes_after
+from prunedge.pruning.context import Currency, Device
+from prunedge.utils.advice import option
+
+FLOAT32_BYTES = 4
+SECANT = 0.25  # share of a group over which what a channel costs is taken
+
+
+class Cost(Protocol):
+    """What a model costs, in one currency."""
+
+    def total(self, plan: Plan | None = None) -> float:
+        """What it costs after a plan; as it is, without one."""
+
+    def per_channel(self) -> dict[str, float]:
+        """What one channel of each group costs."""
+
+
+@dataclass(frozen=True)
+class CountedCost:
+    """A cost that follows from the widths alone: `total` counts it after a plan."""
+
+    graph: ChannelGraph
+    count: Callable[[Plan | None], float]
+
+    def total(self, plan: Plan | None = None) -> float:
+        """What the model costs after a plan."""
+        return self.count(plan)
+
+    def per_channel(self) -> dict[str, float]:
+        """What a quarter of each group's channels would save, shared among them.
+
+        All groups' channels take part in the cost of others, so the savings of several groups
+        don't add up.
+        """
+        now = self.count(None)
+        costs = {}
+        for group in self.graph.groups:
+            gone = min(group.size - 1, max(1, round(SECANT * group.size)))
+            if gone < 1:
+                costs[group.name] = 0.0
+                continue
+            fewer = Plan({group.name: tuple(range(group.size - gone))})
+            costs[group.name] = max(0.0, now - self.count(fewer)) / gone
+        return costs
+
+
+@dataclass(frozen=True)
+class DeviceCost:
+    """Milliseconds for one image on a device, as its table of layers predicts them."""
+
+    device: Device
+    model: nn.Module
+    graph: ChannelGraph
+
+    def total(self, plan: Plan | None = None) -> float:
+        """Milliseconds after a plan."""
+        return self.device.predict(self.model, self.graph, plan)
+
+    def per_channel(self) -> dict[str, float]:
+        """Milliseconds of one channel of each group."""
+        return self.device.costs(self.model, self.graph)
+
+
+def cost_of(
+    currency: Currency, model: nn.Module, graph: ChannelGraph, device: Device | None = None
+) -> Cost:
+    """What `model` costs in a currency.
+
+    `latency`: milliseconds on the `device`; ConfigError without one. `macs`: multiply-accumulates
+    for one image. `params`: parameters. `memory`: bytes of the weights and of the largest input and
+    output of a layer together, in float32. `channels`: channels that can be removed.
+    """
+    if currency == "latency":
+        if device is None:
+            raise ConfigError(
+                f"{option('cost', 'latency')} needs a device",
+                remedy=f"name one with {option('device')}, or save {option('cost', 'macs')}",
+            )
+        return DeviceCost(device, model, graph)
+    if currency == "macs":
+        return CountedCost(graph, graph.macs)
+    if currency == "params":
+        return CountedCost(graph, graph.params)
+    if currency == "memory":
+        return CountedCost(graph, _memory(model, graph))
+    return CountedCost(graph, lambda plan: _channels(graph, plan))
+
+
+def _channels(graph: ChannelGraph, plan: Plan | None) -> float:
+    removed = 0
+    for name, kept in (plan.keep if plan is not None else {}).items():
+        removed += graph.group(name).size - len(kept)
+    return graph.channels - removed
+
+
+def _memory(model: nn.Module, graph: ChannelGraph) -> Callable[[Plan | None], float]:
+    """Bytes that a runtime holds at once, by the plan."""
+    if not isinstance(graph.example, torch.Tensor):
+        raise ConfigError(
+            f"{option('cost', 'memory')} is known of models that take images alone",
+            remedy=f"save {option('cost', 'params')}",
+        )
+    layers = layers_of(model, graph.example)
+
+    def count(plan: Plan | None) -> float:
+        largest = 0
+        for shape in shapes_after(layers, graph.sizes(plan)):
+            largest = max(largest, shape.activations)
+        return FLOAT32_BYTES * (graph.params(plan) + largest)
+
+    return count

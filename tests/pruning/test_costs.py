@@ -1,0 +1,161 @@
+"""What pruning saves, counted after plans, and plans that save a share of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prunedge.errors import ConfigError
+from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.plan import Plan
+from prunedge.importance import Scores
+from prunedge.latency.layers import layers_of
+from prunedge.models import cost as measured_cost
+from prunedge.pruning.costs import cost_of
+from prunedge.pruning.select import PlanConstraints, choose
+from prunedge.surgery import remove
+from tests.small_models import Plain, Residual
+
+EXAMPLE = torch.randn(1, 3, 16, 16)
+MODEL = Plain().eval()
+GRAPH = trace(MODEL, EXAMPLE)
+PLAN = Plan({"features.0": (0, 1, 2), "features.3": (1, 4, 5, 7)})
+
+
+@dataclass(frozen=True)
+class TenToOne:
+    """A device on which the first group's channels take ten times as long as all others."""
+
+    multiple: int = 1
+
+    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+        costs = dict.fromkeys((group.name for group in graph.groups), 0.1)
+        costs[graph.groups[0].name] = 1.0
+        return costs
+
+    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
+        total = 0.0
+        for group in graph.groups:
+            kept = len(plan.keep[group.name]) if plan and group.name in plan.keep else group.size
+            total += kept * self.costs(model, graph)[group.name]
+        return total
+
+    def measure(self, model: nn.Module, example: torch.Tensor) -> float:
+        raise AssertionError("a plan is predicted")
+
+
+@pytest.mark.parametrize("make", [Plain, Residual])
+def test_macs_and_parameters_are_those_of_the_smaller_model(make: Any) -> None:
+    model = make().eval()
+    graph = trace(model, EXAMPLE)
+    group = graph.groups[0]
+    plan = Plan({group.name: tuple(range(group.size // 2))})
+    small = measured_cost(remove(model, graph, plan), EXAMPLE)
+
+    assert cost_of("macs", model, graph).total(plan) == small.macs
+    assert cost_of("params", model, graph).total(plan) == small.params
+
+
+def test_memory_is_that_of_the_weights_and_of_the_widest_layer() -> None:
+    numbers = []
+    for _, shape in layers_of(MODEL, EXAMPLE):
+        numbers.append(shape.activations)
+    held: list[int] = []
+
+    def hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        held.append(inputs[0].numel() + output.numel())
+
+    handles = [
+        module.register_forward_hook(hook)
+        for module in MODEL.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    MODEL(EXAMPLE)
+    for handle in handles:
+        handle.remove()
+
+    assert numbers == held
+    params = sum(parameter.numel() for parameter in MODEL.parameters())
+    assert cost_of("memory", MODEL, GRAPH).total() == 4 * (params + max(held))
+
+
+def test_channels_are_those_that_can_be_removed() -> None:
+    cost = cost_of("channels", MODEL, GRAPH)
+    assert cost.total() == GRAPH.channels
+    assert cost.total(PLAN) == GRAPH.channels - 3 - 4
+    assert cost.per_channel() == dict.fromkeys(cost.per_channel(), 1.0)
+
+
+def test_a_channel_costs_what_its_absence_saves() -> None:
+    cost = cost_of("macs", MODEL, GRAPH)
+    for group in GRAPH.groups:
+        gone = max(1, round(group.size / 4))
+        fewer = Plan({group.name: tuple(range(group.size - gone))})
+        saved = GRAPH.macs() - GRAPH.macs(fewer)
+        assert cost.per_channel()[group.name] == pytest.approx(saved / gone)
+
+
+def test_milliseconds_need_a_device() -> None:
+    with pytest.raises(ConfigError, match="needs a device"):
+        cost_of("latency", MODEL, GRAPH)
+    assert cost_of("latency", MODEL, GRAPH, TenToOne()).total() == pytest.approx(6 + 0.8 + 1.6)
+
+
+def scores(seed: int) -> Scores:
+    generator = torch.Generator().manual_seed(seed)
+    values = {
+        group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
+        for group in GRAPH.groups
+    }
+    return Scores(values, "made up")
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 99),
+    st.floats(0.05, 0.9),
+    st.sampled_from(["macs", "params", "memory", "channels", "latency"]),
+    st.sampled_from([1, 2]),
+)
+def test_a_plan_saves_the_share_that_it_was_asked_for_and_no_channel_more(
+    seed: int, share: float, currency: Any, round_to: int
+) -> None:
+    cost = cost_of(currency, MODEL, GRAPH, TenToOne())
+    constraints = PlanConstraints(round_to=round_to)
+    plan = choose(
+        GRAPH,
+        scores(seed),
+        share,
+        constraints=constraints,
+        costs=cost.per_channel(),
+        total_cost=cost.total,
+    )
+    whole = choose(
+        GRAPH,
+        scores(seed),
+        0.999,
+        constraints=PlanConstraints(round_to=round_to, max_ratio=1.0),
+        costs=cost.per_channel(),
+    )
+    allowed = (1 - share) * cost.total()
+    if cost.total(whole) > allowed:
+        assert plan == whole
+        return
+    assert cost.total(plan) <= allowed
+    assert all(len(kept) % round_to == 0 for kept in plan.keep.values())
+
+
+def test_what_costs_nothing_leaves_last() -> None:
+    """Equal scores: a channel that costs ten times as much leaves first."""
+    equal = Scores(
+        {group.name: torch.ones(group.size, dtype=torch.float64) for group in GRAPH.groups}, "equal"
+    )
+    cost = cost_of("latency", MODEL, GRAPH, TenToOne())
+    plan = choose(GRAPH, equal, 0.3, costs=cost.per_channel(), total_cost=cost.total)
+    assert set(plan.keep) == {GRAPH.groups[0].name}
