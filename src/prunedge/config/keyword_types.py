@@ -63,7 +63,7 @@ class PruneKeywords(TypedDict, total=False):
     mutual-information-prediction, random, or your own. `prunedge audit` says which suits your
     model. Default: `'taylor'`."""
     step_ratio: float
-    """Share that a step removes of what is left: of the channels, or of the `cost`. Default:
+    """Share that a step removes of what is left: of the channels, or of what `cost` saves. Default:
     `0.1`."""
     cost: Literal["latency", "macs", "params", "memory", "channels"] | None
     """What pruning is to save: latency (milliseconds on the `device`), macs, params, memory

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from prunedge.config.run import IMAGE_KEYS, asked, settings
 from prunedge.config.setting import Setting
 from prunedge.edge.image.size import Size
+from prunedge.utils.advice import flag
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -104,13 +105,15 @@ def _wrapped(text: str, *, first: str, rest: str) -> list[str]:
 def _in_python(text: str) -> str:
     """A help that names other settings as keywords, and not as options: `step_ratio`."""
 
+    keys = {flag(key): key for key in asked()}
+
     def keyword(match: re.Match[str]) -> str:
-        key = match[1].replace("-", "_")
-        if key not in settings():
+        key = keys.get(match[1])
+        if key is None:
             return match[0]
         return f"`{key}`" if match[2] is None else f'`{key}="{match[2]}"`'
 
-    return re.sub(r"--([a-z]+(?:-[a-z]+)*)(?:=([\w:.-]+))?", keyword, text)
+    return re.sub(r"(--[a-z]+(?:-[a-z]+)*)(?:=([\w:.-]+))?", keyword, text)
 
 
 def types_text() -> str:

@@ -178,7 +178,7 @@ class PruneSection(Section):
     )
     step_ratio: float = basic(
         0.1,
-        "Share that a step removes of what is left: of the channels, or of the --cost.",
+        "Share that a step removes of what is left: of the channels, or of what --for saves.",
         gt=0,
         lt=1,
     )

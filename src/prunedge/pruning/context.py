@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import nn
 
+from prunedge.config.sections import Currency
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
@@ -19,8 +20,6 @@ from prunedge.surgery.compensate import How
 from prunedge.tasks import Task, make_task
 from prunedge.train import Engine, TrainConfig
 from prunedge.train.sparsity import Kind
-
-Currency = Literal["latency", "macs", "params", "memory", "channels"]
 
 
 @dataclass(frozen=True)

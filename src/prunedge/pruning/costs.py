@@ -9,14 +9,15 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from prunedge.config.sections import Currency
 from prunedge.errors import ConfigError
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.latency.layers import layers_of, shapes_after
-from prunedge.pruning.context import Currency, Device
+from prunedge.models.cost import FLOAT32_BYTES
+from prunedge.pruning.context import Device
 from prunedge.utils.advice import option
 
-FLOAT32_BYTES = 4
 SECANT = 0.25  # share of a group over which what a channel costs is taken
 
 
