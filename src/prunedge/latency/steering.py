@@ -23,7 +23,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
-from prunedge.latency.layers import Shape, layers_of, shapes_after
+from prunedge.latency.layers import Shape, channel_costs, layers_of, shapes_after
 from prunedge.latency.table import LatencyTable, measure_table
 from prunedge.latency.timer import Timed, Timer
 from prunedge.surgery import remove
@@ -36,7 +36,6 @@ from prunedge.utils.tracing import traced
 CALIBRATED = ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.75, 0.0), (0.0, 0.5), (0.25, 0.75))
 # MB of weights that may stay in the processor from one image to the next.
 CACHES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-SECANT = 0.25  # share of a group over which the time that a channel costs is taken
 
 
 @dataclass(frozen=True)
@@ -119,16 +118,7 @@ class Steering:
         would save, shared among them.
         """
         layers = layers_of(model, _tensor(graph))
-        now = self._whole(layers, graph, None)
-        costs = {}
-        for group in graph.groups:
-            gone = min(
-                group.size - 1,
-                max(1, round(group.size * SECANT), min(self.multiple, group.size // 2)),
-            )
-            fewer = Plan({group.name: tuple(range(group.size - gone))}) if gone > 0 else None
-            costs[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
-        return costs
+        return channel_costs(graph, lambda plan: self._whole(layers, graph, plan), self.multiple)
 
     @traced("device")
     def measure(self, model: nn.Module, example: torch.Tensor) -> float:

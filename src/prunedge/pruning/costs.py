@@ -13,12 +13,10 @@ from prunedge.config.sections import Currency
 from prunedge.errors import ConfigError
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
-from prunedge.latency.layers import layers_of, shapes_after
+from prunedge.latency.layers import channel_costs, layers_of, shapes_after
 from prunedge.models.cost import FLOAT32_BYTES
 from prunedge.pruning.context import Device
 from prunedge.utils.advice import option
-
-SECANT = 0.25  # share of a group over which what a channel costs is taken
 
 
 class Cost(Protocol):
@@ -43,21 +41,8 @@ class CountedCost:
         return self.count(plan)
 
     def per_channel(self) -> dict[str, float]:
-        """What a quarter of each group's channels would save, shared among them.
-
-        All groups' channels take part in the cost of others, so the savings of several groups
-        don't add up.
-        """
-        now = self.count(None)
-        costs = {}
-        for group in self.graph.groups:
-            gone = min(group.size - 1, max(1, round(SECANT * group.size)))
-            if gone < 1:
-                costs[group.name] = 0.0
-                continue
-            fewer = Plan({group.name: tuple(range(group.size - gone))})
-            costs[group.name] = max(0.0, now - self.count(fewer)) / gone
-        return costs
+        """What a part of each group's channels would save, shared among them."""
+        return channel_costs(self.graph, self.count)
 
 
 @dataclass(frozen=True)
