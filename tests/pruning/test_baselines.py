@@ -84,9 +84,12 @@ def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: images.
 def test_the_epochs_of_a_model_count_all_that_led_to_it() -> None:
     steps = [
         START,
-        replace(START, index=1, rounds=2),
-        replace(START, index=2, accepted=False, rounds=2),
-        replace(START, index=3, rounds=1),
+        replace(START, index=1, start=0, epochs=4),
+        replace(START, index=2, start=1, accepted=False, keeps_rule=False, epochs=4),
+        replace(START, index=3, start=1, epochs=2),
+        replace(START, index=4, start=3, epochs=2),
+        replace(START, index=5, start=3, epochs=8, is_polish=True),
     ]
-    assert epochs_of(steps, 3, 10, 2) == 10 + 4 + 2
+    assert epochs_of(steps, 3, 10) == 10 + 4 + 2
+    assert epochs_of(steps, 5, 10) == 10 + 4 + 2 + 8
     assert epochs_of(steps, 1, 10, 2) == 14

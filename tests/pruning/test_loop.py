@@ -17,10 +17,11 @@ from prunedge.pruning.context import PruneContext
 from prunedge.pruning.costs import cost_of
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
+from prunedge.pruning.polish import to_polish
 from prunedge.pruning.prune import prune
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
-from prunedge.pruning.steps import Step
+from prunedge.pruning.steps import Step, handed_over, last_accepted, lineage
 from prunedge.tasks import OF_BATCHES, Metrics, packed
 from prunedge.tasks.classification import ACCURACY
 from prunedge.train import TrainConfig, evaluate, make_engine
@@ -28,11 +29,13 @@ from tests.importance.folded import SharedTable
 from tests.small_models import Plain, Residual, randomise
 
 RULE = StopPolicy(ACCURACY, max_drop=3.0, step_ratio=0.4)
+BOLD = replace(RULE, step_ratio=0.75)
 START = Step(
     index=0,
     removed=0,
     channels=100,
     accepted=True,
+    keeps_rule=True,
     reason="",
     fraction_asked=0.0,
     fraction_removed=0.0,
@@ -54,10 +57,20 @@ START = Step(
 
 def history(*outcomes: bool, macs: int = 500) -> list[Step]:
     later = [
-        replace(START, index=i, accepted=good, macs=macs, params=macs)
+        replace(
+            START, index=i, start=i - 1, accepted=good, keeps_rule=good, macs=macs, params=macs
+        )
         for i, good in enumerate(outcomes, 1)
     ]
     return [START, *later]
+
+
+def minutes(*spent: float) -> list[Step]:
+    """Accepted steps of two epochs that took so long."""
+    steps = []
+    for step, taken in zip(history(*[True] * len(spent))[1:], spent, strict=True):
+        steps.append(replace(step, epochs=2, seconds_finetune=60 * taken))
+    return [START, *steps]
 
 
 @pytest.mark.parametrize(
@@ -65,9 +78,9 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
     [
         (history(), RULE, Continue(0.4)),
         (history(True, True), RULE, Continue(0.4)),
-        (history(True, False), RULE, Continue(0.2)),
-        (history(False, True, False, True), RULE, Continue(0.1)),
-        (history(True, False, False, False), RULE, Continue(0.05)),
+        (history(True, False), BOLD, Continue(0.5)),
+        (history(False, True, False, True), BOLD, Continue(1 - 0.25**0.25)),
+        (history(True, False, False, False), BOLD, Continue(1 - 0.25**0.125)),
         (
             history(True),
             replace(RULE, target_macs=0.5),
@@ -76,8 +89,8 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
         (history(True), replace(RULE, target_macs=0.4), Continue(0.4)),
         (
             history(False),
-            replace(RULE, target_macs=0.5),
-            Continue(0.2),
+            replace(BOLD, target_macs=0.5),
+            Continue(0.5),
         ),  # what broke the rule reaches no target
         (
             history(True, True),
@@ -89,6 +102,24 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
             replace(RULE, max_steps=2),
             Finished("2 steps done (max_steps=)", 1),
         ),
+        (
+            [*history(True), replace(START, index=2, start=1, is_polish=True)],
+            replace(RULE, max_steps=2),
+            Continue(0.4),  # a polish is no step of the search
+        ),
+        (minutes(1.0, 0.5), replace(RULE, budget=2.0), Continue(0.4)),
+        (
+            minutes(1.0, 0.5),
+            replace(RULE, budget=1.9),
+            Finished(
+                "1.5 minutes spent, and another step would pass the limit (budget='1.9min')", 2
+            ),
+        ),
+        (  # an epoch of the last step took 15 seconds
+            minutes(1.0, 0.5),
+            replace(RULE, budget=2.0, polish=1),
+            Finished("1.5 minutes spent, and another step would pass the limit (budget='2min')", 2),
+        ),
     ],
 )
 def test_decisions(steps: list[Step], rule: StopPolicy, move: Continue | Finished) -> None:
@@ -99,7 +130,7 @@ def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> Non
     stop = RULE.next_action(history(True, False, False, True, False, False))
     assert isinstance(stop, Finished)
     assert stop.keep == 4
-    assert "5.00%" in stop.reason
+    assert "6.19%" in stop.reason  # 1 - 0.6 ** (1 / 8)
 
 
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
@@ -107,9 +138,10 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
         StopPolicy(ACCURACY, max_drop=100.0),
         replace(START, index=1, metric_after=0.9, only=1),
     )
-    keeps, said = generous.accepts(START, Outcome.of_step(collapsed), [])
-    assert not keeps
-    assert COLLAPSED in said
+    verdict = generous.accepts(START, Outcome.of_step(collapsed), [])
+    assert not verdict.accepted
+    assert not verdict.keeps_rule
+    assert COLLAPSED in verdict.reason
     # So does one that confidence would let pass, and the same as a training's metrics.
     metrics = Metrics(
         loss=1.0,
@@ -119,9 +151,9 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
         details={"confusion": [[0, 5], [0, 5]]},
     )
     outcome = Outcome.of_metrics(metrics, ACCURACY, OF_BATCHES)
-    assert not generous.accepts(START, outcome, [])[0]
-    assert generous.accepts(replace(START, only=1), Outcome.of_step(collapsed), [])[0]
-    assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0))[0]
+    assert not generous.accepts(START, outcome, []).accepted
+    assert generous.accepts(replace(START, only=1), Outcome.of_step(collapsed), []).accepted
+    assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0)).accepted
 
 
 def test_a_search_that_ends_in_one_answer_says_so() -> None:
@@ -197,23 +229,78 @@ def test_a_whole_loop_shrinks_the_model_and_leaves_the_first_alone(
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
+def test_with_confidence_only_a_sure_drop_is_taken_back_and_only_the_rule_hands_over() -> None:
     right = [True] * 90 + [False] * 10
     start = replace(START, metric_after=0.9, correct=packed(right))
-    for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
+    sources = [None] * 100
+    sure = StopPolicy(ACCURACY, max_drop=3.0, confidence=0.95)
+    plain = replace(sure, confidence=None)
+    for wrong_now, keeps, goes_on in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
-        rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=0.95)
-        assert (
-            replace(rule, confidence=None).accepts(
-                start, Outcome.of_metrics(after, ACCURACY, OF_BATCHES), [None] * 100
-            )[0]
-            is plain
-        )
-        keeps, said = rule.accepts(
-            start, Outcome.of_metrics(after, ACCURACY, OF_BATCHES), [None] * 100
-        )
-        assert keeps is sure
-        assert "95% confidence" in said
+        outcome = Outcome.of_metrics(after, ACCURACY, OF_BATCHES)
+        assert plain.accepts(start, outcome, sources).accepted is keeps
+        verdict = sure.accepts(start, outcome, sources)
+        assert verdict.accepted is goes_on
+        assert verdict.keeps_rule is keeps
+        assert "95% confidence" in verdict.reason
+        assert ("maybe by chance" in verdict.reason) == (goes_on and not keeps)
+
+
+def test_what_is_handed_over_keeps_the_rule_though_the_search_went_further() -> None:
+    steps = [*history(True, True), replace(history(True)[1], index=3, start=2, keeps_rule=False)]
+    assert last_accepted(steps).index == 3
+    assert handed_over(steps).index == 2
+    stop = replace(RULE, max_steps=3).next_action(steps)
+    assert stop == Finished("3 steps done (max_steps=)", 2)
+    assert [step.index for step in lineage(steps, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "polished", "wanted"),
+    [
+        ("", "", None),  # nothing was pruned
+        ("-", "", None),
+        ("kk", "", 2),
+        ("kk-", "", 2),
+        ("kd", "", 2),  # beyond the rule, maybe by chance: polishing may bring it back
+        ("kd", "2-", 1),
+        ("kd", "2k", None),
+        ("kd", "2-1-", None),
+        ("kk", "2-", None),
+    ],
+)
+def test_which_model_is_polished(verdicts: str, polished: str, wanted: int | None) -> None:
+    """k keeps the rule, d lies beyond it but is gone on from, - is taken back."""
+    steps = [START]
+    for verdict in verdicts:
+        base = last_accepted(steps).index
+        steps.append(_judged(len(steps), base, verdict))
+    for start, verdict in zip(polished[::2], polished[1::2], strict=True):
+        steps.append(replace(_judged(len(steps), int(start), verdict), is_polish=True))
+    step = to_polish(steps)
+    assert (None if step is None else step.index) == wanted
+
+
+def _judged(index: int, start: int, verdict: str) -> Step:
+    return replace(
+        START, index=index, start=start, accepted=verdict != "-", keeps_rule=verdict == "k"
+    )
+
+
+def test_a_polish_ends_the_loop_and_is_kept_where_it_is_no_worse(data: images.Dataset) -> None:
+    model = randomise(Residual()).eval()
+    rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 2, "criterion": "random"}
+    steps = []
+    for step, small in prune(model, data, engine=make_engine("32"), polish=3, **rules):
+        steps.append(step)
+    last = steps[-1]
+    assert [step.is_polish for step in steps] == [False, False, False, True]
+    assert (last.start, last.epochs, last.removed) == (2, 3, 0)
+    assert last.kept == steps[2].kept
+    assert last.metric_before == steps[2].metric_after
+    assert last.accepted == (last.metric_after >= steps[2].metric_after)
+    metrics = evaluate(small, data.val, make_engine("32"))
+    assert metrics.value("accuracy") == last.metric_after
 
 
 def _metrics(correct: list[bool]) -> Metrics:
@@ -263,7 +350,9 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
     stops: list[Finished] = []
     made = list(iterate(shop, rule, (perfect,), start.state, finished=stops.append))
-    assert [turn.step.fraction_asked for turn in made] == pytest.approx([0.4, 0.2, 0.1, 0.05])
+    assert [turn.step.fraction_asked for turn in made] == pytest.approx(
+        [1 - 0.6 ** (0.5**halvings) for halvings in range(4)]
+    )
     assert not any(turn.step.accepted for turn in made)
     assert all(turn.step.channels + turn.step.removed == start.step.channels for turn in made)
     assert stops[0].keep == 0

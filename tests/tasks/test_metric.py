@@ -27,10 +27,11 @@ def test_points_are_hundredths_and_other_units_are_themselves() -> None:
 def test_the_rule_follows_an_error_that_must_stay_low(error: float, keeps: bool) -> None:
     rule = StopPolicy(metric=WIDTH, max_drop=0.1)
     first = replace(START, metric_after=0.4)
-    accepted, reason = rule.accepts(first, Outcome(error, None, ""), [])
-    assert accepted == keeps
-    assert f"width-error {error - 0.4:+.2f} mm" in reason
-    assert keeps or reason.endswith("more than 0.1 above")
+    verdict = rule.accepts(first, Outcome(error, None, ""), [])
+    assert verdict.accepted == keeps
+    assert verdict.keeps_rule == keeps
+    assert f"width-error {error - 0.4:+.2f} mm" in verdict.reason
+    assert keeps or verdict.reason.endswith("more than 0.1 above")
 
 
 def test_a_metric_that_nobody_knows_is_refused_with_those_that_are_known() -> None:

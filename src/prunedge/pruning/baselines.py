@@ -13,7 +13,7 @@ from torch import nn
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
-from prunedge.pruning.steps import Step
+from prunedge.pruning.steps import Step, lineage
 from prunedge.surgery import operate
 from prunedge.tasks import make_task
 from prunedge.train import Engine, FitResult, TrainConfig, TrainExtras, fit
@@ -22,9 +22,9 @@ Baseline = Literal["scratch", "random"]
 Progress = Callable[[int, int, str], None]
 
 
-def epochs_of(steps: Sequence[Step], best: int, train_epochs: int, epochs: int) -> int:
+def epochs_of(steps: Sequence[Step], best: int, train_epochs: int) -> int:
     """How many epochs the model of step `best` has seen in all."""
-    return train_epochs + sum(step.rounds * epochs for step in steps[: best + 1] if step.accepted)
+    return train_epochs + sum(step.epochs for step in lineage(steps, best))
 
 
 def scratch(

@@ -13,7 +13,7 @@ from torch import nn
 
 from prunedge.importance import Provenance, Scores, identity, weights_digest
 from prunedge.pruning.context import PruneContext
-from prunedge.pruning.steps import State, Step, last_good
+from prunedge.pruning.steps import State, Step, last_accepted
 from prunedge.utils import distributed
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def kept_scores(context: PruneContext, history: Sequence[Step], state: State) ->
     if state.scores is None:
         return None
     # The model that the loop began with had no teacher.
-    distill = context.finetune.distill if last_good(history).index else 0.0
+    distill = context.finetune.distill if last_accepted(history).index else 0.0
     wanted = gathering(context, distill)
     kept = state.scores.provenance
 

@@ -14,7 +14,7 @@ from prunedge.pruning.planner import StepPlanner
 from prunedge.pruning.policy import Continue, Finished, StopPolicy
 from prunedge.pruning.record import record_step
 from prunedge.pruning.recover import recover, sparsify_leaving
-from prunedge.pruning.steps import Iteration, State, Step, last_good
+from prunedge.pruning.steps import Iteration, State, Step, handed_over
 from prunedge.pruning.work import begin_step, rank_channels
 from prunedge.utils.tracing import phase
 
@@ -30,7 +30,7 @@ def iterate(
     finished: Callable[[Finished], None] | None = None,
 ) -> Iterator[Iteration]:
     """Make one step after the other and yield each, until the policy ends it. `state` is that of
-    the last good step.
+    the last accepted step.
 
     Why it ended goes to `finished`.
     """
@@ -57,7 +57,7 @@ def iterate(
 def one_step(
     context: PruneContext, policy: StopPolicy, history: Sequence[Step], state: State, ratio: float
 ) -> Iteration | None:
-    """Remove this share of the channels and recover; None where no channel is left that may go."""
+    """Remove this share of what is saved and recover; None where no channel is left that may go."""
     work = begin_step(context, policy, history, state)
 
     ranking = rank_channels(work)
@@ -75,4 +75,4 @@ def one_step(
 def _nothing_left(context: PruneContext, history: Sequence[Step]) -> Finished:
     """The end where nothing may be removed any more."""
     why = "that makes it faster on the device" if context.device else "that may be removed"
-    return Finished(f"{NOTHING_LEFT} {why}", last_good(history).index)
+    return Finished(f"{NOTHING_LEFT} {why}", handed_over(history).index)

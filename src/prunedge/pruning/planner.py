@@ -13,7 +13,7 @@ from torch import nn
 from prunedge.graph.plan import Plan
 from prunedge.pruning.costs import Cost, cost_of
 from prunedge.pruning.select import PlanConstraints, at_limit, choose
-from prunedge.pruning.steps import last_good
+from prunedge.pruning.steps import last_accepted
 from prunedge.pruning.work import Ranking, StepWork
 from prunedge.surgery import Surgery, operate
 from prunedge.utils import distributed
@@ -133,7 +133,7 @@ class StepPlanner:
 
         # What it says of this model and what was measured differ by a factor; the plan's will
         # differ by much the same.
-        measured = last_good(self.work.history).latency_ms
+        measured = last_accepted(self.work.history).latency_ms
         assert measured is not None
         scale = measured / device.predict(self.work.state.model, self.work.graph)
 

@@ -10,19 +10,20 @@ from math import inf
 
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
-from prunedge.pruning.steps import Step, last_good
+from prunedge.pruning.steps import Step, handed_over, last_accepted
 from prunedge.tasks import Metric, Metrics, Task
 from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.utils.advice import option
 from prunedge.utils.wording import counted
 
 HALVINGS = 3
+MINUTE_S = 60
 COLLAPSED = "every validation image gets the same answer"
 
 
 @dataclass(frozen=True)
 class Continue:
-    """Remove this share of the channels, starting from the last good model."""
+    """Remove this share of what is saved, starting from the last model that was accepted."""
 
     ratio: float
 
@@ -59,19 +60,33 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class StopPolicy:
-    """How far to go: no step is worse than the first, unpruned model by more than `max_drop`, in
-    the metric's unit, on validation data.
+class Verdict:
+    """What the rule says of a model: whether the search goes on from it, whether it may be handed
+    over, and why.
+    """
 
-    With `confidence` (0.5 to 1) a step breaks the rule only when the metric has dropped by more
-    with that confidence (`paired_drop_interval`): a few images by chance don't end the search.
+    accepted: bool
+    keeps_rule: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class StopPolicy:
+    """How far to go: what is handed over is not worse than the first, unpruned model by more than
+    `max_drop`, in the metric's unit, on validation data.
+
+    With `confidence` (0.5 to 1) the search also goes on from a model that lies beyond the rule, as
+    long as it may do so by chance: it is taken back when the metric has dropped by more with that
+    confidence (`paired_drop_interval`).
 
     `step_ratio` is the share that a step removes of what is left of the `saved` (the channels, or a
-    cost); it halves whenever a
-    step breaks the rule, at most `HALVINGS` times. `target_macs` and `target_params` (shares of the
-    unpruned model's), `target_latency` (milliseconds on the device) and `max_steps` end the loop
-    earlier; the step that reaches a target removes no more than it must. Steps before `judged_from`
-    were judged by a stricter rule: that they were taken back halves nothing.
+    cost). Whenever a step is taken back, the next one goes half as far on the logarithmic scale
+    (bisection over the cost: a share r becomes 1 - sqrt(1 - r)), at most `HALVINGS` times.
+    `target_macs` and `target_params` (shares of the unpruned model's), `target_latency`
+    (milliseconds on the device), `max_steps` and `budget` (minutes for all steps together) end the
+    loop earlier; the step that reaches a target removes no more than it must. `polish` is the
+    number of epochs that what is handed over is fine-tuned for in the end (`pruning.polish`). Steps
+    before `judged_from` were judged by a stricter rule: that they were taken back halves nothing.
     """
 
     metric: Metric
@@ -82,6 +97,8 @@ class StopPolicy:
     max_steps: int | None = None
     confidence: float | None = None
     target_latency: float | None = None
+    budget: float | None = None
+    polish: int = 0
     judged_from: int = 0
     saved: str = "channels"
 
@@ -108,6 +125,11 @@ class StopPolicy:
                 ),
                 ("max_steps", self.max_steps is None or self.max_steps >= 1, "1 or more"),
                 (
+                    "budget",
+                    self.budget is None or 0 < self.budget < inf,
+                    "above 0, and finite",
+                ),
+                (
                     "confidence",
                     self.confidence is None or 0.5 <= self.confidence < 1,
                     "from 0.5 to below 1",
@@ -124,7 +146,7 @@ class StopPolicy:
         outcome: Outcome,
         sources: Sequence[str | None],
         start: Step | None = None,
-    ) -> tuple[bool, str]:
+    ) -> Verdict:
         """Whether a model keeps the rule, and what is to be said about it.
 
         `first` is the unpruned model, `start` the one that the run began with where that is
@@ -142,25 +164,28 @@ class StopPolicy:
 
         was_collapsed = first.only is not None or (start is not None and start.only is not None)
         if outcome.only is not None and not was_collapsed:
-            return False, f"{reason}: {COLLAPSED}"
+            return Verdict(accepted=False, keeps_rule=False, reason=f"{reason}: {COLLAPSED}")
 
+        keeps_rule = drop <= self.max_drop + 1e-9
         if self.confidence is None:
-            accepted = drop <= self.max_drop + 1e-9
+            accepted = keeps_rule
             surely = ""
         else:
             low, high = paired_drop_interval(
                 first.correct, outcome.correct, self.confidence, sources
             )
-            accepted = low <= self.max_drop + 1e-9
+            accepted = keeps_rule or low <= self.max_drop + 1e-9
             reason += (
                 f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} "
                 "confidence)"
             )
             surely = "surely "
-        if accepted:
-            return True, reason
         side = "below" if metric.higher_is_better else "above"
-        return False, f"{reason}: {surely}more than {self.max_drop:g} {side}"
+        if not accepted:
+            reason += f": {surely}more than {self.max_drop:g} {side}"
+        elif not keeps_rule:
+            reason += f": more than {self.max_drop:g} {side}, but maybe by chance"
+        return Verdict(accepted, keeps_rule, reason)
 
     def next_action(
         self, history: Sequence[Step], first: Step | None = None
@@ -169,25 +194,50 @@ class StopPolicy:
 
         `first` is the unpruned model where step 0 is one that was pruned before.
         """
-        good = last_good(history)
-        reached = self._target_reached(good, first or history[0])
+        result = handed_over(history).index
+        reached = self._target_reached(last_accepted(history), first or history[0])
         if reached is not None:
-            return Finished(reached, good.index)
-        if self.max_steps is not None and len(history) - 1 >= self.max_steps:
+            return Finished(reached, result)
+        removals = [step for step in history[1:] if not step.is_polish]
+        if self.max_steps is not None and len(removals) >= self.max_steps:
             done = f"{counted(self.max_steps, 'step')} done ({option('max_steps')})"
-            return Finished(done, good.index)
+            return Finished(done, result)
+        spent = self._spent(removals)
+        if spent is not None:
+            return Finished(spent, result)
 
-        taken_back = [step for step in history[self.judged_from :] if not step.accepted]
+        taken_back = [step for step in removals if _counts(step, self.judged_from)]
         if len(taken_back) <= HALVINGS:
-            return Continue(self.step_ratio / 2 ** len(taken_back))
+            return Continue(self._ratio(len(taken_back)))
 
-        smallest = self.step_ratio / 2**HALVINGS
+        smallest = self._ratio(HALVINGS)
         metric = self.metric
         verb = "drops" if metric.higher_is_better else "raises"
         drops = f"{verb} {metric.name} by more than {self.max_drop:g} {metric.unit}"
         if taken_back[-1].reason.endswith(COLLAPSED):
             drops = f"leaves a model of which {COLLAPSED}"
-        return Finished(f"even a step of {smallest:.2%} of the {self.saved} {drops}", good.index)
+        return Finished(f"even a step of {smallest:.2%} of the {self.saved} {drops}", result)
+
+    def _ratio(self, halvings: int) -> float:
+        """The share of a step after so many were taken back: 2**-halvings of the way that the first
+        goes on the logarithmic scale.
+        """
+        return float(1 - (1 - self.step_ratio) ** (0.5**halvings))
+
+    def _spent(self, removals: Sequence[Step]) -> str | None:
+        """That the time is up, or would be with one more step as long as the last and the polish;
+        None where it is not, or there is no budget.
+        """
+        if self.budget is None or not removals:
+            return None
+        last = removals[-1]
+        spent = sum(step.seconds for step in removals)
+        polish = self.polish * last.seconds_finetune / max(1, last.epochs)
+        if spent + last.seconds + polish <= self.budget * MINUTE_S:
+            return None
+        minutes = spent / MINUTE_S
+        given = option("budget", f"{self.budget:g}min")
+        return f"{minutes:.1f} minutes spent, and another step would pass the limit ({given})"
 
     def reaches_target(self, first: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
         """Whether a plan for a model with this graph reaches a target of MACs or parameters; None
@@ -205,7 +255,7 @@ class StopPolicy:
         return lambda plan: any(count(plan) <= limit for count, limit in limits)
 
     def _target_reached(self, good: Step, first: Step) -> str | None:
-        """Which target the last good model reaches, in words."""
+        """Which target the last accepted model reaches, in words."""
         macs = good.macs / first.macs
         params = good.params / first.params
         latency = good.latency_ms
@@ -221,3 +271,8 @@ class StopPolicy:
         ):
             return f"target reached: {latency:.3g} ms on the device"
         return None
+
+
+def _counts(step: Step, judged_from: int) -> bool:
+    """Whether a removal was taken back by the rule that holds now."""
+    return not step.accepted and step.index >= judged_from

@@ -26,13 +26,14 @@ from prunedge.pruning.from_config import (
     refuse_wrong_metric,
 )
 from prunedge.pruning.loop import iterate
+from prunedge.pruning.polish import polish
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.refusals import (
     refuse_idle_constraints,
     refuse_unmatched,
     refuse_unprunable,
 )
-from prunedge.pruning.steps import Step
+from prunedge.pruning.steps import Step, handed_over, last_accepted
 from prunedge.tasks import make_task
 from prunedge.train import Engine, TrainConfig, measure_engine
 from prunedge.train.collapse import one_class_warning
@@ -55,7 +56,7 @@ def prune(
     step.
 
     `model` is not changed; one that answers a single class is pruned with a warning. The best model
-    is that of the last step whose `accepted` is true. `engine` (`pe.make_engine("32")`) computes;
+    is that of the last step that is `accepted` and `keeps_rule`. `engine` (`pe.make_engine("32")`) computes;
     without it the fastest here is measured. With a `device` (`pe.steer`) channels cost milliseconds
     instead of nothing, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
@@ -100,7 +101,16 @@ def prune(
     if start.step.only is not None:
         log.warning("%s", one_class_warning(task.answer_name(start.step.only)))
     yield start.step, start.state.model
-    for iteration in iterate(context, policy, (start.step,), start.state):
+
+    history = [start.step]
+    states = {0: start.state}
+    for iteration in iterate(context, policy, history, start.state):
+        history.append(iteration.step)
+        states[iteration.step.index] = iteration.state
+        kept = {last_accepted(history).index, handed_over(history).index}
+        states = {index: state for index, state in states.items() if index in kept}
+        yield iteration.step, iteration.state.model
+    for iteration in polish(context, policy, history, states.__getitem__):
         yield iteration.step, iteration.state.model
 
 

@@ -19,7 +19,7 @@ from prunedge.pruning.gathered import gathered
 from prunedge.pruning.planner import StepPlanner
 from prunedge.pruning.policy import Outcome, StopPolicy
 from prunedge.pruning.recover import Recovered
-from prunedge.pruning.steps import Clock, Iteration, State, Step
+from prunedge.pruning.steps import Clock, Iteration, State, Step, last_accepted
 from prunedge.pruning.work import Ranking, StepWork
 from prunedge.surgery import OptimState
 from prunedge.tasks import Metrics, Task
@@ -37,7 +37,7 @@ def record_step(
     recovered: Recovered,
     ratio: float,
 ) -> Iteration:
-    """The line of a step that asked for `ratio` of the channels, and the state after it."""
+    """The line of a step that asked for the share `ratio`, and the state after it."""
     context = work.context
     limited = planner.limit_warning(cut.plan, cut.ratio)
     if limited:
@@ -54,11 +54,14 @@ def record_step(
         work.clock.seconds,
         index=work.number,
         removed=cut.plan.removes(work.graph),
-        accepted=recovered.accepted,
-        reason=recovered.reason,
+        accepted=recovered.verdict.accepted,
+        keeps_rule=recovered.verdict.keeps_rule,
+        reason=recovered.verdict.reason,
+        start=last_accepted(work.history).index,
         fraction_asked=ratio,
         frozen=[{"name": name, "reason": reason} for name, reason in frozen.items()],
         rounds=recovered.rounds,
+        epochs=recovered.rounds * context.epochs,
         scored="while training" if ranking.was_kept else "in a pass",
         limited=limited,
     )
@@ -100,8 +103,8 @@ def step_zero(
     reason = "the unpruned model"
     if context.first is not None:
         outcome = Outcome.of_metrics(metrics, policy.metric, context.task)
-        _, judged = policy.accepts(context.first, outcome, context.sources())
-        reason = f"the start, which was pruned before: {judged}"
+        judged = policy.accepts(context.first, outcome, context.sources())
+        reason = f"the start, which was pruned before: {judged.reason}"
     step = step_of(
         graph,
         context.first,
@@ -113,6 +116,7 @@ def step_zero(
         index=0,
         removed=0,
         accepted=True,
+        keeps_rule=True,
         reason=reason,
     )
     if context.device is not None:

@@ -13,7 +13,7 @@ from prunedge.graph.plan import Plan
 from prunedge.importance import Scores, gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.cut import Cut
-from prunedge.pruning.policy import Outcome
+from prunedge.pruning.policy import Outcome, Verdict
 from prunedge.pruning.work import StepWork
 from prunedge.surgery import OptimState
 from prunedge.tasks import Metrics
@@ -26,7 +26,7 @@ SEED_OF_ROUND = 5_000
 
 @dataclass(frozen=True)
 class Recovered:
-    """A smaller model after fine-tuning, and whether the rule keeps it.
+    """A smaller model after fine-tuning, and what the rule says of it.
 
     `before` and `after` are its metrics on the validation split; `scores` were gathered in the last
     of `rounds` fine-tunings.
@@ -38,8 +38,7 @@ class Recovered:
     optimizer_state: OptimState | None
     scores: Scores | None
     rounds: int
-    accepted: bool
-    reason: str
+    verdict: Verdict
 
 
 def sparsify_leaving(work: StepWork, plan: Plan) -> StepWork:
@@ -111,8 +110,8 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         optimizer_state = fitted.optimizer_state
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
-        accepted, reason = policy.accepts(first, outcome, context.sources(), start)
-        if accepted or rounds > context.extra_rounds:
+        verdict = policy.accepts(first, outcome, context.sources(), start)
+        if verdict.keeps_rule or rounds > context.extra_rounds:
             break
 
     return Recovered(
@@ -122,8 +121,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         optimizer_state=fitted.optimizer_state,
         scores=fitted.collected,
         rounds=rounds,
-        accepted=accepted,
-        reason=reason,
+        verdict=verdict,
     )
 
 

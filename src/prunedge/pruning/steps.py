@@ -32,7 +32,12 @@ class Step:
     `fraction_removed` is of the first, unpruned model's, and `original` its channels: where pruning
     starts from a model that was pruned before, step 0 has lost some already. `kept` and `original`
     count the channels that each prunable layer makes. `rounds` counts the fine-tunings: more than 1
-    where the first broke the rule.
+    where the first broke the rule; `epochs` is how often they saw every training image in all.
+
+    `start` is the step whose model this one was made from. A step that is not `accepted` was taken
+    back: the search never goes on from it. One that `keeps_rule` may be handed over; the search
+    also goes on from a model that may only by chance lie beyond the rule. A step that `is_polish`
+    removes nothing: it is the last, longer fine-tuning of a model that is about to be handed over.
 
     `correct` says which validation images were answered right (`prunedge.tasks.packed`). `majority`
     is what the best constant answer, `largest`, scores by the metric; `only` is the answer that
@@ -50,6 +55,7 @@ class Step:
     removed: NonNegativeInt
     channels: NonNegativeInt
     accepted: bool
+    keeps_rule: bool
     reason: str
     fraction_asked: float
     fraction_removed: float
@@ -66,7 +72,10 @@ class Step:
     seconds_evaluate: float
     kept: dict[str, NonNegativeInt]
     original: dict[str, NonNegativeInt]
+    start: NonNegativeInt | None = None
+    is_polish: bool = False
     rounds: NonNegativeInt = 0
+    epochs: NonNegativeInt = 0
     frozen: list[dict[str, Any]] = field(default_factory=list)
     correct: Packed = ""
     latency_ms: PositiveFloat | None = None
@@ -76,6 +85,11 @@ class Step:
     majority: float | None = None
     largest: NonNegativeInt | None = None
     only: NonNegativeInt | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What the step took, all parts together."""
+        return sum(getattr(self, f"seconds_{part}") for part in PARTS)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -120,6 +134,21 @@ class Clock:
         self._last = now
 
 
-def last_good(history: Sequence[Step]) -> Step:
-    """The last step that kept the rule: the smallest model to hand over."""
+def last_accepted(history: Sequence[Step]) -> Step:
+    """The step that the search goes on from."""
     return [step for step in history if step.accepted][-1]
+
+
+def handed_over(history: Sequence[Step]) -> Step:
+    """The last step that keeps the rule: the smallest model, and the result."""
+    return [step for step in history if step.accepted and step.keeps_rule][-1]
+
+
+def lineage(history: Sequence[Step], index: int) -> list[Step]:
+    """The steps that led from step 0 to step `index`, without step 0 and with that one."""
+    steps: list[Step] = []
+    step = history[index]
+    while step.start is not None:
+        steps.append(step)
+        step = history[step.start]
+    return steps[::-1]

@@ -22,7 +22,7 @@ from prunedge.graph.plan import Plan
 from prunedge.models import build
 from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
-from prunedge.pruning.steps import Step, last_good
+from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
@@ -191,7 +191,7 @@ def write_report(
         size=data.size,
         resize=data.resize,
     )
-    return write_loop_report(Path(out), list(steps), last_good(steps), config, test)
+    return write_loop_report(Path(out), list(steps), handed_over(steps), config, test)
 
 
 def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:

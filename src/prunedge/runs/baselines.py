@@ -13,6 +13,7 @@ from prunedge.models import rebuild
 from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.from_config import transfer_settings
+from prunedge.pruning.steps import lineage
 from prunedge.runs.run import Run
 from prunedge.surgery import restore_model, save_model
 from prunedge.train import FitResult
@@ -86,15 +87,14 @@ def _random(
 ) -> tuple[FitResult, int] | None:
     """As many channels drawn at random, over the same steps; None where nothing was pruned."""
     run = session.run
-    kept = run.steps()[: run.best().index + 1]
-    steps = [step for step in kept if step.accepted and step.index]
+    steps = lineage(run.steps(), run.best().index)
     if not steps:
         return None
     # From the first model on, over the removals of the runs before this one as well.
     chain = run.chain()
     plans = [(cut.plan, cut.epochs) for cut in chain.cuts] if chain else []
     for step in steps:
-        plans.append((run.plan(step.index), step.rounds * session.config.recover.epochs))
+        plans.append((run.plan(step.index), step.epochs))
     fitted = random(
         run.load_first(),
         plans,
@@ -115,7 +115,7 @@ def _epochs(run: Run) -> int:
     config = run.config
     chain = run.chain()
     before = config.train.epochs if chain is None else chain.epochs
-    return epochs_of(run.steps(), run.best().index, before, config.recover.epochs)
+    return epochs_of(run.steps(), run.best().index, before)
 
 
 @distributed.rank_zero_only

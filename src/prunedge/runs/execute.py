@@ -13,8 +13,10 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.graph import trace
 from prunedge.pruning.loop import iterate
+from prunedge.pruning.context import PruneContext
 from prunedge.pruning.policy import Finished
-from prunedge.pruning.steps import Step
+from prunedge.pruning.polish import polish
+from prunedge.pruning.steps import Step, last_accepted
 from prunedge.runs import baselines, unpruned
 from prunedge.runs.begin import begin
 from prunedge.runs.callbacks import Callbacks
@@ -112,23 +114,24 @@ def _prune(session: RunSession) -> Run:
     state = unpruned.make(session).state if not session.run.steps() else None
     run = session.run
     steps = run.steps()
-    best = run.best().index
+    base = last_accepted(steps).index
     if steps[0].only is not None:
         run.finish(Finished(NOTHING_TO_PRUNE, 0))
     refuse_one_class(steps[0], session.task, taught(run))
 
-    teacher = _teacher(session, best)
+    teacher = _teacher(session, base)
     if state is None:
-        state = run.state(best)
+        state = run.state(base)
     context = replace(session.context(state.model, teacher), first=_first_of(run))
-    iterations = iterate(context, session.policy, steps, state, finished=run.finish)
-    # Nothing but the loop holds the model that it begins with.
-    del state
-    session.forget_model()
-
-    for iteration in iterations:
-        with phase(f"step {iteration.step.index}"):
-            session.keep(iteration)
+    if not steps[-1].is_polish or run.stopped() is None:
+        iterations = iterate(context, session.policy, steps, state, finished=run.finish)
+        # Nothing but the loop holds the model that it begins with.
+        del state
+        session.forget_model()
+        for iteration in iterations:
+            with phase(f"step {iteration.step.index}"):
+                session.keep(iteration)
+    _polish(session, context)
 
     compared = {}
     if session.config.prune.baseline:
@@ -137,18 +140,29 @@ def _prune(session: RunSession) -> Run:
     return run
 
 
-def _teacher(session: RunSession, best: int) -> nn.Module | None:
+def _polish(session: RunSession, context: PruneContext) -> None:
+    """Fine-tune what the search has found for longer, where the config asks for it."""
+    run = session.run
+    for iteration in polish(context, session.policy, run.steps(), run.state):
+        with phase("polish"):
+            session.keep(iteration)
+    reason = run.stopped()
+    if reason is not None:
+        run.finish(Finished(reason, run.best().index))
+
+
+def _teacher(session: RunSession, base: int) -> nn.Module | None:
     """The first, unpruned model where fine-tuning imitates it. RunError where the plan of the step
-    `best` is none for that model.
+    `base` is none for that model.
     """
     run = session.run
     distills = bool(session.config.recover.distill)
-    is_pruned = bool(run.plan(best).keep)
+    is_pruned = bool(run.plan(base).keep)
     if not (distills or is_pruned):
         return None
     first = run.load_first()
     if is_pruned:
-        require_plan(run, best, trace(first, session.data.example()))
+        require_plan(run, base, trace(first, session.data.example()))
     return first if distills else None
 
 

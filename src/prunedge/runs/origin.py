@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from prunedge.errors import RunError
+from prunedge.pruning.steps import lineage
 from prunedge.runs.chain import Chain, EarlierCut, Link
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.run_models import checked_first_file
@@ -41,9 +42,8 @@ def chain_to(source: Run, step: int) -> Chain:
         before = Chain((Link(str(real_path(source.path)), 0),), source.config.train.epochs)
         if step == 0:
             return before
-    epochs = source.config.recover.epochs
-    passed = [line for line in source.steps() if line.accepted and 0 < line.index <= step]
-    cuts = tuple(EarlierCut(source.plan(line.index), line.rounds * epochs) for line in passed)
+    passed = lineage(source.steps(), step)
+    cuts = tuple(EarlierCut(source.plan(line.index), line.epochs) for line in passed)
     return before.then(Link(str(real_path(source.path)), step), cuts)
 
 

@@ -164,10 +164,11 @@ def _agrees(
     if not {"max_drop", "confidence"} & set(changes):
         return
     for step in run.steps()[1:]:
-        keeps, reason = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
-        if step.accepted and not keeps:
+        verdict = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
+        if step.accepted and not verdict.accepted:
             raise RunError(
-                f"step {step.index}, which this run has kept, breaks the changed rule ({reason})",
+                f"step {step.index}, which this run has kept, breaks the changed rule "
+                f"({verdict.reason})",
                 where=run.path,
                 remedy=remedy,
             )

@@ -16,7 +16,7 @@ from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.graph.plan import Plan
 from prunedge.pruning.policy import Finished
-from prunedge.pruning.steps import Iteration, State, Step, last_good
+from prunedge.pruning.steps import Iteration, State, Step, handed_over, last_accepted
 from prunedge.runs import run_models, step_files, summary
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.completeness import refuse_incomplete
@@ -174,11 +174,13 @@ class Run:
         return [line.step for line in read_history(self)]
 
     def best(self) -> Step:
-        """The last step that kept the rule; RunError before the unpruned model is trained."""
+        """The last step that keeps the rule: the run's result. RunError before the unpruned model is
+        trained.
+        """
         steps = self.steps()
         if not steps:
             raise RunError("no model yet", where=self.path, remedy=self.how_to_go_on())
-        return last_good(steps)
+        return handed_over(steps)
 
     def first(self) -> Step:
         """The first, unpruned model of the chain on this run's validation split: what the rule
@@ -214,7 +216,7 @@ class Run:
         write_history(self, [*before, HistoryLine(step, files)])
         if step.accepted and step.index:
             # The others keep their model alone.
-            last = last_good([line.step for line in before])
+            last = last_accepted([line.step for line in before])
             step_files.forget_state(self, last.index)
 
     def finish(self, stop: Finished) -> None:

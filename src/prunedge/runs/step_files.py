@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from prunedge.errors import RunError
 from prunedge.graph.plan import Plan
 from prunedge.importance import Provenance, Scores
-from prunedge.pruning.steps import Iteration, last_good
+from prunedge.pruning.steps import Iteration, last_accepted
 from prunedge.runs.history import read_history
 from prunedge.surgery import save_model
 from prunedge.train import OptimState, flattened, unflattened
@@ -148,8 +148,8 @@ def checked(run: Run, step: int, name: str) -> Path | None:
             remedy=f"steps with a model: {_steps_with_a_model(run)}",
         )
     if not file.exists():
-        # Scores and momentum are kept of the last good step alone: only that is gone on from.
-        last = last_good([line.step for line in history]).index
+        # Scores and momentum are kept of the last accepted step alone: only that is gone on from.
+        last = last_accepted([line.step for line in history]).index
         if name in files and step == last:
             raise damaged(run, file, "it is missing")
         return None

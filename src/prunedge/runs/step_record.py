@@ -32,7 +32,11 @@ def require_step(step: Step, config: RunConfig, first: Step | None = None) -> No
 
     if first is None:
         return
-    if not first.accepted:
+    if (step.index > 0) != (step.start is not None):
+        raise ValueError(f"step {step.index} doesn't say from which step it was made")
+    if step.start is not None and step.start >= step.index:
+        raise ValueError(f"step {step.index} was made from step {step.start}")
+    if not (first.accepted and first.keeps_rule):
         raise ValueError("step 0 is not accepted")
     if images != first.correct.partition(":")[0]:
         raise ValueError(f"step {step.index} was judged by another number of images than step 0")

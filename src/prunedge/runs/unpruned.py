@@ -118,9 +118,9 @@ def _taken_over(session: RunSession, source: Run, context: PruneContext) -> Iter
     )
     if chain.first is not None:
         outcome = Outcome.of_step(iteration.step)
-        accepted, reason = policy.accepts(chain.first, outcome, context.sources())
-        if not accepted:
-            log.warning("the start breaks the rule already: %s", reason)
+        verdict = policy.accepts(chain.first, outcome, context.sources())
+        if not verdict.accepted:
+            log.warning("the start breaks the rule already: %s", verdict.reason)
     return iteration
 
 

@@ -1,0 +1,119 @@
+"""The last, longer fine-tuning: of the model that is about to be handed over, or of a smaller one
+that it may bring back within the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from prunedge.graph import copied, trace
+from prunedge.pruning.context import PruneContext
+from prunedge.pruning.policy import Outcome, StopPolicy, Verdict
+from prunedge.pruning.record import step_of
+from prunedge.pruning.steps import Clock, Iteration, State, Step, handed_over, last_accepted
+from prunedge.train import TrainExtras, fit
+
+# A loop of its own: the same seed would show the images in the order of a step's fine-tuning.
+SEED_OF_POLISH = 7_500
+
+
+def polish(
+    context: PruneContext,
+    policy: StopPolicy,
+    history: Sequence[Step],
+    state_of: Callable[[int], State],
+) -> Iterator[Iteration]:
+    """Fine-tune what the search has found for `policy.polish` epochs, and yield each attempt.
+
+    The smallest model that was accepted comes first: where it lies beyond the rule, polishing may
+    bring it back, and else the smallest that keeps the rule is polished. An attempt that is worse
+    than the model that it began with is taken back. `state_of` gives the state of a step; its
+    momentum is not used, so that it doesn't matter whether it was kept.
+    """
+    history = list(history)
+    while policy.polish:
+        start = to_polish(history)
+        if start is None:
+            return
+        iteration = _polished(context, policy, history, start, state_of(start.index))
+        history.append(iteration.step)
+        yield iteration
+
+
+def to_polish(history: Sequence[Step]) -> Step | None:
+    """The step whose model is to be polished next; None where there is nothing to do any more."""
+    if handed_over(history).is_polish:
+        return None
+    removals = [step for step in history if not step.is_polish]
+    polished = {step.start for step in history if step.is_polish}
+    for step in (last_accepted(removals), handed_over(removals)):
+        if step.index and step.index not in polished:
+            return step
+    return None
+
+
+def _polished(
+    context: PruneContext, policy: StopPolicy, history: Sequence[Step], start: Step, state: State
+) -> Iteration:
+    """The model of the step `start` after a fine-tuning of its own."""
+    clock = Clock()
+    graph = state.graph or trace(state.model, context.data.example())
+    number = len(history)
+    fitted = fit(
+        copied(state.model),
+        context.data.train,
+        epochs=policy.polish,
+        config=replace(context.finetune, start=0.0),
+        engine=context.engine,
+        seed=context.seed * 10_000 + number + SEED_OF_POLISH,
+        val=context.data.val,
+        task=context.task,
+        extras=TrainExtras(progress=context.progress, teacher=context.recovery.teacher),
+    )
+    clock.lap("finetune")
+    assert fitted.val is not None
+    outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
+    first = context.reference(history)
+    other_start = None if context.first is None else history[0]
+    verdict = _verdict(
+        policy, start, outcome, policy.accepts(first, outcome, context.sources(), other_start)
+    )
+    step = step_of(
+        graph,
+        first,
+        context.task,
+        policy.metric.name,
+        fitted.val,
+        fitted.val,
+        clock.seconds,
+        index=number,
+        removed=0,
+        accepted=verdict.accepted,
+        keeps_rule=verdict.keeps_rule,
+        reason=verdict.reason,
+        start=start.index,
+        is_polish=True,
+        rounds=1,
+        epochs=policy.polish,
+    )
+    step = replace(
+        step,
+        metrics_before=start.metrics,
+        metric_before=start.metric_after,
+        latency_ms=start.latency_ms,
+        predicted_ms=start.predicted_ms,
+    )
+    return Iteration(
+        step, replace(state, model=fitted.model, scores=None, optimizer_state=None, graph=graph)
+    )
+
+
+def _verdict(policy: StopPolicy, start: Step, outcome: Outcome, verdict: Verdict) -> Verdict:
+    """Whether a polished model takes the place of the one that it began with."""
+    metric = policy.metric
+    is_worse = metric.order(outcome.value) < metric.order(start.metric_after)
+    if start.keeps_rule and is_worse:
+        reason = f"{verdict.reason}: worse than before polishing"
+        return Verdict(accepted=False, keeps_rule=False, reason=reason)
+    return Verdict(verdict.keeps_rule, verdict.keeps_rule, verdict.reason)
