@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.config import RunConfig
+from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
 from prunedge.report.run.repeat import command
 from prunedge.runs import execute
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
+from prunedge.utils.advice import flag
 from prunedge.utils.checksums import sealed
 from tests.needs import program
 from tests.tampering import edited, rewrite_history
@@ -167,6 +168,13 @@ def test_the_command_repeats_the_run(run: Run) -> None:
     from prunedge.cli.app import make_app
 
     make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+def test_the_command_names_every_option_as_the_command_line_does(run: Run) -> None:
+    words = command(run.config.with_values(cost="macs", finetune_lr=0.1), run.path).split()
+    assert words[words.index("--for") + 1] == "macs"
+    options = [word for word in words if word.startswith("--")]
+    assert set(options) <= {flag(key) for key in asked()} | {"--out"}
 
 
 def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:

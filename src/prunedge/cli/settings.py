@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter as Argument
-from inspect import signature
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter
 
 from prunedge.cli.console import split
 from prunedge.config import Setting, settings
+from prunedge.config.keywords import signature_with
 from prunedge.errors import PrunedgeError
 from prunedge.utils.advice import flag
 
@@ -45,12 +45,7 @@ def with_settings(
     chosen.sort(key=lambda setting: not setting.notes.is_basic)
 
     def decorate(verb: Verb) -> Verb:
-        own = signature(verb)
-        arguments = [
-            argument
-            for argument in own.parameters.values()
-            if argument.kind is not Argument.VAR_KEYWORD
-        ]
+        arguments = []
         for setting in chosen:
             name = (names or {}).get(setting.key, flag(setting.key))
             default = (defaults or {}).get(setting.key, setting.default)
@@ -62,7 +57,7 @@ def with_settings(
         def verb_with_settings(*args: Any, **kwargs: Any) -> None:
             verb(*args, **kwargs)
 
-        verb_with_settings.__signature__ = own.replace(parameters=arguments)  # type: ignore[attr-defined]
+        verb_with_settings.__signature__ = signature_with(verb, arguments)  # type: ignore[attr-defined]
         return verb_with_settings  # type: ignore[return-value]
 
     return decorate

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import RunConfig, as_size, settings
+from prunedge.config import IMAGE_KEYS, RunConfig, as_size, settings
 from prunedge.config.keyword_types import DataKeywords
-from prunedge.config.keywords import data_keys
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, appearance
@@ -63,7 +62,7 @@ class LoadOptions:
         # What says so itself, and takes more than a file can hold, is left out.
         plain = {key: value for key, value in given.items() if key not in ("size", "range")}
         RunConfig.make("images", data="given", model="given", **plain)
-        values: dict[str, Any] = {key: settings()[key].default for key in data_keys()}
+        values: dict[str, Any] = {key: settings()[key].default for key in IMAGE_KEYS}
         values.update(given)
         folds = values.pop("folds")
         number = values.pop("fold")

@@ -12,8 +12,9 @@ from typing import Unpack
 
 import numpy as np
 
+from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
-from prunedge.config.keywords import data_keys, with_keywords
+from prunedge.config.keywords import with_keywords
 from prunedge.data.check_report import CheckReport, Levels, Sizes, problems_of, totals_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_image
@@ -29,7 +30,7 @@ from prunedge.errors import DataError
 SHOWN = 64  # training images whose grey levels are counted
 
 
-@with_keywords(data_keys())
+@with_keywords(IMAGE_KEYS)
 def check(
     data: Path | str,
     *,

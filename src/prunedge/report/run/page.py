@@ -69,15 +69,20 @@ def write_report(run: Run) -> Path:
 
 
 def write_loop_report(
-    out: Path, steps: Sequence[Step], best: Step, config: RunConfig, test: Mapping[str, Any] | None
+    out: Path,
+    steps: Sequence[Step],
+    best: Step,
+    config: RunConfig,
+    test: Mapping[str, Any] | None,
+    given: Collection[str] = (),
 ) -> Path:
     """The same page of a loop that left no run folder: `config` says its model, classes, metric,
-    max_drop and size.
+    max_drop and size, and what else of it was `given`.
     """
     first = steps[0]
     page = render(
         "page.html.j2",
-        **_of_steps(first, best, steps, config, OF_A_LOOP),
+        **_of_steps(first, best, steps, config, {*OF_A_LOOP, *given}),
         **_of_test(test, config),
         run=None,
         references=[],
