@@ -165,7 +165,7 @@ def test_the_command_repeats_the_run(run: Run) -> None:
     assert words[:2] == ["prunedge", "prune"]
     assert words[words.index("--step-ratio") + 1] == "0.3"
     assert words[words.index("--max-steps") + 1] == "2"
-    from prunedge.cli.app import make_app
+    from prunedge.cli.parser import make_app
 
     make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.edge.image.size import Resize
@@ -170,10 +171,8 @@ class PruneSection(Section):
     criterion: str = basic(
         "taylor",
         (
-            "How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, "
-            "weight-l2, fpgm, bn-scale, activation-mean, activation-std, apoz, "
-            "mutual-information, mutual-information-prediction, random, or your own. `prunedge "
-            "audit` says which suits your model."
+            f"How channels are ranked: {', '.join(CRITERION_NAMES)}, or your own. `prunedge audit` "
+            "says which suits your model."
         ),
     )
     step_ratio: float = basic(

@@ -128,10 +128,10 @@ def export_bundle(
     preprocessing, a self-test, checksums.
 
     `model_name` is the name that `pe.build` made the model by, pruned since or not: `pe.load(out)`
-    builds it again by that name. Every form in `formats` (`onnx`, `onnx-int8`, `openvino`,
-    `openvino-int8`, `executorch`, `tensorrt`) is run by its own runtime and compared with torch on
-    images of `data.val`; one in integers is calibrated on `data.train` and may lose
-    `max_int8_drop` points of `metric` on `data.val`. `plan` says which channels stayed, counted in
+    builds it again by that name. Every form in `formats` (the names in
+    `prunedge.edge.targets.TARGETS`) is run by its own runtime and compared with torch on images of
+    `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` points of
+    `metric` on `data.val`. `plan` says which channels stayed, counted in
     the unpruned model; without it the bundle doesn't say.
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
