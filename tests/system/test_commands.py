@@ -434,6 +434,7 @@ def test_a_device_steers_from_the_command_line(
         (["--target-latency", "fast"], "not a time: fast"),
         (["--device", "local", "--per-mac"], "a device says itself what channels cost"),
         (["--device", "telnet://x"], "not a device's address"),
+        (["--device", "ssh://nobody@127.0.0.1:9"], "can't copy to the device"),
     ):
         refused = prunedge(*common, *more, "--out", tmp_path / "refused")
         assert refused.returncode == 2, refused.stderr
