@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
 from prunedge.report.run.repeat import command
+from prunedge.report.text import pruned
 from prunedge.runs import execute
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
@@ -158,6 +160,20 @@ def test_nothing_comes_from_elsewhere(run: Run) -> None:
         r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S
     )
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+
+
+def test_the_page_minds_what_the_terminal_minds(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.path, copy := tmp_path / "run")
+    with edited(copy):
+        test = json.loads((copy / "test.json").read_text())
+        test["best"]["accuracy"] = test["baseline"]["accuracy"] - 0.7
+        (copy / "test.json").write_text(json.dumps(test))
+    changed = open_run(copy)
+    told = [line for line in pruned(changed).splitlines() if line.startswith("mind: ")]
+    page = unescape(write_report(changed).read_text(encoding="utf-8"))
+    assert "mind: on test data it lost 70.0 points, more than the 60 that" in told[0]
+    assert all(line.removeprefix("mind: ") in page for line in told)
+    assert "Mind: " not in write_report(run).read_text(encoding="utf-8")
 
 
 def test_the_command_repeats_the_run(run: Run) -> None:

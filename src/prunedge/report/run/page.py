@@ -17,6 +17,7 @@ from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
+from prunedge.report.text import lost_on_test_data, to_mind
 from prunedge.runs.run import Run
 
 
@@ -50,7 +51,6 @@ def write_report(run: Run) -> Path:
         named=sections.named_steps(run),
         computed=run.computed_with(),
         resumptions=run.resumptions(),
-        looks_before=run.looks_before(),
         trained_only=is_training,
         bench=bench,
         stop=run.stopped(),
@@ -62,6 +62,7 @@ def write_report(run: Run) -> Path:
         layers=sections.layers_of(run),
         baselines=sections.baselines_of(run, test),
         begun=sections.beginning_of(run, steps[0], best),
+        minds=[] if is_training else to_mind(run),
         command=command(config, run.path, run.verb()),
         machine=run.environment(),
     )
@@ -90,7 +91,6 @@ def write_loop_report(
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])],
         computed="",
         resumptions=[],
-        looks_before=0,
         trained_only=False,
         bench=None,
         stop=None,
@@ -100,6 +100,7 @@ def write_loop_report(
         layers=[],
         baselines=[],
         begun=sections.nothing_begun(),
+        minds=lost_on_test_data(config, test),
         command="",
         machine={},
     )
