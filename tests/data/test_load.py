@@ -195,7 +195,7 @@ def _split_with_gaps(root: Path) -> None:
 MISTAKES = {
     "no images found": lambda root: None,
     "only one class, 'a'": lambda root: paint(root / "a" / "1.png"),
-    "1 images lie in no class folder": _loose_in_train,
+    "1 image lies in no class folder": _loose_in_train,
     "have no split": _split_with_gaps,
     "line 2: no label; line 3: no path; line 4: unknown split 'holdout'": lambda root: (
         write_manifest(

@@ -16,6 +16,7 @@ from prunedge.data.patch_files import refuse_full, write_patches
 from prunedge.data.patch_grid import choose_patches, plan_patches
 from prunedge.edge.image.size import LARGEST, SMALLEST, square
 from prunedge.errors import DataError
+from prunedge.utils.wording import counted, first_of
 
 Unmasked = Literal["error", "skip", "intact"]
 
@@ -185,8 +186,9 @@ def _masked(
     without_mask = [pair.name for pair in pairs if pair.mask is None]
     if without_mask and unmasked == "error":
         remedy = "add them, or say what they are: --unmasked skip or --unmasked intact"
-        names = ", ".join(without_mask)
-        what = f"{len(without_mask)} of {len(pairs)} photographs have no mask: {names}"
+        names = first_of(without_mask)
+        all_of_them = counted(len(pairs), "photograph has", "photographs have")
+        what = f"{len(without_mask)} of {all_of_them} no mask: {names}"
         raise DataError(what, where=masks, remedy=remedy)
     if unmasked == "intact":
         return pairs, ()
