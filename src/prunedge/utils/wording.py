@@ -23,6 +23,11 @@ def first_of(things: Sequence[str], most: int = 5, between: str = ", ") -> str:
     return between.join(things[:most]) + more
 
 
+def words_of(error: BaseException) -> str:
+    """What an error of somebody else's says; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def pair(before: float, after: float, decimals: int) -> tuple[str, str]:
     """Two numbers with so many decimals; with more where rounding would hide that they differ
     (`12`, `12` for 12.3 and 11.9 million).
