@@ -108,6 +108,18 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
 
 
+@pytest.mark.parametrize(("given", "milliseconds"), [(5, 5.0), ("5ms", 5.0), ("0.2 s", 200.0)])
+def test_a_target_of_latency_is_milliseconds_or_a_text_with_its_unit(
+    given: Any, milliseconds: float
+) -> None:
+    values = {"data": "d", "model": "m", "device": "local"}
+    config = RunConfig.make("test", **values, target_latency=given)
+    assert config.stop.target_latency == milliseconds
+    for wrong in ("5", "-5ms", "0ms"):
+        with pytest.raises(ValueError, match="target_latency="):
+            RunConfig.make("test", **values, target_latency=wrong)
+
+
 def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:
     assert all(setting.help for setting in settings().values() if not setting.notes.is_derived)
     attributes = [(setting.section, setting.attribute) for setting in settings().values()]

@@ -69,8 +69,10 @@ def _obey(tokens: list[str]) -> None:
             )
         raise
     except CycloptsError as error:
-        what = " ".join(str(error).split()).rstrip(".")
-        fail(what, f"see prunedge {tokens[0]} --help" if tokens else "prunedge --help")
+        from prunedge.cli.usage import usage_text
+
+        help_of = f"see prunedge {tokens[0]} --help" if tokens else "prunedge --help"
+        fail(usage_text(error), help_of)
     except MachineError as error:
         fail(one_line(error) + once_mended(tokens))
     except PrunedgeError as error:

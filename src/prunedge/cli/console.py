@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args, get_origin
 
-from cyclopts import Token
+from cyclopts import CoercionError, Token
 from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 from rich.progress import (
@@ -85,9 +85,13 @@ def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
     (item,) = get_args(kind)
     # Of several types (int | str) the text is kept: the config reads it.
     read = item if callable(item) else str
-    return [
-        read(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()
-    ]
+    values = []
+    for token in tokens:
+        try:
+            values += [read(part.strip()) for part in token.value.split(",") if part.strip()]
+        except ValueError:
+            raise CoercionError(token=token, target_type=kind) from None
+    return values
 
 
 @contextmanager

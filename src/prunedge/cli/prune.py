@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from prunedge.cli.new_run import config_to_prune, new_folder
 from prunedge.cli.options import Flag, TrustCode
-from prunedge.cli.settings import BASIC, in_milliseconds, steered, with_settings
+from prunedge.cli.settings import BASIC, steered, with_settings
 from prunedge.config import asked
 from prunedge.utils.files import real_path
 
@@ -81,7 +81,7 @@ def prune(
     if resume is not None:
         if start is not None:
             values["start"] = str(real_path(start))
-        changes = changes_to(resume, out, in_milliseconds(values), "prune")
+        changes = changes_to(resume, out, values, "prune")
         metric = metric_of(open_run(resume).config)
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
             run = execute.resume(resume, callbacks(metric, advance, json), changes)

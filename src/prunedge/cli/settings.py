@@ -4,7 +4,6 @@ else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter as Argument
@@ -15,7 +14,6 @@ from cyclopts import Group, Parameter
 from prunedge.cli.console import split
 from prunedge.config import Setting, settings
 from prunedge.config.keywords import signature_with
-from prunedge.errors import PrunedgeError
 from prunedge.utils.advice import flag
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -100,26 +98,6 @@ def _group(title: str) -> Group:
     return Group(title, sort_key=2 + titles.index(title))
 
 
-def milliseconds(text: str) -> float:
-    """`5ms`, `0.2s` or a number of milliseconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|)", text.strip())
-    value = float(match[1]) if match else 0.0
-    if match is None or not value:
-        raise PrunedgeError(
-            f"not a time: {text}", where="--target-latency", remedy="write it as 5ms"
-        )
-    return value * (1000 if match[2] == "s" else 1)
-
-
-def in_milliseconds(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the target of latency as a number."""
-    target = values.get("target_latency")
-    if target is None:
-        return dict(values)
-    return {**values, "target_latency": milliseconds(target)}
-
-
 def steered(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, where a target of latency without a device is one of this machine."""
-    numbers = in_milliseconds(values)
-    return {"device": "local", **numbers} if "target_latency" in numbers else numbers
+    return {"device": "local", **values} if "target_latency" in values else dict(values)

@@ -146,8 +146,8 @@ class PruneKeywords(TypedDict, total=False):
     """Stop at this share of the unpruned model's MACs. Default: `None`."""
     target_params: float | None
     """Stop at this share of the unpruned model's parameters. Default: `None`."""
-    target_latency: float | None
-    """Stop when the model takes this long for an image on the `device`: 5ms, 0.8ms. Default:
+    target_latency: float | str | None
+    """Stop when the model takes this long for an image on the `device`: 5ms, 0.8ms, 0.2s. Default:
     `None`."""
     max_steps: int | None
     """Stop after this many steps. Default: `None`."""

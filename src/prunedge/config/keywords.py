@@ -33,7 +33,11 @@ _NOT_OF_PRUNE = ("baseline", "rewind", "train_epochs", "lr", "precision")
 _OF_OTHER_SECTIONS = ("metric", "seed")
 
 # What the library takes beside what a file or the command line can say.
-_WIDER = {"size": "int | str | tuple[int, int]", "range": "str | tuple[float, float] | None"}
+_WIDER = {
+    "size": "int | str | tuple[int, int]",
+    "range": "str | tuple[float, float] | None",
+    "target_latency": "float | str | None",
+}
 
 
 def fit_keys() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from prunedge.config.criteria import CRITERION_NAMES
+from prunedge.config.milliseconds import Milliseconds
 from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.edge.image.size import Resize
@@ -311,9 +312,9 @@ class StopSection(Section):
     target_params: float | None = setting(
         None, "Stop at this share of the unpruned model's parameters.", gt=0, le=1
     )
-    target_latency: float | None = setting(
+    target_latency: Milliseconds | None = setting(
         None,
-        "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms.",
+        "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms, 0.2s.",
         gt=0,
     )
     max_steps: int | None = setting(None, "Stop after this many steps.", ge=1)

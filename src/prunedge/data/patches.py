@@ -18,6 +18,7 @@ from prunedge.edge.image.size import LARGEST, SMALLEST, square
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted, first_of
 
+WHITE = 255  # the brightest pixel of a mask
 Unmasked = Literal["error", "skip", "intact"]
 
 
@@ -143,9 +144,9 @@ def _check_numbers(
             f"a damaged share of {min_damage}: above 0 and at most 1",
         ),
         (
-            threshold is not None and threshold < 0,
+            threshold is not None and not 0 <= threshold < WHITE,
             "--threshold",
-            f"a threshold of {threshold}: at least 0",
+            f"a threshold of {threshold}: 0 to {WHITE - 1}, above which a mask's pixel is damage",
         ),
         (
             ratio is not None and not 0 < ratio < inf,
