@@ -93,7 +93,7 @@ def home_of(name: str) -> str:
 
 def command_line_page() -> str:
     """Every verb with its options, from the help that `prunedge VERB --help` prints."""
-    from prunedge.cli.app import make_app
+    from prunedge.cli.parser import make_app
 
     # An app that is made for a verb takes the verbs' own docstrings, not its lines about them.
     text = make_app("check").generate_docs()

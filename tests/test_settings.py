@@ -14,13 +14,14 @@ from prunedge import data as images
 from prunedge.cli.prune import prune
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
-from prunedge.config import START_KEYS, RunConfig, asked, settings
-from prunedge.config.keywords import FILE, data_keys, prune_keys, types_text
+from prunedge.config import IMAGE_KEYS, START_KEYS, RunConfig, asked, settings
+from prunedge.config.keywords import FILE, fit_keys, prune_keys, types_text
 from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.study.grid import FOUND_OUT, Grid, trials
 from prunedge.train import TrainConfig, make_engine
+from prunedge.utils.advice import OF_TRAINING
 
 DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
 ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
@@ -107,6 +108,18 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
 
 
+@pytest.mark.parametrize(("given", "milliseconds"), [(5, 5.0), ("5ms", 5.0), ("0.2 s", 200.0)])
+def test_a_target_of_latency_is_milliseconds_or_a_text_with_its_unit(
+    given: Any, milliseconds: float
+) -> None:
+    values = {"data": "d", "model": "m", "device": "local"}
+    config = RunConfig.make("test", **values, target_latency=given)
+    assert config.stop.target_latency == milliseconds
+    for wrong in ("5", "-5ms", "0ms"):
+        with pytest.raises(ValueError, match="target_latency="):
+            RunConfig.make("test", **values, target_latency=wrong)
+
+
 def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:
     assert all(setting.help for setting in settings().values() if not setting.notes.is_derived)
     attributes = [(setting.section, setting.attribute) for setting in settings().values()]
@@ -157,10 +170,28 @@ def test_the_library_has_every_setting_with_the_configs_default() -> None:
     assert all(f"- `{key}` (" in pe.prune.__doc__ for key in prune_keys())
 
 
+def test_the_training_has_every_setting_of_its_section_with_the_configs_default() -> None:
+    found = parameters(pe.fit)
+    names = {key: OF_TRAINING.get(key, key) for key in fit_keys()}
+    assert set(found) - {"model", "data", "pretrained", "engine", "progress"} == set(names.values())
+    assert {key: found[name] for key, name in names.items()} == {
+        key: DEFAULTS[key] for key in fit_keys()
+    }
+    of_training = {key for key in asked() if settings()[key].section == "train"}
+    assert of_training - set(fit_keys()) == {"precision"}, "pe.make_engine gives `engine`"
+    assert pe.fit.__doc__ is not None
+    assert all(f"- `{name}` (" in pe.fit.__doc__ for name in names.values())
+
+
+def test_the_page_of_a_loop_is_told_what_the_loop_was_told() -> None:
+    found = parameters(pe.write_report)
+    assert {key: found[key] for key in prune_keys()} == {key: DEFAULTS[key] for key in prune_keys()}
+
+
 @pytest.mark.parametrize("load", [images.load, pe.load_folder, pe.load_manifest, images.check])
 def test_whoever_reads_images_has_every_setting_of_them(load: Any) -> None:
     found = parameters(load)
-    assert {key: found[key] for key in data_keys()} == {key: DEFAULTS[key] for key in data_keys()}
+    assert {key: found[key] for key in IMAGE_KEYS} == {key: DEFAULTS[key] for key in IMAGE_KEYS}
 
 
 def test_what_editors_read_of_the_librarys_keywords_is_made_from_the_config() -> None:

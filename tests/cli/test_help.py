@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from prunedge.cli.app import main
 from prunedge.cli.verbs import VERBS
+from prunedge.edge.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,13 @@ def test_help_does_not_import_the_training_stack() -> None:
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.replace("│", " ").split())
     assert all(f"{verb} {line}" in said for verb, line in VERBS.items())
+
+
+def test_the_help_of_an_export_lists_every_target(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(f" {name}" in said for name in TARGETS)
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from prunedge.cli.agent_options import NO_UPDATES, BrokerOptions
-from prunedge.cli.app import make_app
 from prunedge.cli.bench_options import THE_TALKS
 from prunedge.cli.inspect_options import DEFAULT, InspectOptions
+from prunedge.cli.parser import make_app
 from prunedge.edge.agent import UpdateSettings, parse_broker
 from prunedge.edge.bench.workload import Workload
 from prunedge.edge.inspect import Settings

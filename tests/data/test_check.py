@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prunedge.cli.check_tables import print_check
 from prunedge.data import check
+from prunedge.data.duplicates import Conflict
 from tests.data.scenes import write_scene
 from tests.tiny_images import write_tiny
 
@@ -60,7 +62,7 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
         ("worse.jpg", "val", "4.png", "train", False),
     }
     assert report.leaks == {"s25": ("train", "val")}
-    assert report.conflicts == (("2.png", "same.png"),)
+    assert report.conflicts == (Conflict(("2.png", "same.png"), ("a", "b")),)
     said = " | ".join(report.problems)
     assert "1 source on two sides" in said
     assert "1 image of val and test also in" in said
@@ -74,6 +76,48 @@ def test_even_surfaces_are_not_twins(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.normal(120, 3, (32, 32)).astype(np.uint8)).save(path)
     assert check(tmp_path, size=32, max_distance=20).duplicates == ()
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of mixed depths and one that can't be read."""
+    root = tmp_path_factory.mktemp("odd")
+    numbers = np.random.default_rng(0)
+    for i in range(40):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        deep = numbers.integers(0, 4095, (40, 60), dtype=np.uint16)
+        pixels = deep if i % 3 == 0 else (deep >> 4).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "ab"[i % 2] / f"{i}.png")
+    (root / "a" / "broken.png").write_bytes(b"x")
+    return root
+
+
+def test_what_is_left_out_is_told_once_also_of_mixed_depths(
+    odd: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = check(odd, size=32)
+    assert sum("skipped an unreadable image" in line for line in caplog.messages) == 1
+    print_check(report)
+    said = capsys.readouterr().out
+    assert "sizes      40x60 pixels (height x width); none enlarged to 32x32" in said
+    assert "26 grey, 14 grey (16 bits)" in said
+    assert "26 of 8 bits, 14 of 16 bits" in said
+
+
+def test_levels_are_the_files_whatever_size_the_model_sees(odd: Path, tmp_path: Path) -> None:
+    found = [check(odd, size=size).levels for size in (16, 64)]
+    assert found[0] == found[1]
+    eight = [check(write_tiny(tmp_path, 12), size=size).levels for size in (16, 64)]
+    assert eight[0] == eight[1]
+    assert eight[0].stored is None, "eight bits lose nothing"
+
+
+def test_images_that_show_nothing_are_told(tmp_path: Path) -> None:
+    for i in range(120):
+        folder = tmp_path / "ab"[i % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (1, 1) if i else (5, 90), (i, 2 * i % 256, 0)).save(folder / f"{i}.png")
+    assert any("120 images have a side of less than 8" in one for one in check(tmp_path).problems)
 
 
 def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def _split_with_gaps(root: Path) -> None:
 MISTAKES = {
     "no images found": lambda root: None,
     "only one class, 'a'": lambda root: paint(root / "a" / "1.png"),
-    "1 images lie in no class folder": _loose_in_train,
+    "1 image lies in no class folder": _loose_in_train,
     "have no split": _split_with_gaps,
     "line 2: no label; line 3: no path; line 4: unknown split 'holdout'": lambda root: (
         write_manifest(
@@ -287,5 +287,5 @@ def test_folds_share_all_images_out_and_never_part_a_source(tmp_path: Path) -> N
         assert len(part.val)
     assert len({part.fingerprint for part in parts}) == 4
     assert load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
-    with pytest.raises(ConfigError, match="fold 4 of 4: folds count from 0"):
+    with pytest.raises(ConfigError, match="fold=4: of 4 folds the last is 3"):
         load(file, size=16, folds=4, fold=4)

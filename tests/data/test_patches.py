@@ -200,7 +200,7 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
     (tmp_path / "photos" / "broken.png").unlink()
     broken = photo(tmp_path / "photos" / "broken.jpg")  # cut short: the header is whole
     broken.write_bytes(broken.read_bytes()[:-400])
-    with pytest.raises(DataError, match=r"1 photographs can't be read: broken \("):
+    with pytest.raises(DataError, match=r"1 photograph can't be read: broken \("):
         cut_patches(*where, size=16, unmasked="skip")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "masks"}
 

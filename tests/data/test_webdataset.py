@@ -453,7 +453,8 @@ def test_check_looks_at_shards(
     assert report.data == "memory://b/x.tar"
     assert sum(report.counts["train"].values()) > 0
     assert list(report.unreadable) == ["x.tar/bad.png"]
-    assert report.conflicts == (("x.tar/0003.png", "x.tar/copy.png"),)
+    (conflict,) = report.conflicts
+    assert conflict.images == ("x.tar/0003.png", "x.tar/copy.png")
     assert report.formats == {"PNG": 61, "JPEG": 1}
     assert report.sizes.largest == (24, 24)
     assert report.modes == {"RGB": 62}

@@ -14,6 +14,7 @@ from sklearn.metrics import mutual_info_score
 from torch import nn
 from torch.nn import functional
 
+from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
 from prunedge.importance import (
@@ -32,6 +33,7 @@ from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 GENERATOR = torch.Generator().manual_seed(0)
 EXAMPLE = torch.randn(12, 3, 12, 12, generator=GENERATOR)
 LABELS = torch.randint(0, 2, (12,), generator=GENERATOR)
+BUILT_IN = tuple(CRITERIA)  # before any test registers its own
 JUDGING = sorted(CRITERIA.keys() - {"random"})
 
 
@@ -41,6 +43,11 @@ def scores_of(
     inputs, labels = (EXAMPLE, LABELS) if order is None else (EXAMPLE[order], LABELS[order])
     batches = list(zip(inputs.split(batch), labels.split(batch), strict=True))
     return dict(rank(model, trace(model, EXAMPLE[:2]), batches, name).values)
+
+
+def test_the_help_lists_every_criterion_that_is_registered() -> None:
+    assert set(CRITERION_NAMES) == set(BUILT_IN)
+    assert len(CRITERION_NAMES) == len(BUILT_IN)
 
 
 @pytest.mark.parametrize("name", JUDGING)

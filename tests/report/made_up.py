@@ -50,6 +50,8 @@ def made_up(
         dict.fromkeys(names[ended : ended + failed], "no space <left> & right"),
         tuple(names[ended + failed :]),
         60.0,
+        ended,
+        len(every),
     )
     axes = tuple(key for key, several in values.items() if len(several) > 1)
     benches = {
@@ -58,10 +60,9 @@ def made_up(
         if timed and one.get("fold", 0) == 0 and name in counts.done
     }
     return StudyFindings(
-        "a study",
+        "/studies/a study",
         kind,
         axes,
-        names,
         rows,
         counts,
         f'kind = "{kind}"\ndata = "<images>"\n',

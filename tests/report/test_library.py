@@ -93,6 +93,28 @@ def test_training_is_repeatable_and_tells_its_epochs(data: images.Dataset) -> No
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
+def test_what_a_training_was_asked_for_reaches_it(data: images.Dataset) -> None:
+    found = {}
+    for sparsity in ("none", "growing"):
+        torch.manual_seed(0)
+        net = Residual()
+        settings = {"epochs": 1, "lr": 0.01, "batch_size": 8, "engine": make_engine("32")}
+        pe.fit(net, data, pretrained=False, sparsity=sparsity, **settings)  # type: ignore[arg-type]
+        found[sparsity] = torch.cat([value.flatten() for value in net.parameters()])
+    assert not torch.equal(found["none"], found["growing"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": -1}, {"lr": 0.0}, {"augment": "twirl"}, {"metric": "mAP"}, {"seed": -1}],
+)
+def test_what_no_training_can_follow_is_refused_by_its_own_name(
+    data: images.Dataset, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(PrunedgeError, match=rf"\b{next(iter(wrong))}="):
+        pe.fit(Residual(), data, **wrong)
+
+
 def test_evaluating_leaves_the_model_as_it_was_and_takes_any_batches(
     data: images.Dataset,
 ) -> None:
@@ -148,6 +170,12 @@ def test_a_report_needs_steps_and_says_what_was_not_measured(
     steps = [next(iter(loop))[0]]
     page = pe.write_report(tmp_path / "page.html", steps, data).read_text(encoding="utf-8")
     assert "The test split is measured once, when the run ends" in page
+    told = {"step_ratio": 0.25, "criterion": "fisher", "max_drop": 2.0}
+    page = pe.write_report(tmp_path / "told.html", steps, data, **told).read_text(encoding="utf-8")  # type: ignore[arg-type]
+    assert "<td>criterion</td><td>fisher</td>" in page
+    assert "<td>step ratio</td><td>0.25</td>" in page
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td>criterion</td>" not in page
     # Nobody told it of these, and their defaults would be guesses.
     assert "<td>max drop</td>" in page
     assert "<td>train epochs</td>" not in page

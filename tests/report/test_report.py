@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
 
-from prunedge.config import RunConfig
+from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
 from prunedge.report.run.repeat import command
+from prunedge.report.text import pruned
 from prunedge.runs import execute
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
+from prunedge.utils.advice import flag
 from prunedge.utils.checksums import sealed
 from tests.needs import program
 from tests.tampering import edited, rewrite_history
@@ -159,14 +162,35 @@ def test_nothing_comes_from_elsewhere(run: Run) -> None:
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
 
 
+def test_the_page_minds_what_the_terminal_minds(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.path, copy := tmp_path / "run")
+    with edited(copy):
+        test = json.loads((copy / "test.json").read_text())
+        test["best"]["accuracy"] = test["baseline"]["accuracy"] - 0.7
+        (copy / "test.json").write_text(json.dumps(test))
+    changed = open_run(copy)
+    told = [line for line in pruned(changed).splitlines() if line.startswith("mind: ")]
+    page = unescape(write_report(changed).read_text(encoding="utf-8"))
+    assert "mind: on test data it lost 70.0 points, more than the 60 that" in told[0]
+    assert all(line.removeprefix("mind: ") in page for line in told)
+    assert "Mind: " not in write_report(run).read_text(encoding="utf-8")
+
+
 def test_the_command_repeats_the_run(run: Run) -> None:
     words = command(run.config, run.path).split()
     assert words[:2] == ["prunedge", "prune"]
     assert words[words.index("--step-ratio") + 1] == "0.3"
     assert words[words.index("--max-steps") + 1] == "2"
-    from prunedge.cli.app import make_app
+    from prunedge.cli.parser import make_app
 
     make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+def test_the_command_names_every_option_as_the_command_line_does(run: Run) -> None:
+    words = command(run.config.with_values(cost="macs", finetune_lr=0.1), run.path).split()
+    assert words[words.index("--for") + 1] == "macs"
+    options = [word for word in words if word.startswith("--")]
+    assert set(options) <= {flag(key) for key in asked()} | {"--out"}
 
 
 def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:

@@ -19,7 +19,7 @@ from prunedge.report.study import page as study_page
 from prunedge.report.study.cells import verdict
 from prunedge.report.study.figures import curves, ends
 from prunedge.report.study.numbers import curve, groups, shares, time_ratios, views
-from prunedge.report.study.page import StudyFindings, page
+from prunedge.report.study.page import StudyFindings, command, page
 from prunedge.report.study.pareto import Place, front, mean_places, step_places
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table
@@ -222,7 +222,18 @@ def test_unfinished_trials_are_counted_with_the_reason_and_shown_nowhere_else() 
     assert "2 failed, 1 left" in words(text)
     assert "2 × no space &lt;left&gt; &amp; right" in text
     assert "<left>" not in text
-    assert "--out &#39;a study&#39;" in text
+    assert (
+        "prunedge study &#39;/studies/a study/study.toml&#39; --out &#39;/studies/a study&#39;"
+        in text
+    )
+
+
+def test_a_study_is_repeated_from_where_it_lies() -> None:
+    assert (
+        command("/studies/cracks", "/out") == "prunedge study /studies/cracks/study.toml --out /out"
+    )
+    away = "s3://bucket/cracks"
+    assert command(away, away) == f"prunedge study study.toml --out {away}"
 
 
 def test_a_study_without_a_finished_trial_still_has_a_page() -> None:
@@ -260,7 +271,7 @@ def test_thousands_of_trials_make_a_small_page_of_few_traces() -> None:
     found = study("many")
     rows = done(found)
     seen, left = views(rows, axes_of(rows, found.axes))
-    assert len(found.trials) == 2016
+    assert found.counts.trials == 2016
     assert left == 0
     assert len(seen) == 4 * 2 * 3
     assert max(map(len, seen.values())) == 4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.cli.app import make_app
+from prunedge.cli.parser import make_app
 from prunedge.cli.show import show
 from prunedge.report import write_report
 from prunedge.report.run.repeat import command

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from prunedge.cli.app import make_app
+from prunedge.cli.parser import make_app
 from prunedge.runs.profile import profile_of
 from prunedge.utils.tracing import is_recording
 from tests.commands import Started, prunedge

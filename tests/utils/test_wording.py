@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.utils.wording import counted, pair, significant_pair, times
+from prunedge.utils.wording import counted, first_of, pair, significant_pair, times
 
 ROOT = Path(__file__).parents[2] / "src" / "prunedge"
 
@@ -61,3 +61,10 @@ def test_rounding_to_digits_hides_no_change_either() -> None:
 
 def test_a_ratio_of_nearly_one_says_by_how_much() -> None:
     assert [times(ratio) for ratio in (1.0, 1.03, 1.1, 2.38)] == ["1.0", "1.03", "1.1", "2.4"]
+
+
+def test_of_many_things_the_first_are_named_and_the_rest_counted() -> None:
+    assert first_of(["a", "b"]) == "a, b"
+    many = [str(number) for number in range(3000)]
+    assert first_of(many) == "0, 1, 2, 3, 4 and 2,995 more"
+    assert first_of(many, most=2, between="; ") == "0; 1 and 2,998 more"

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.cli.settings import with_settings
 from prunedge.config import IMAGE_KEYS
-
-if TYPE_CHECKING:
-    from prunedge.cli.console import Advance
-    from prunedge.importance.audit import AuditRequest
-    from prunedge.runs.auditing import Subject
 
 
 @with_settings(set(IMAGE_KEYS) - {"folds", "fold"})
@@ -72,15 +67,25 @@ def audit(
 
     from prunedge.cli.audit_table import print_audit
     from prunedge.cli.console import print_json, progress
+    from prunedge.importance.audit import AuditRequest
     from prunedge.importance.audit import audit as start
+    from prunedge.runs.auditing import subject_named, subject_of_run
+    from prunedge.runs.run import open_run
     from prunedge.utils import trust
 
     _refuse_unclear(run, data, model, weights)
-    asked = _asked(criterion, channels, images, values)
+    criteria = () if criterion in (None, ["all"]) else tuple(dict.fromkeys(criterion or ()))
+    asked = AuditRequest(criteria, None if channels == "all" else channels, images)
     target = _target(run, model, out)
     trust.trust_everything(trust_code)
     with progress("auditing", quiet=json) as advance:
-        subject = _subject(run, data, model, weights, step, values, advance)
+        if model is not None:
+            place = run or data
+            assert place is not None
+            subject = subject_named(model, weights, place, values, advance)
+        else:
+            assert run is not None
+            subject = subject_of_run(open_run(run), data, step, values, advance)
         result = start(
             subject.model,
             subject.data,
@@ -113,26 +118,6 @@ def _refuse_unclear(run: Path | None, data: Path | None, model: str | None, weig
         )
 
 
-def _asked(
-    criterion: list[str] | None, channels: int | Literal["all"], images: int, values: dict[str, Any]
-) -> AuditRequest:
-    """What the audit compares; PrunedgeError where it is too little."""
-    from prunedge.config import LARGEST_SEED
-    from prunedge.errors import PrunedgeError
-    from prunedge.importance.audit import AuditRequest
-
-    if images < 1 or (channels != "all" and channels < 2):
-        raise PrunedgeError(
-            f"{images} images and {channels} channels are too few",
-            remedy="give --images 1 and --channels 2 or more",
-        )
-    seed = values.get("seed", 0)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
-    criteria = () if criterion in (None, ["all"]) else tuple(dict.fromkeys(criterion or ()))
-    return AuditRequest(criteria, None if channels == "all" else channels, images)
-
-
 def _target(run: Path | None, model: str | None, out: Path | None) -> Path:
     """The folder for the results."""
     from prunedge.errors import PrunedgeError
@@ -144,22 +129,3 @@ def _target(run: Path | None, model: str | None, out: Path | None) -> Path:
             "no folder for the results", where="--out", remedy="name one: --out audits/NAME"
         )
     return run / "audit"
-
-
-def _subject(
-    run: Path | None,
-    data: Path | None,
-    model: str | None,
-    weights: str,
-    step: int | None,
-    values: dict[str, Any],
-    advance: Advance,
-) -> Subject:
-    """What is audited."""
-    from prunedge.runs.auditing import subject_named, subject_of_run
-    from prunedge.runs.run import open_run
-
-    if model is not None:
-        return subject_named(model, weights, run or data or Path(), values, advance)
-    assert run is not None
-    return subject_of_run(open_run(run), data, step, values, advance)

@@ -61,6 +61,7 @@ def bench(
     from prunedge.cli.console import print_json, progress, say
     from prunedge.cli.profile import print_layers, write_bench_profile
     from prunedge.edge import Candidate, open_bundle
+    from prunedge.edge.bench.candidates import unlike
     from prunedge.edge.bench.measure import measure
     from prunedge.edge.bench.remote import bench_on
     from prunedge.errors import BundleError
@@ -79,6 +80,8 @@ def bench(
             remedy="leave --data out: noise takes the same time",
         )
 
+    for line in unlike(opened):
+        say(f"mind: {line}")
     with _noted_in(out) as run:
         if device is None:
             targets: Sequence[str | None] = runtime or [None]

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunedge.utils.wording import counted, first_of
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from prunedge.data import CheckReport
-    from prunedge.data.duplicates import Duplicate
+    from prunedge.data.duplicates import Conflict, Duplicate
 
+# What Pillow's modes are, in words.
+MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "P": "palette",
+    "RGB": "colour",
+    "RGBA": "colour with transparency",
+    "I;16": "grey (16 bits)",
+    "I;16B": "grey (16 bits)",
+    "I": "grey (32 bits)",
+    "F": "grey (floats)",
+}
 SHOWN = 10  # lines of a kind; --json has them all
 
 
@@ -20,7 +35,8 @@ def print_check(report: CheckReport) -> None:
 
     out.print(_classes(report))
     out.print(f"\nsizes      {_sizes(report)}")
-    out.print(f"files      {_counted(report.formats)}; {_counted(report.modes)}")
+    modes = {MODES.get(mode, mode): count for mode, count in report.modes.items()}
+    out.print(f"files      {_counts(report.formats)}; {_counts(modes)}")
     out.print(f"greys      {_greys(report)}")
     sources = "none known: each image is its own (see --group-by)"
     if report.sources:
@@ -62,20 +78,30 @@ def _classes(report: CheckReport) -> Table:
 
 
 def _sizes(report: CheckReport) -> str:
+    """Height x width, as options say it."""
     sizes = report.sizes
-    width, height = sizes.median
-    seen = f"{report.size.width}x{report.size.height}"
-    spread = f"{width}x{height} pixels"
+    spread = f"{_upright(sizes.median)} pixels"
     if sizes.different > 1:
-        least = f"{sizes.smallest[0]}x{sizes.smallest[1]}"
-        most = f"{sizes.largest[0]}x{sizes.largest[1]}"
-        spread = f"{least} to {most} pixels, median {width}x{height}"
-    return f"{spread}; {sizes.enlarged:,} enlarged to {seen}"
+        spread = (
+            f"{_upright(sizes.smallest)} to {_upright(sizes.largest)} pixels, median "
+            f"{_upright(sizes.median)}"
+        )
+    seen = f"{report.size.height}x{report.size.width}"
+    return f"{spread} (height x width); {sizes.enlarged or 'none'} enlarged to {seen}"
+
+
+def _upright(shape: tuple[int, int]) -> str:
+    """A shape (width, height) as height x width."""
+    return f"{shape[1]}x{shape[0]}"
 
 
 def _greys(report: CheckReport) -> str:
     levels = report.levels
-    text = f"{_counted(levels.depths)}; {levels.stored:,} levels in an image"
+    depths = {f"of {depth}": count for depth, count in levels.depths.items()}
+    text = _counts(depths)
+    if levels.stored is None or levels.seen is None:
+        return text
+    text += f"; {counted(levels.stored, 'level')} in an image"
     if levels.range is None:
         return text
     return (
@@ -84,7 +110,7 @@ def _greys(report: CheckReport) -> str:
     )
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _counts(counts: dict[str, int]) -> str:
     return ", ".join(
         f"{n:,} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1])
     )
@@ -98,10 +124,14 @@ def _details(report: CheckReport) -> dict[str, list[str]]:
         ],
         "alike on two sides": [_pair(duplicate) for duplicate in report.duplicates],
         "same image, different labels": [
-            " = ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")
-            for names in report.conflicts
+            first_of(_labelled(conflict), most=4, between=" = ") for conflict in report.conflicts
         ],
     }
+
+
+def _labelled(conflict: Conflict) -> list[str]:
+    pairs = zip(conflict.images, conflict.labels, strict=True)
+    return [f"{image} ({label})" for image, label in pairs]
 
 
 def _pair(duplicate: Duplicate) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args, get_origin
 
-from cyclopts import Token
-from rich.console import Console
+from cyclopts import CoercionError, Token
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -24,6 +24,7 @@ from rich.text import Text
 from prunedge.utils.distributed import get_rank
 from prunedge.utils.sanitize import shown
 
+UNCUT = 10_000  # columns, where there is no terminal
 Advance = Callable[[int, int, str], None]
 
 
@@ -34,6 +35,17 @@ class Plain(Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """A terminal's; where a file or another program reads, tables cut no names."""
+        if self.is_terminal or self._width is not None:
+            return super().size
+        return ConsoleDimensions(UNCUT, super().size.height)
+
+    @size.setter
+    def size(self, new: tuple[int, int]) -> None:
+        Console.size.fset(self, new)  # type: ignore[attr-defined]
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Every text passes here, those in tables too."""
@@ -73,9 +85,13 @@ def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
     (item,) = get_args(kind)
     # Of several types (int | str) the text is kept: the config reads it.
     read = item if callable(item) else str
-    return [
-        read(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()
-    ]
+    values = []
+    for token in tokens:
+        try:
+            values += [read(part.strip()) for part in token.value.split(",") if part.strip()]
+        except ValueError:
+            raise CoercionError(token=token, target_type=kind) from None
+    return values
 
 
 @contextmanager

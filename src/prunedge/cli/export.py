@@ -9,18 +9,26 @@ from cyclopts import Parameter
 
 from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
+from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
 from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.edge import Form
 
+FORMATS = (
+    f"{', '.join(TARGETS)}; several with commas between them. The first runs unless another is "
+    "asked for."
+)
+
 
 def export(
     run: Path,
     *,
     out: Path,
-    formats: Annotated[list[str] | None, Parameter(name="--format", converter=split)] = None,
+    formats: Annotated[
+        list[str] | None, Parameter(name="--format", converter=split, help=FORMATS)
+    ] = None,
     max_int8_drop: float = 1.0,
     step: int | None = None,
     baseline: Flag = False,
@@ -42,9 +50,6 @@ def export(
         A run folder of `train` or `prune`.
     out
         The bundle's folder to make.
-    formats
-        onnx, onnx-int8, openvino, openvino-int8, executorch, tensorrt; several with commas between
-        them. The first runs unless another is asked for.
     max_int8_drop
         Percentage points of the metric that eight-bit integers may cost on validation data; more is
         refused.

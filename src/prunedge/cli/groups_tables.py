@@ -16,19 +16,21 @@ def print_graph(graph: ChannelGraph) -> None:
 
     from prunedge.cli.console import out
     from prunedge.graph.description import description
-    from prunedge.utils.wording import counted
+    from prunedge.utils.wording import counted, first_of
 
     about = description(graph)
     table = Table(
         "group", "channels", "MACs", "made by", "consumed by", box=None, header_style="bold"
     )
+    for column in table.columns:
+        column.overflow = "fold"  # names can be copied, however narrow the terminal
     for group in about["groups"]:
         table.add_row(
             group["name"],
             str(group["channels"]),
             f"{group['macs_share']:.1%}",
-            _short(group["makers"]),
-            _short(group["consumers"]),
+            first_of(group["makers"], SHOWN),
+            first_of(group["consumers"], SHOWN),
         )
     out.print(table)
     if about["frozen"]:
@@ -42,8 +44,3 @@ def print_graph(graph: ChannelGraph) -> None:
         f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count "
         "for those who make and who consume)"
     )
-
-
-def _short(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

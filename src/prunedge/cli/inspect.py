@@ -4,6 +4,7 @@ torch.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,13 +78,15 @@ def inspect(
         say(f"mind: {warning}")
     images = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, images, settings, device())
-    results = open_results(out, about) if out is not None else None
 
     # Of one photograph it is said after the result, so that nothing stands before it.
     choice = _choice(settings, opened.manifest)
     if images.total != 1:
         say(choice)
-    with progress("inspecting", quiet=json) as advance:
+    with (
+        open_results(out, about) if out is not None else nullcontext() as results,
+        progress("inspecting", quiet=json) as advance,
+    ):
         outcome = inspect_source(images, session, settings, results, advance=advance, tell=say)
     outcome.refuse_nothing(images.title)
     if json:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from prunedge.cli.options import Flag
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, first_of
 
 
 def patches(
@@ -105,8 +105,7 @@ def patches(
         "without a mask": report.unmasked,
     }.items():
         if names:
-            shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-            tell(f"left out: {counted(len(names), 'photograph')} {why}: {shown}")
+            tell(f"left out: {counted(len(names), 'photograph')} {why}: {first_of(names)}")
     tell(f"next: {command('check', out)}")
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from prunedge.cli.new_run import config_to_prune, new_folder
 from prunedge.cli.options import Flag, TrustCode
-from prunedge.cli.settings import BASIC, in_milliseconds, steered, with_settings
+from prunedge.cli.settings import BASIC, steered, with_settings
 from prunedge.config import asked
 from prunedge.utils.files import real_path
-
-if TYPE_CHECKING:
-    from prunedge.config import RunConfig
 
 
 @with_settings(set(asked()) - {"data"})
@@ -83,12 +81,13 @@ def prune(
     if resume is not None:
         if start is not None:
             values["start"] = str(real_path(start))
-        changes = changes_to(resume, out, in_milliseconds(values), "prune")
+        changes = changes_to(resume, out, values, "prune")
         metric = metric_of(open_run(resume).config)
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
             run = execute.resume(resume, callbacks(metric, advance, json), changes)
     else:
-        config, folder = _config(start, out, steered(values))
+        folder = new_folder(out)
+        config = config_to_prune(start, steered(values))
         metric = metric_of(config)
         with _profiled(folder if profile else None), progress("pruning", quiet=json) as advance:
             run = execute.prune(config, folder, callbacks(metric, advance, json))
@@ -99,29 +98,6 @@ def prune(
     tell(pruned(run))
     if profile:
         print_profile(run.path)
-
-
-def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tuple[RunConfig, Path]:
-    """What a new run is asked to do, and its folder."""
-    from prunedge.config import RunConfig
-    from prunedge.errors import PrunedgeError
-    from prunedge.runs.onward import config_from_run
-    from prunedge.utils.files import refuse_url
-
-    if out is None:
-        raise PrunedgeError(
-            "no run folder", where="--out", remedy="name the folder to make: --out runs/NAME"
-        )
-    refuse_url(out)
-    if start is not None:
-        return config_from_run(start, values), out
-    for key, name in (("data", "images"), ("model", "model")):
-        if key not in values:
-            remedy = (
-                "prunedge prune DATA --model resnet18 --out RUN, or --from RUN, or --resume RUN"
-            )
-            raise PrunedgeError(f"no {name} to prune with", remedy=remedy)
-    return RunConfig.make("prunedge prune", **values), out
 
 
 def _profiled(run: Path | None) -> AbstractContextManager[Any]:

@@ -4,18 +4,16 @@ else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter as Argument
-from inspect import signature
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Group, Parameter
 
 from prunedge.cli.console import split
 from prunedge.config import Setting, settings
-from prunedge.errors import PrunedgeError
+from prunedge.config.keywords import signature_with
 from prunedge.utils.advice import flag
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -45,12 +43,7 @@ def with_settings(
     chosen.sort(key=lambda setting: not setting.notes.is_basic)
 
     def decorate(verb: Verb) -> Verb:
-        own = signature(verb)
-        arguments = [
-            argument
-            for argument in own.parameters.values()
-            if argument.kind is not Argument.VAR_KEYWORD
-        ]
+        arguments = []
         for setting in chosen:
             name = (names or {}).get(setting.key, flag(setting.key))
             default = (defaults or {}).get(setting.key, setting.default)
@@ -62,7 +55,7 @@ def with_settings(
         def verb_with_settings(*args: Any, **kwargs: Any) -> None:
             verb(*args, **kwargs)
 
-        verb_with_settings.__signature__ = own.replace(parameters=arguments)  # type: ignore[attr-defined]
+        verb_with_settings.__signature__ = signature_with(verb, arguments)  # type: ignore[attr-defined]
         return verb_with_settings  # type: ignore[return-value]
 
     return decorate
@@ -105,26 +98,6 @@ def _group(title: str) -> Group:
     return Group(title, sort_key=2 + titles.index(title))
 
 
-def milliseconds(text: str) -> float:
-    """`5ms`, `0.2s` or a number of milliseconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|)", text.strip())
-    value = float(match[1]) if match else 0.0
-    if match is None or not value:
-        raise PrunedgeError(
-            f"not a time: {text}", where="--target-latency", remedy="write it as 5ms"
-        )
-    return value * (1000 if match[2] == "s" else 1)
-
-
-def in_milliseconds(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the target of latency as a number."""
-    target = values.get("target_latency")
-    if target is None:
-        return dict(values)
-    return {**values, "target_latency": milliseconds(target)}
-
-
 def steered(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, where a target of latency without a device is one of this machine."""
-    numbers = in_milliseconds(values)
-    return {"device": "local", **numbers} if "target_latency" in numbers else numbers
+    return {"device": "local", **values} if "target_latency" in values else dict(values)

@@ -8,13 +8,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from prunedge.cli.console import split
-from prunedge.cli.options import Flag
 from prunedge.cli.settings import steered, with_settings
-from prunedge.cli.study_output import progress_text
 from prunedge.cli.study_run import Where, run_grid
+from prunedge.cli.study_status import status
 from prunedge.config import asked
 from prunedge.utils.advice import speak
-from prunedge.utils.sanitize import by_kind
 
 study = App(
     name="study",
@@ -41,6 +39,8 @@ SEVERAL = ("criterion", "epochs", "seed", "fold")
 SETTINGS = set(asked()) - {"data", "model", "start"}
 
 with_trial_settings = with_settings(SETTINGS, several=SEVERAL)
+
+study.command(status)
 
 
 @study.default
@@ -150,41 +150,6 @@ def talk(
     first, second = _paths(cracks, corrosion)
     models = model or ["vgg16", "resnet18"]
     run_grid(presets.talk(first, second, models, folds, steered(values)), where)
-
-
-@study.command
-def status(folder: str, *, workers: int = 1, json: Flag = False) -> None:
-    """What is done, running, failed and left, with the time left.
-
-    Example: `prunedge study status studies/cracks`
-
-    Parameters
-    ----------
-    folder
-        A study's folder or URL.
-    workers
-        Trials at a time, for the time left.
-    json
-        Print it as JSON.
-    """
-    from prunedge.cli.console import print_json, tell
-    from prunedge.errors import PrunedgeError
-    from prunedge.study import open_study
-
-    if workers < 1:
-        raise PrunedgeError(
-            f"{workers} trials at a time", where="--workers", remedy="give at least 1"
-        )
-    counts = open_study(folder).counts(workers)
-    if json:
-        print_json(vars(counts))
-        return
-    tell(progress_text(counts))
-    for title, names in (("running", counts.running), ("left", counts.left)):
-        for name in names:
-            tell(f"{title}: {name}")
-    for line in by_kind(counts.failed):
-        tell(f"failed: {line}")
 
 
 def _paths(*data: str) -> list[str]:

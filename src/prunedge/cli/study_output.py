@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 def progress_text(counts: StudyProgress) -> str:
-    """The counts in a line."""
-    time_left = ""
-    if counts.seconds_left is not None and (counts.left or counts.running):
-        time_left = f", about {_duration(counts.seconds_left)} left"
-    return (
-        f"{len(counts.done)} done, {len(counts.running)} running, {len(counts.failed)} failed, "
-        f"{len(counts.left)} left{time_left}"
-    )
+    """How far it is, and the time left."""
+    from prunedge.report.text import study_state
+
+    return study_state(counts) + _time_left(counts)
+
+
+def rest_text(counts: StudyProgress) -> str:
+    """The same of what is not done yet."""
+    from prunedge.report.text import study_rest
+
+    return study_rest(counts) + _time_left(counts)
 
 
 def failure_text(failed: Mapping[str, str], out: str) -> str:
@@ -78,6 +81,12 @@ def _metric_spread(spread: Spread, metric: Metric) -> str:
 def _spread(spread: Spread, text: str) -> str:
     deviation = f" ± {text.format(spread.variance**0.5)}" if spread.n > 1 else ""
     return text.format(spread.mean) + deviation
+
+
+def _time_left(counts: StudyProgress) -> str:
+    if counts.seconds_left is None or not (counts.left or counts.running):
+        return ""
+    return f", about {_duration(counts.seconds_left)} to go"
 
 
 def _duration(seconds: float) -> str:

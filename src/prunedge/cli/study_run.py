@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import Parameter
 
 from prunedge.cli.options import Flag
-from prunedge.cli.study_output import failure_text, progress_text, summary_table
+from prunedge.cli.study_output import failure_text, progress_text, rest_text, summary_table
 from prunedge.utils.advice import command
 from prunedge.utils.wording import counted
 
@@ -71,8 +71,7 @@ def run_grid(grid: Grid, where: Where) -> None:
         total = len(study.trials) + len(study.starts)
 
         def on_counts(counts: StudyProgress) -> None:
-            _, _, rest = progress_text(counts).partition(" done, ")
-            advance(len(counts.done), total, rest)
+            advance(len(counts.done), total, rest_text(counts))
 
         callbacks = execute.StudyCallbacks(
             on_line=(lambda line: None) if where.json else say, on_counts=on_counts

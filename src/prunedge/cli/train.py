@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from prunedge.cli.new_run import config_to_train, new_folder
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.cli.settings import BASIC, with_settings
 from prunedge.config import START_KEYS
-
-if TYPE_CHECKING:
-    from prunedge.config import RunConfig
 
 MODEL = "resnet18"
 
@@ -69,25 +67,10 @@ def train(
                 resume, callbacks, changes_to(resume, out, values, "train")
             )
         else:
-            run = execute.train(*_config(out, values), callbacks)
+            config = config_to_train({"model": MODEL, **values})
+            run = execute.train(config, new_folder(out), callbacks)
 
     if json:
         print_json(run.summary())
     else:
         tell(trained(run))
-
-
-def _config(out: Path | None, values: dict[str, Any]) -> tuple[RunConfig, Path]:
-    """What a new run is asked to do, and its folder."""
-    from prunedge.config import RunConfig
-    from prunedge.errors import PrunedgeError
-    from prunedge.utils.files import refuse_url
-
-    if "data" not in values:
-        remedy = "prunedge train DATA --model resnet18 --out RUN, or --resume RUN"
-        raise PrunedgeError("no images to learn from", remedy=remedy)
-    if out is None:
-        remedy = "name the folder to make: --out runs/NAME"
-        raise PrunedgeError("no run folder", where="--out", remedy=remedy)
-    refuse_url(out)
-    return RunConfig.make("prunedge train", **{"model": MODEL, **values}), out

@@ -36,6 +36,35 @@ class DataKeywords(TypedDict, total=False):
     with the run and its bundles. Default: `None`."""
 
 
+class FitKeywords(TypedDict, total=False):
+    """How `pe.fit` trains."""
+
+    seed: int
+    """Decides the split, the random weights and the order of the images. Default: `0`."""
+    metric: str
+    """What makes an epoch the best, and what the stop rule watches: a metric of the task (accuracy,
+    f1, auroc). Default: `'accuracy'`."""
+    epochs: int
+    """Times that every training image is seen before anything is pruned; the epoch that is best on
+    validation data is kept. Default: `10`."""
+    lr: float | None
+    """The peak learning rate, instead of the one that a short test on training images finds for
+    pretrained weights, or of the usual one from random weights. Default: `None`."""
+    batch_size: int
+    """Images in a training step. Default: `32`."""
+    augment: Literal["none", "flips", "full"]
+    """How training images are changed in every epoch: full (quarter turns if they are square, half
+    turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
+    image turned by a quarter would never be seen, as of courses of bricks), or none. Default:
+    `'full'`."""
+    sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
+    """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
+    norms, group lasso over all weights of a channel, or a penalty that grows on those that are
+    about to leave (on all, before anything is pruned). Default: `'none'`."""
+    sparsity_strength: float | None
+    """Of `sparsity`, instead of its usual one. Default: `None`."""
+
+
 class PruneKeywords(TypedDict, total=False):
     """How `pe.prune` goes about it, and how far."""
 
@@ -117,8 +146,8 @@ class PruneKeywords(TypedDict, total=False):
     """Stop at this share of the unpruned model's MACs. Default: `None`."""
     target_params: float | None
     """Stop at this share of the unpruned model's parameters. Default: `None`."""
-    target_latency: float | None
-    """Stop when the model takes this long for an image on the `device`: 5ms, 0.8ms. Default:
+    target_latency: float | str | None
+    """Stop when the model takes this long for an image on the `device`: 5ms, 0.8ms, 0.2s. Default:
     `None`."""
     max_steps: int | None
     """Stop after this many steps. Default: `None`."""

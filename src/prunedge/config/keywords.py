@@ -10,88 +10,112 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from prunedge.config.run import IMAGE_KEYS, asked, settings
-from prunedge.config.setting import Setting
 from prunedge.edge.image.size import Size
-from prunedge.utils.advice import flag
+from prunedge.utils.advice import OF_TRAINING, flag
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FILE = Path(__file__).with_name("keyword_types.py")
 WIDTH = 100
 
+# What `pe.fit` has no keyword for: the engine comes as an object.
+_NOT_OF_FIT = ("precision",)
 # What `pe.prune` has no keyword for: it trains no baselines and no first model, and knows no
 # schedule of the training before; the device and the engine come as objects.
 _NOT_OF_PRUNE = ("baseline", "rewind", "train_epochs", "lr", "precision")
 _OF_OTHER_SECTIONS = ("metric", "seed")
 
 # What the library takes beside what a file or the command line can say.
-_WIDER = {"size": "int | str | tuple[int, int]", "range": "str | tuple[float, float] | None"}
+_WIDER = {
+    "size": "int | str | tuple[int, int]",
+    "range": "str | tuple[float, float] | None",
+    "target_latency": "float | str | None",
+}
 
 
-def data_keys() -> tuple[str, ...]:
-    """The keys of the settings that are keywords of `pe.load_folder` and its like."""
-    return IMAGE_KEYS
+def fit_keys() -> tuple[str, ...]:
+    """The keys of the settings that are keywords of `pe.fit`, in the order of the sections."""
+    return _keys_of(("train",), without=_NOT_OF_FIT)
 
 
 def prune_keys() -> tuple[str, ...]:
     """The keys of the settings that are keywords of `pe.prune`, in the order of the sections."""
+    return _keys_of(("train", "prune", "recover", "stop"), without=_NOT_OF_PRUNE)
+
+
+def _keys_of(sections: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:
     keys = []
     for key in asked():
-        is_of_the_loop = settings()[key].section in ("train", "prune", "recover", "stop")
-        if (is_of_the_loop or key in _OF_OTHER_SECTIONS) and key not in _NOT_OF_PRUNE:
+        is_chosen = settings()[key].section in sections or key in _OF_OTHER_SECTIONS
+        if is_chosen and key not in without:
             keys.append(key)
     return tuple(keys)
 
 
-def with_keywords(keys: Sequence[str]) -> Callable[[Function], Function]:
+def with_keywords(
+    keys: Sequence[str], names: Mapping[str, str] | None = None
+) -> Callable[[Function], Function]:
     """Give a function that takes `**settings` a keyword for each of these settings.
 
-    Its signature and its docstring name them, with type, default and help.
+    Its signature and its docstring name them, with type, default and help. `names` are the keywords
+    that are not called by their keys (`{"train_epochs": "epochs"}`); the function gets them by
+    their keys all the same.
     """
-    chosen = [settings()[key] for key in keys]
+    called = {key: (names or {}).get(key, key) for key in keys}
+    keys_of = {name: key for key, name in called.items()}
 
     def decorate(function: Function) -> Function:
-        own = inspect.signature(function)
-        arguments = [
-            argument
-            for argument in own.parameters.values()
-            if argument.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
-        for setting in chosen:
+        arguments = []
+        for key, name in called.items():
+            setting = settings()[key]
             argument = inspect.Parameter(
-                setting.key,
+                name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=setting.default,
                 annotation=setting.field.annotation,
             )
             arguments.append(argument)
-
-        made = own.replace(parameters=arguments)
+        made = signature_with(function, arguments)
 
         @wraps(function)
         def with_settings(*args: Any, **kwargs: Any) -> Any:
             made.bind(*args, **kwargs)  # a TypeError at once, also of a generator
-            return function(*args, **kwargs)
+            by_key = {keys_of.get(name, name): value for name, value in kwargs.items()}
+            return function(*args, **by_key)
 
         with_settings.__signature__ = made  # type: ignore[attr-defined]
-        with_settings.__doc__ = f"{inspect.getdoc(function)}\n\nSettings:\n\n{_listed(chosen)}"
+        with_settings.__doc__ = f"{inspect.getdoc(function)}\n\nSettings:\n\n{_listed(called)}"
         return with_settings  # type: ignore[return-value]
 
     return decorate
 
 
-def _listed(chosen: Sequence[Setting]) -> str:
-    """Each setting with its default and its help."""
+def signature_with(
+    function: Callable[..., Any], arguments: Iterable[inspect.Parameter]
+) -> inspect.Signature:
+    """The signature of a function, with these arguments in the place of its `**settings`."""
+    own = inspect.signature(function)
+    kept = [
+        argument
+        for argument in own.parameters.values()
+        if argument.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    return own.replace(parameters=[*kept, *arguments])
+
+
+def _listed(called: Mapping[str, str]) -> str:
+    """Each setting with its default and its help; `called` are the keywords by their keys."""
     lines = []
-    for setting in chosen:
-        text = f"- `{setting.key}` ({_plain(setting.default)}): {_in_python(setting.help)}"
+    for key, name in called.items():
+        setting = settings()[key]
+        text = f"- `{name}` ({_plain(setting.default)}): {_in_python(setting.help)}"
         lines += _wrapped(text, first="", rest="  ")
     return "\n".join(lines)
 
@@ -127,18 +151,22 @@ def types_text() -> str:
         "from __future__ import annotations",
         "",
         "from typing import Literal, TypedDict",
-        *_typed_dict("DataKeywords", "Which images there are, and how they are read.", data_keys()),
+        *_typed_dict("DataKeywords", "Which images there are, and how they are read.", IMAGE_KEYS),
+        *_typed_dict("FitKeywords", "How `pe.fit` trains.", fit_keys(), OF_TRAINING),
         *_typed_dict("PruneKeywords", "How `pe.prune` goes about it, and how far.", prune_keys()),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _typed_dict(name: str, about: str, keys: Sequence[str]) -> list[str]:
+def _typed_dict(
+    name: str, about: str, keys: Sequence[str], names: Mapping[str, str] | None = None
+) -> list[str]:
     """A TypedDict of these settings, with the help of each."""
     lines = ["", "", f"class {name}(TypedDict, total=False):", f'    """{about}"""', ""]
     for key in keys:
         setting = settings()[key]
-        lines += _field(key, _WIDER.get(key) or _type_text(setting.field.annotation))
+        called = (names or {}).get(key, key)
+        lines += _field(called, _WIDER.get(key) or _type_text(setting.field.annotation))
         help_text = f'"""{_in_python(setting.help)} Default: `{_plain(setting.default)}`."""'
         lines += _wrapped(help_text, first="    ", rest="    ")
     return lines

@@ -71,9 +71,12 @@ class RunConfig(Section):
                 f"{option('runtime')} and {option('device_threads')} act only with "
                 f"{option('device')}"
             )
-        if self.data.fold and self.data.fold >= (self.data.folds or 1):
-            folds = self.data.folds or "none"
-            raise ValueError(f"fold {self.data.fold} of {folds}: folds count from 0")
+        fold = self.data.fold
+        folds = self.data.folds
+        if fold and folds is None:
+            raise ValueError(f"{option('fold', fold)} needs {option('folds')}, how many there are")
+        if folds is not None and fold >= folds:
+            raise ValueError(f"{option('fold', fold)}: of {folds} folds the last is {folds - 1}")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from prunedge.config.criteria import CRITERION_NAMES
+from prunedge.config.milliseconds import Milliseconds
 from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.edge.image.size import Resize
@@ -170,10 +172,8 @@ class PruneSection(Section):
     criterion: str = basic(
         "taylor",
         (
-            "How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, "
-            "weight-l2, fpgm, bn-scale, activation-mean, activation-std, apoz, "
-            "mutual-information, mutual-information-prediction, random, or your own. `prunedge "
-            "audit` says which suits your model."
+            f"How channels are ranked: {', '.join(CRITERION_NAMES)}, or your own. `prunedge audit` "
+            "says which suits your model."
         ),
     )
     step_ratio: float = basic(
@@ -312,9 +312,9 @@ class StopSection(Section):
     target_params: float | None = setting(
         None, "Stop at this share of the unpruned model's parameters.", gt=0, le=1
     )
-    target_latency: float | None = setting(
+    target_latency: Milliseconds | None = setting(
         None,
-        "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms.",
+        "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms, 0.2s.",
         gt=0,
     )
     max_steps: int | None = setting(None, "Stop after this many steps.", ge=1)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import RunConfig, as_size, settings
+from prunedge.config import IMAGE_KEYS, RunConfig, as_size, settings
 from prunedge.config.keyword_types import DataKeywords
-from prunedge.config.keywords import data_keys
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, appearance
@@ -24,10 +23,9 @@ from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import targets_of
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
-
-_NAMED = 5  # images of a set that can't be read at all
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class LoadOptions:
         # What says so itself, and takes more than a file can hold, is left out.
         plain = {key: value for key, value in given.items() if key not in ("size", "range")}
         RunConfig.make("images", data="given", model="given", **plain)
-        values: dict[str, Any] = {key: settings()[key].default for key in data_keys()}
+        values: dict[str, Any] = {key: settings()[key].default for key in IMAGE_KEYS}
         values.update(given)
         folds = values.pop("folds")
         number = values.pop("fold")
@@ -101,8 +99,8 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     """The Dataset of listed images.
 
     Raises DataError for options that can't be met, for labels that are none of the task's, for
-    images that can't be read (all are named at once, unless they may be skipped), and for splits
-    that can't be trained on.
+    images that can't be read (the first are named at once, unless they may be skipped), and for
+    splits that can't be trained on.
     """
     labelling = targets_of(options.task, listing.labels)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
@@ -166,6 +164,7 @@ def _split(
 
     refuse_idle_range(span, listing.where)
     kept = _readable(listing, decoded.unreadable, options.skip_unreadable)
+    _tell_skipped(listing, decoded.unreadable)
     return _Split(decoded, kept, _sides(images, options, kept, decoded.digests))
 
 
@@ -188,6 +187,7 @@ def _split_deep(
 
     training = [index for index, side in zip(kept, sides, strict=True) if side == "train"]
     greys = choose_range(images, shades, training, span)
+    _tell_skipped(listing, unreadable)
     deep = [shade for shade in shades if isinstance(shade, Shade) and shade.is_deep]
     least = min(shade.least for shade in deep)
     most = max(shade.most for shade in deep)
@@ -214,30 +214,33 @@ def _sides(
 
 
 def _readable(listing: Listing, unreadable: Mapping[int, str], skip: bool) -> list[int]:
-    """Indices of the images that can be read. Raises DataError with all the others, unless they
-    may be skipped and are not all.
+    """Indices of the images that can be read. Raises DataError with the first of the others,
+    unless they may be skipped and are not all.
     """
     count = len(listing.records)
     lines = [
         f"{listing.records[index].name} ({reason})" for index, reason in sorted(unreadable.items())
     ]
     if lines and len(lines) == count:
-        named = ", ".join(lines[:_NAMED]) + (" ..." if count > _NAMED else "")
         raise DataError(
-            f"none of {count} images can be read: {named}",
+            f"none of {counted(count, 'image')} can be read: {first_of(lines)}",
             where=listing.where,
             remedy="replace them, or name others",
         )
     if lines and not skip:
         remedy = f"replace or remove them, or go on without them: {option('skip_unreadable', True)}"
         raise DataError(
-            f"{len(lines)} of {count} images can't be read: {', '.join(lines)}",
+            f"{len(lines):,} of {counted(count, 'image')} can't be read: {first_of(lines)}",
             where=listing.where,
             remedy=remedy,
         )
-    for line in lines:
-        log.warning("skipped an unreadable image: %s", line)
     return [index for index in range(count) if index not in unreadable]
+
+
+def _tell_skipped(listing: Listing, unreadable: Mapping[int, str]) -> None:
+    """Say which images are left out."""
+    for index, reason in sorted(unreadable.items()):
+        log.warning("skipped an unreadable image: %s (%s)", listing.records[index].name, reason)
 
 
 def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:

@@ -12,13 +12,14 @@ from typing import Unpack
 
 import numpy as np
 
+from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
-from prunedge.config.keywords import data_keys, with_keywords
-from prunedge.data.check_report import CheckReport, Levels, Sizes, problems_of, totals_of
+from prunedge.config.keywords import with_keywords
+from prunedge.data.check_report import TINY, CheckReport, Levels, Sizes, problems_of, totals_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_image
 from prunedge.data.duplicates import find_duplicates
-from prunedge.data.gray_range import MixedGreys, levels_in, levels_of
+from prunedge.data.gray_range import MixedGreys, levels_of
 from prunedge.data.load import TEST, VAL, load
 from prunedge.data.paths import written
 from prunedge.data.stored import looks_of
@@ -29,7 +30,7 @@ from prunedge.errors import DataError
 SHOWN = 64  # training images whose grey levels are counted
 
 
-@with_keywords(data_keys())
+@with_keywords(IMAGE_KEYS)
 def check(
     data: Path | str,
     *,
@@ -121,27 +122,34 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _levels(dataset: Dataset, depths: Counter[Depth]) -> Levels:
-    train = dataset.train
     least, most = dataset.extremes or (None, None)
-    chosen = np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int).tolist()
-    counts = []
-    if dataset.greys is None and not depths[COLOURS]:
-        # Decoded already, and what is stored is what is seen.
-        for pixels in train.pixels(chosen):
-            levels = levels_in(pixels)
-            counts.append((levels, levels))
-    else:
-        paths = [train.samples[index].path for index in chosen]
-        for pair in at_once(lambda path: levels_of(path, dataset.greys), paths):
-            if pair is not None:
-                counts.append(pair)
+    stored = seen = None
+    if dataset.greys is not None or depths[COLOURS]:
+        stored, seen = _counted_levels(dataset)
     return Levels(
         depths={str(depth): count for depth, count in depths.items()},
         least=least,
         most=most,
         range=None if dataset.greys is None else str(dataset.greys),
-        stored=int(median([stored for stored, _ in counts])) if counts else 0,
-        seen=int(median([seen for _, seen in counts])) if counts else 0,
+        stored=stored,
+        seen=seen,
+    )
+
+
+def _counted_levels(dataset: Dataset) -> tuple[int, int]:
+    """How many levels a training image has in its file, and how many are left of them."""
+    train = dataset.train
+    chosen = np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int).tolist()
+    paths = [train.samples[index].path for index in chosen]
+    counts = []
+    for pair in at_once(lambda path: levels_of(path, dataset.greys), paths):
+        if pair is not None:
+            counts.append(pair)
+    if not counts:
+        return 0, 0
+    return (
+        int(median([stored for stored, _ in counts])),
+        int(median([seen for _, seen in counts])),
     )
 
 
@@ -150,7 +158,8 @@ def _sizes(shapes: Sequence[tuple[int, int]], size: Size, resize: Resize) -> Siz
     by_area = sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     middle = (int(median(w for w, _ in shapes)), int(median(h for _, h in shapes)))
     enlarged = sum(_is_enlarged(*shape, size, resize) for shape in shapes)
-    return Sizes(by_area[0], middle, by_area[-1], len(set(shapes)), enlarged)
+    tiny = sum(min(shape) < TINY for shape in shapes)
+    return Sizes(by_area[0], middle, by_area[-1], len(set(shapes)), enlarged, tiny)
 
 
 def _is_enlarged(width: int, height: int, size: Size, resize: Resize) -> bool:

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from prunedge.config import plain_size
-from prunedge.data.duplicates import Duplicate
+from prunedge.data.duplicates import Conflict, Duplicate
 from prunedge.edge.image.read import COLOURS
 from prunedge.edge.image.size import Size
+from prunedge.utils.wording import counted, first_of
 
+TINY = 8  # pixels of a side, below which an image shows next to nothing
 COARSE = 64  # grey levels, below which it is worth asking whether the range is right
 RARE = 50  # images of a class, below which a split says little about it
 SKEWED = 3.0  # images of the largest class for one of the smallest
@@ -27,6 +29,7 @@ class Sizes:
     largest: tuple[int, int]
     different: int
     enlarged: int  # how many are scaled up to the model's input, on a side at least
+    tiny: int  # how many have a side of less than TINY pixels
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,15 @@ class Levels:
     `least` and `most` are the lowest and highest stored value of all deep images, `range` what
     becomes black and white (`LOW:HIGH`); None where all have eight bits. `stored` and `seen` count
     the different values of a training image (the median), in its file and as the model sees it;
-    of colours those of the richest.
+    of colours those of the richest. Both are None where nothing can be lost: all have eight bits.
     """
 
     depths: dict[str, int]
     least: float | None
     most: float | None
     range: str | None
-    stored: int
-    seen: int
+    stored: int | None
+    seen: int | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class CheckReport:
     sources: int | None
     leaks: dict[str, tuple[str, ...]]
     duplicates: tuple[Duplicate, ...]
-    conflicts: tuple[tuple[str, ...], ...]
+    conflicts: tuple[Conflict, ...]
     masks: tuple[str, ...]
     fingerprint: str
     problems: tuple[str, ...]
@@ -109,12 +112,20 @@ def totals_of(report: CheckReport) -> dict[str, int]:
 
 
 def _about_files(report: CheckReport) -> list[str]:
-    if not report.unreadable:
-        return []
-    return [
-        f"{_many(report.unreadable)} can't be read: replace or remove them, or train with "
-        "--skip-unreadable"
-    ]
+    """What can't be read, or shows nothing."""
+    problems = []
+    if report.unreadable:
+        problems.append(
+            f"{_many(report.unreadable)} can't be read: replace or remove them, or train with "
+            "--skip-unreadable"
+        )
+    if report.sizes.tiny:
+        tiny = counted(report.sizes.tiny, "image has", "images have")
+        problems.append(
+            f"{tiny} a side of less than {TINY} pixels, which shows next to nothing: are these "
+            "the right files?"
+        )
+    return problems
 
 
 def _about_splits(report: CheckReport) -> list[str]:
@@ -147,8 +158,8 @@ def _about_classes(report: CheckReport) -> list[str]:
     problems = []
     if report.masks:
         problems.append(
-            f"{_many(report.masks)} share their name with another: if half are masks, list the "
-            "others in a manifest"
+            f"{counted(len(report.masks), 'image shares', 'images share')} a name with another: if "
+            "half are masks, list the others in a manifest"
         )
     rare = []
     for name, total in totals_of(report).items():
@@ -156,12 +167,14 @@ def _about_classes(report: CheckReport) -> list[str]:
         if total < RARE or not judged_by:
             rare.append(name)
     if rare:
-        problems.append(f"few images of {', '.join(rare)}: their results will be noisy")
+        problems.append(f"few images of {first_of(rare)}: their results will be noisy")
     return problems
 
 
 def _about_greys(report: CheckReport) -> list[str]:
     levels = report.levels
+    if levels.stored is None or levels.seen is None:
+        return []
     problems = []
     if levels.seen < COARSE and levels.stored >= 2 * levels.seen:
         problems.append(
@@ -187,6 +200,5 @@ def _about_balance(report: CheckReport) -> list[str]:
     ]
 
 
-def _many(counted: int | Sized, noun: str = "image") -> str:
-    n = counted if isinstance(counted, int) else len(counted)
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def _many(things: int | Sized, noun: str = "image") -> str:
+    return counted(things if isinstance(things, int) else len(things), noun)

@@ -37,6 +37,14 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
+class Conflict:
+    """Images that are the same to the pixel, with the label of each."""
+
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Looks:
     """Of each image of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
     length 1, digest of the pixels.
@@ -49,7 +57,7 @@ class _Looks:
 
 def find_duplicates(
     data: Dataset, names: dict[Path, str], max_distance: int, progress: Progress | None = None
-) -> tuple[tuple[Duplicate, ...], tuple[tuple[str, ...], ...]]:
+) -> tuple[tuple[Duplicate, ...], tuple[Conflict, ...]]:
     """For each image of val and test the one of an earlier split that is most like it, if any is
     like it; and the groups of images that are the same to the pixel but have different labels.
 
@@ -143,13 +151,21 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
 
 def _conflicts(
     data: Dataset, looks: dict[str, _Looks], names: dict[Path, str]
-) -> tuple[tuple[str, ...], ...]:
+) -> tuple[Conflict, ...]:
     same: dict[bytes, list[tuple[str, Any]]] = defaultdict(list)
     for side, split in data.splits().items():
         for sample, digest in zip(split.samples, looks[side].digests, strict=True):
             same[digest].append((names[sample.path], sample.target))
-    return tuple(
-        tuple(name for name, _ in group)
-        for group in same.values()
-        if len({target for _, target in group}) > 1
-    )
+    conflicts = []
+    for group in same.values():
+        if len({target for _, target in group}) > 1:
+            labels = [_label_of(data, target) for _, target in group]
+            conflicts.append(Conflict(tuple(name for name, _ in group), tuple(labels)))
+    return tuple(conflicts)
+
+
+def _label_of(data: Dataset, target: Any) -> str:
+    """A target in words: the strata that it counts in."""
+    is_in = data.labelling.strata([target])[0] > 0
+    names = [name for name, has in zip(data.labelling.strata_names, is_in, strict=True) if has]
+    return " and ".join(names) or "none"

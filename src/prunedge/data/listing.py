@@ -20,6 +20,7 @@ from prunedge.errors import DataError, MachineError
 from prunedge.utils.advice import command
 from prunedge.utils.filetypes import TEXT, kind_of_file, kind_of_folder
 from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +128,8 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     (train, val, test).
 
     Paths are relative to `root`, by default the folder of the CSV. Commas, semicolons and tabs
-    separate. Other columns are ignored. Raises DataError that names every line with a missing value
-    or an unknown split at once.
+    separate. Other columns are ignored. Raises DataError that counts the lines with a missing value
+    or an unknown split, and names the first.
     """
     if not csv_file.is_file():
         raise DataError("no such manifest", where=csv_file, remedy=LAYOUT)
@@ -155,7 +156,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
             records.append(Record(path, name.replace("\\", "/"), label, source, side))
     if faults:
         raise DataError(
-            "; ".join(faults),
+            f"{counted(len(faults), 'line')} can't be used: {first_of(faults, between='; ')}",
             where=csv_file,
             remedy=(
                 "give each line a path and a label, and no more cells than the header; splits "
@@ -167,7 +168,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     ]
     if twice:
         raise DataError(
-            f"{len(twice)} images are listed twice: {', '.join(twice)}",
+            f"{counted(len(twice), 'image is', 'images are')} listed twice: {first_of(twice)}",
             where=csv_file,
             remedy="list each once",
         )
@@ -186,7 +187,9 @@ def _split_records(root: Path, folders: dict[str, list[Path]]) -> Iterator[Recor
         loose = [path for path in paths if path.parent == root / name]
         if loose:
             raise DataError(
-                f"{len(loose)} images lie in no class folder", where=root / name, remedy=LAYOUT
+                f"{counted(len(loose), 'image lies', 'images lie')} in no class folder",
+                where=root / name,
+                remedy=LAYOUT,
             )
         for path in paths:
             label = path.relative_to(root / name).parts[0]

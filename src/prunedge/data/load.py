@@ -7,8 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
-from prunedge.config.keywords import data_keys, with_keywords
+from prunedge.config.keywords import with_keywords
 from prunedge.data.assemble import LoadOptions, assemble
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
@@ -19,7 +20,7 @@ VAL = 0.15
 TEST = 0.15
 
 
-@with_keywords(data_keys())
+@with_keywords(IMAGE_KEYS)
 def load(
     data: Path | str,
     *,
@@ -57,7 +58,7 @@ def load(
     return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
 
 
-@with_keywords(data_keys())
+@with_keywords(IMAGE_KEYS)
 def load_folder(
     root: Path | str,
     *,
@@ -80,7 +81,7 @@ def load_folder(
     return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
 
 
-@with_keywords(data_keys())
+@with_keywords(IMAGE_KEYS)
 def load_manifest(
     csv: Path | str,
     *,

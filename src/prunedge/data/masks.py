@@ -24,6 +24,7 @@ from prunedge.edge.image.read import (
 )
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
+from prunedge.utils.wording import first_of
 
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 _LOSSY = {".jpg", ".jpeg", ".webp"}
@@ -142,7 +143,9 @@ def _within(folder: Path) -> list[Pair]:
     if unclear:
         remedy = "put photographs and masks in folders of their own"
         raise DataError(
-            f"can't tell photographs from masks: {'; '.join(unclear)}", where=folder, remedy=remedy
+            f"can't tell photographs from masks: {first_of(unclear, between='; ')}",
+            where=folder,
+            remedy=remedy,
         )
     return pairs
 

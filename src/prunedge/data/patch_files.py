@@ -18,6 +18,7 @@ from prunedge.edge.image.size import Size
 from prunedge.errors import DataError
 from prunedge.utils.files import behind_links, make_folder, written_folder
 from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.wording import counted, first_of
 
 COLUMNS = ("path", "label", "source", "x", "y", "size", "damage")
 
@@ -57,7 +58,7 @@ def write_patches(
                     progress(index + 1, len(chosen), "cutting patches")
         if unreadable:
             raise DataError(
-                f"{len(unreadable)} photographs can't be read: {', '.join(unreadable)}",
+                f"{counted(len(unreadable), 'photograph')} can't be read: {first_of(unreadable)}",
                 remedy="replace or remove them",
             )
 

@@ -14,6 +14,7 @@ from prunedge.data.masks import Pair, damage, photo_size
 from prunedge.edge.image.size import Size
 from prunedge.errors import DataError
 from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.wording import counted, first_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def plan_patches(
             progress(index + 1, len(pairs), "reading masks")
     if unusable:
         raise DataError(
-            f"{len(unusable)} of {len(pairs)} photographs can't be used: {', '.join(unusable)}",
+            f"{len(unusable)} of {counted(len(pairs), 'photograph')} can't be used: "
+            f"{first_of(unusable)}",
             remedy="each must be readable and have a mask of its size",
         )
     return planned, tuple(small)

@@ -16,7 +16,9 @@ from prunedge.data.patch_files import refuse_full, write_patches
 from prunedge.data.patch_grid import choose_patches, plan_patches
 from prunedge.edge.image.size import LARGEST, SMALLEST, square
 from prunedge.errors import DataError
+from prunedge.utils.wording import counted, first_of
 
+WHITE = 255  # the brightest pixel of a mask
 Unmasked = Literal["error", "skip", "intact"]
 
 
@@ -142,9 +144,9 @@ def _check_numbers(
             f"a damaged share of {min_damage}: above 0 and at most 1",
         ),
         (
-            threshold is not None and threshold < 0,
+            threshold is not None and not 0 <= threshold < WHITE,
             "--threshold",
-            f"a threshold of {threshold}: at least 0",
+            f"a threshold of {threshold}: 0 to {WHITE - 1}, above which a mask's pixel is damage",
         ),
         (
             ratio is not None and not 0 < ratio < inf,
@@ -185,8 +187,9 @@ def _masked(
     without_mask = [pair.name for pair in pairs if pair.mask is None]
     if without_mask and unmasked == "error":
         remedy = "add them, or say what they are: --unmasked skip or --unmasked intact"
-        names = ", ".join(without_mask)
-        what = f"{len(without_mask)} of {len(pairs)} photographs have no mask: {names}"
+        names = first_of(without_mask)
+        all_of_them = counted(len(pairs), "photograph has", "photographs have")
+        what = f"{len(without_mask)} of {all_of_them} no mask: {names}"
         raise DataError(what, where=masks, remedy=remedy)
     if unmasked == "intact":
         return pairs, ()

@@ -13,6 +13,7 @@ from prunedge.data.records import SPLITS, LabelledImages, Listing
 from prunedge.data.splits import assign
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.wording import first_of
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +118,12 @@ def check_splits(listing: Listing, splits: Sequence[Split]) -> None:
         missing = split.labelling.missing([sample.target for sample in split.samples])
         if missing and (side == "train" or not len(split)):
             raise DataError(
-                f"no images of {', '.join(missing)} for {side}",
+                f"no images of {first_of(missing)} for {side}",
                 where=listing.where,
                 remedy="more images, or more sources: a source is never split",
             )
         if missing:
-            log.warning("%s: no images of %s for %s", listing.where, ", ".join(missing), side)
+            log.warning("%s: no images of %s for %s", listing.where, first_of(missing), side)
 
     train, val, test = (_sources(split) for split in splits)
     leaking = (train & val) | (train & test) | (val & test)

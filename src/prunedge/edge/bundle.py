@@ -33,6 +33,7 @@ from prunedge.utils.advice import command
 from prunedge.utils.files import real_path, require_regular
 from prunedge.utils.filetypes import instead, is_bundle
 from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.records import first_mistake
 from prunedge.utils.sanitize import shown
 from prunedge.utils.systems import sync_open_file
 
@@ -177,10 +178,7 @@ def _manifest(folder: Path) -> Manifest:
         return parse_manifest(text)
     except (OSError, ValueError) as error:
         pass_on_reading(error, file)
-        why = str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        why = first_mistake(error) if isinstance(error, ValidationError) else str(error)
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy=AGAIN) from None
 
 

@@ -18,6 +18,7 @@ from prunedge.importance.criteria import (
 from prunedge.importance.fingerprint import function_digest
 from prunedge.models import working_directory_importable
 from prunedge.utils.advice import option
+from prunedge.utils.wording import words_of
 
 # What they define registers itself; in the order in which criteria are listed.
 for _module in ("taylor", "taylor_bn", "activation", "mutual_information", "weight"):
@@ -60,7 +61,7 @@ def _own(name: str) -> None:
             module = import_module(module_name)
     except Exception as error:  # whatever is in the user's module, or names that lead up or nowhere
         raise PrunedgeError(
-            f"can't import {module_name}: {error}",
+            f"can't import {module_name}: {words_of(error)}",
             where=option("criterion"),
             remedy="write it as package.module:name, run where it can be imported",
         ) from error

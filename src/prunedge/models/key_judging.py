@@ -13,10 +13,10 @@ from prunedge.models.key_modules import (
     Shapes,
     common_prefix,
     is_another_head,
-    listed,
     modules_of,
     without_counters,
 )
+from prunedge.utils.wording import first_of
 
 PRUNED = (
     "start from the weights before the pruning; or write a function(num_classes) that builds the "
@@ -72,7 +72,7 @@ def judge(
         "missing": missing,
         "not in the model": foreign,
     }
-    descriptions = [f"{title}: {listed(names)}" for title, names in faults.items() if names]
+    descriptions = [f"{title}: {first_of(names)}" for title, names in faults.items() if names]
     if descriptions:
         remedy = _renaming(missing, attempt, given, own) if missing and not wrong else ""
         raise Misfit("; ".join(descriptions), share, remedy)
@@ -108,7 +108,7 @@ def _renaming(missing: Sequence[str], attempt: Attempt, given: Shapes, own: Shap
     given_wrapper = common_prefix([*used]).rstrip(".")
     own_wrapper = common_prefix([*attempt.pairs]).rstrip(".")
     renamed = [(given_wrapper, own_wrapper), *counterparts.items()]
-    names = listed([f"{before} to {after}" for before, after in renamed if before != after])
+    names = first_of([f"{before} to {after}" for before, after in renamed if before != after])
     return (
         f"if it is this model under other names, rename its tensors: {names}; otherwise "
         "choose the model that they were saved from"
@@ -179,7 +179,7 @@ def _narrower(wrong: Sequence[str], attempt: Attempt, given: Shapes, own: Shapes
     shapes = _shapes(wrong, attempt, given, own)
     return (
         f"{len(wrong)} of {len(own)} tensors are smaller than the model's, as if it had been "
-        f"pruned ({listed(shapes, most=3)})"
+        f"pruned ({first_of(shapes, most=3)})"
     )
 
 

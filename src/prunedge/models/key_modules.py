@@ -18,7 +18,6 @@ COUNTER = "num_batches_tracked"
 # Made anew from the images' size, or counted by a wrapper: some versions of a model keep these,
 # others don't.
 DERIVED = ("relative_position_index", "attn_mask", "position_ids", "n_averaged")
-SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,3 @@ def nothing_shared(given: Shapes, own: Shapes) -> str:
         f"the file's {len(given)} tensors are not the model's: the file begins with "
         f"{next(iter(given))}, the model with {next(iter(own), 'nothing')}"
     )
-
-
-def listed(names: Sequence[str], most: int = SHOWN) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

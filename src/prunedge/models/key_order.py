@@ -26,11 +26,11 @@ from prunedge.models.key_modules import (
     Shape,
     Shapes,
     is_another_head,
-    listed,
     modules_of,
     nothing_shared,
     without_counters,
 )
+from prunedge.utils.wording import first_of
 
 Pairs = list[tuple[Module, Module]]  # the file's, the model's
 
@@ -218,8 +218,8 @@ def _in_class(given: Sequence[Module], own: Sequence[Module]) -> Pairs:
         return pairs
 
     shape = ", ".join(f"{kind} {size}" for kind, size in sorted(given[0].tensors.items()))
-    in_file = listed([module.name for module in given])
-    in_model = listed([module.name for module in own])
+    in_file = first_of([module.name for module in given])
+    in_model = first_of([module.name for module in own])
     raise Misfit(
         f"{len(given)} modules have the same shapes ({shape}), and names don't tell which is "
         f"which: {in_file} in the file, {in_model} in the model",

@@ -18,7 +18,7 @@ from prunedge.errors import ModelError, WeightsError
 from prunedge.models.downloads import offline_unless_hub_answers, one_clear_line
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, words_of
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _users(name: str) -> Maker:
         # Whatever is in the user's module, or names that lead up or nowhere.
         except Exception as error:
             raise ModelError(
-                f"can't import {name}: {error}",
+                f"can't import {name}: {words_of(error)}",
                 remedy="write it as package.module:function, run where it can be imported",
             ) from error
 
@@ -161,7 +161,8 @@ def made(maker: Maker, count: int) -> nn.Module:
             "your own"
         )
         raise ModelError(
-            f"{maker.name} can't be built for {counted(count, 'class', 'classes')}: {error}",
+            f"{maker.name} can't be built for {counted(count, 'class', 'classes')}: "
+            f"{words_of(error)}",
             remedy=remedy,
         ) from error
 

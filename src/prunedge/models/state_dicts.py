@@ -10,6 +10,7 @@ import torch
 
 from prunedge.errors import WeightsError
 from prunedge.models.sealed import sealed
+from prunedge.utils.wording import first_of
 
 State = dict[str, torch.Tensor]
 Keys = tuple[str, ...]  # those that lead to an entry of a file
@@ -180,21 +181,21 @@ def checked(state: object, file: Path, entry: str) -> State:
     empty = [key for key, tensor in given.items() if tensor.is_meta]
     if empty:
         raise WeightsError(
-            f"tensors that are shapes alone (of the device meta): {_first(empty)}",
+            f"tensors that are shapes alone (of the device meta): {first_of(empty)}",
             where=where,
             remedy="save the model when its weights are there",
         )
     packed = [key for key, x in given.items() if x.is_quantized or x.layout != torch.strided]
     if packed:
         raise WeightsError(
-            f"tensors that are quantised or sparse: {_first(packed)}",
+            f"tensors that are quantised or sparse: {first_of(packed)}",
             where=where,
             remedy="save the weights in float32 before that",
         )
     broken = [key for key, x in given.items() if _is_checkable(x) and not x.isfinite().all()]
     if broken:
         raise WeightsError(
-            f"tensors with values that are not finite: {_first(broken)}",
+            f"tensors with values that are not finite: {first_of(broken)}",
             where=where,
             remedy="the training that wrote them went astray: take an earlier checkpoint",
         )
@@ -212,11 +213,6 @@ def _kind(value: object) -> str:
 
 def _is_checkable(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def _first(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _arrays(content: Mapping[Any, Any], access: str, depth: int = 0) -> str | None:

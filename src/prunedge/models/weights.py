@@ -15,10 +15,10 @@ from torch import nn
 from prunedge.errors import WeightsError
 from prunedge.models.key_layouts import Shape, reshaped, translated
 from prunedge.models.key_matching import match
-from prunedge.models.key_modules import Match, Misfit, listed
+from prunedge.models.key_modules import Match, Misfit
 from prunedge.models.state_dicts import State
 from prunedge.models.weight_files import open_weights
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Loaded:
         if self.converted:
             clauses.append(f"converted from {self.converted}")
         if self.fresh:
-            clauses.append(f"new, from random weights: {listed(self.fresh)}")
+            clauses.append(f"new, from random weights: {first_of(self.fresh)}")
         if self.left_out:
             clauses.append(f"left out of the file: {_by_top(self.left_out)}")
         if self.note:
@@ -220,7 +220,7 @@ def _converted(
         kinds[dtype] += 1
     if unfit:
         raise WeightsError(
-            f"tensors that are not of floating point: {listed(unfit)}",
+            f"tensors that are not of floating point: {first_of(unfit)}",
             where=where,
             remedy="save the weights in float32, before they are quantised",
         )
@@ -230,7 +230,7 @@ def _converted(
 def _by_top(names: Sequence[str]) -> str:
     """How many tensors of which outermost modules: `130 of encoder_k, queue`."""
     counts = Counter(_top(name) for name in names)
-    return listed([f"{count} of {top}" if count > 1 else top for top, count in counts.items()])
+    return first_of([f"{count} of {top}" if count > 1 else top for top, count in counts.items()])
 
 
 def _top(name: str) -> str:

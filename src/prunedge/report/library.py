@@ -5,15 +5,18 @@ folder is not needed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
 from prunedge.config import RunConfig
+from prunedge.config.keyword_types import FitKeywords, PruneKeywords
+from prunedge.config.keywords import fit_keys, prune_keys, with_keywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_batches, require_dataset
-from prunedge.data.transforms import Augment
 from prunedge.edge import Bundle
 from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
@@ -22,6 +25,7 @@ from prunedge.graph.plan import Plan
 from prunedge.models import build
 from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
+from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
 from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
@@ -30,55 +34,65 @@ from prunedge.tasks import Metrics, make_task
 from prunedge.train import (
     Engine,
     FitResult,
+    Penalty,
     Progress,
     TrainExtras,
-    TransferSettings,
     make_engine,
     measure_engine,
+    penalty,
     transfer,
 )
 from prunedge.train.evaluate import evaluate as judge
+from prunedge.utils.advice import OF_TRAINING, place, speaking
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
+@with_keywords(fit_keys(), names=OF_TRAINING)
 def fit(
     model: nn.Module,
     data: Dataset,
     *,
-    epochs: int = 10,
-    lr: float | None = None,
     pretrained: bool = True,
-    batch_size: int = 32,
-    augment: Augment = "full",
-    metric: str = "accuracy",
-    seed: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[FitKeywords],
 ) -> FitResult:
     """Train all of `model` on `data.train`, in place, and leave it in the state of the epoch that
     was best on `data.val`.
 
-    `model` takes images (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how
-    often every training image is seen, `lr` is the peak learning rate instead of the usual one,
-    `metric` (`accuracy`, `f1`, `auroc`) says what makes an epoch the best. `pretrained` says that
+    `model` takes images (N, 3, S, S) float32 and gives logits (N, classes). `pretrained` says that
     the weights come from other images (`weights="imagenet"`), or that `model` was trained before,
     so that gentle steps suffice; give False for random weights. The same `seed`, engine and number
     of threads give the same weights. `engine` (`pe.make_engine("32")`) computes; without it the
     fastest here is measured. `progress(done, total, what)` hears of batches.
 
     Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch.
-    Raises TrainError when the training goes astray or the labels don't fit the outputs.
+    Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
+    TrainError when the training goes astray or the labels don't fit the outputs.
 
     Example: `pe.fit(model, data, epochs=10).val.accuracy`
     """
     require_model(model)
     require_dataset(data)
     _refuse_other_outputs(model, data)
-    settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
-    engine = engine or measure_engine(model, data.example(8), task=make_task(data.spec))
+    with speaking(place(), "train"):
+        config = RunConfig.make(
+            "fit",
+            **_given(data),
+            model="given",
+            weights="imagenet" if pretrained else "none",
+            **settings,
+        )
+        refuse_wrong_metric(config)
+    extras = TrainExtras(penalty=_penalty(model, data, config), progress=progress)
     return transfer(
-        model, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress)
+        model,
+        data,
+        replace(transfer_settings(config), lr=config.train.lr),
+        engine=engine or measure_engine(model, data.example(8), task=make_task(data.spec)),
+        seed=config.data.seed,
+        extras=extras,
     )
 
 
@@ -114,10 +128,10 @@ def export_bundle(
     preprocessing, a self-test, checksums.
 
     `model_name` is the name that `pe.build` made the model by, pruned since or not: `pe.load(out)`
-    builds it again by that name. Every form in `formats` (`onnx`, `onnx-int8`, `openvino`,
-    `openvino-int8`, `executorch`, `tensorrt`) is run by its own runtime and compared with torch on
-    images of `data.val`; one in integers is calibrated on `data.train` and may lose
-    `max_int8_drop` points of `metric` on `data.val`. `plan` says which channels stayed, counted in
+    builds it again by that name. Every form in `formats` (the names in
+    `prunedge.edge.targets.TARGETS`) is run by its own runtime and compared with torch on images of
+    `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` points of
+    `metric` on `data.val`. `plan` says which channels stayed, counted in
     the unpruned model; without it the bundle doesn't say.
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
@@ -149,6 +163,7 @@ def export_bundle(
     )
 
 
+@with_keywords(prune_keys())
 def write_report(
     out: Path | str,
     steps: Sequence[Step],
@@ -156,16 +171,15 @@ def write_report(
     *,
     models: tuple[nn.Module, nn.Module] | None = None,
     model_name: str = "model",
-    metric: str = "accuracy",
-    max_drop: float = 3.0,
+    **settings: Unpack[PruneKeywords],
 ) -> Path:
     """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.
 
     `steps` are those that the loop gave, the unpruned model's first. `models` are the unpruned
     and the best model: they are measured on `data.test`, which nothing should have looked at
-    before, and the page shows what pruning got wrong. `metric` and `max_drop` are those that the
-    loop was called with. Raises PrunedgeError without steps, RunError when the page can't be
-    written.
+    before, and the page shows what pruning got wrong. The settings are those that the loop was
+    called with, which the page tells. Raises PrunedgeError without steps, RunError when the page
+    can't be written.
 
     Example: `pe.write_report("report.html", steps, data, models=(model, best),
     model_name="resnet18")`
@@ -176,22 +190,48 @@ def write_report(
             "there is no step to report",
             remedy="collect them: steps = [step for step, _ in pe.prune(model, data)]",
         )
+    config = _config_of_loop(steps, data, model_name, settings)
     test = None
     if models is not None:
         first, best = models
         test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
+    return write_loop_report(Path(out), list(steps), handed_over(steps), config, test, set(settings))
+
+
+def _config_of_loop(
+    steps: Sequence[Step], data: Dataset, model_name: str, settings: PruneKeywords
+) -> RunConfig:
+    """What the loop was called with, as a run's config."""
+    values: dict[str, Any] = dict(settings)
+    if steps[0].latency_ms is not None:
+        values["device"] = "given"  # as an object, whose address nobody knows
     config = RunConfig.make(
         "write_report",
-        data=str(data.root),
+        **_given(data),
         model=model_name,
-        task=data.spec.name,
         classes=list(data.classes),
-        metric=metric,
-        max_drop=max_drop,
-        size=data.size,
-        resize=data.resize,
+        **values,
     )
-    return write_loop_report(Path(out), list(steps), handed_over(steps), config, test)
+    refuse_wrong_metric(config)
+    return config
+
+
+def _given(data: Dataset) -> dict[str, Any]:
+    """What a run's config says of images that are loaded already."""
+    return {
+        "data": str(data.root),
+        "size": data.size,
+        "resize": data.resize,
+        "task": data.spec.name,
+    }
+
+
+def _penalty(model: nn.Module, data: Dataset, config: RunConfig) -> Penalty | None:
+    """What draws channels to zero; without it the channels need not be known."""
+    if config.train.sparsity == "none":
+        return None
+    graph = trace(model, data.example())
+    return penalty(config.train.sparsity, graph, config.train.sparsity_strength)
 
 
 def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:

@@ -1,7 +1,11 @@
-"""A run in sentences, which the command line and the pages share."""
+"""Runs and studies in sentences, which the command line and the pages share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from prunedge.config import RunConfig
 from prunedge.edge.bench.ratios import in_words
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
@@ -9,8 +13,9 @@ from prunedge.runs.chain import Reference
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
+from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
-from prunedge.utils.advice import command
+from prunedge.utils.advice import command, option
 from prunedge.utils.wording import counted, pair, times
 
 
@@ -55,13 +60,11 @@ def pruned(run: Run) -> str:
     else:
         lines = _against(run, references[0], title)
 
-    lines += [f"mind: {line}" for line in run.read(SEEN) or []]
-    lines += _origin(run)
     lines += _baselines(run)
     warning = one_class(run, best)
     if warning is not None:
         lines.append(warning)
-    lines += _lost_on_test_data(run)
+    lines += [f"mind: {line}" for line in to_mind(run)]
     lines += _resumptions(run)
     reason = run.stopped()
     if reason:
@@ -74,6 +77,55 @@ def pruned(run: Run) -> str:
             f"{command('report', run.path)}"
         )
     return "\n".join(lines)
+
+
+def to_mind(run: Run) -> list[str]:
+    """What to mind of a pruning's result, beside answers that are all of one class."""
+    looks = []
+    if run.looks_before():
+        looks = [
+            f"the test split had been looked at {counted(run.looks_before(), 'time')} before this "
+            f"run went on, which its result may have decided: {run.path}/earlier"
+        ]
+    return [
+        *(run.read(SEEN) or []),
+        *_origin(run),
+        *lost_on_test_data(run.config, run.test()),
+        *looks,
+    ]
+
+
+def lost_on_test_data(config: RunConfig, test: Mapping[str, Any] | None) -> list[str]:
+    """What the test split says against the validation split, if it does."""
+    if not test:
+        return []
+    metric = metric_of(config)
+    allowed = config.stop.max_drop
+    drop = metric.drop(test["baseline"][metric.name], test["best"][metric.name])
+    if drop <= allowed:
+        return []
+    return [
+        f"on test data it {drop_text(metric, drop)}, more than the {allowed:g} that the rule "
+        "allows on validation data. Few validation images let the loop go too far: give it more, "
+        f"or stop it earlier ({option('target_macs')}, {option('max_steps')})"
+    ]
+
+
+def study_state(counts: StudyProgress) -> str:
+    """How far a study is."""
+    of_all = f"{counts.trials_done} of {counted(counts.trials, 'trial is', 'trials are')} done"
+    rest = study_rest(counts)
+    return f"{of_all}; of these and their starting models: {rest}" if rest else of_all
+
+
+def study_rest(counts: StudyProgress) -> str:
+    """How many trials and starting models are in each other state, as far as there are any."""
+    others = (
+        (len(counts.running), "running"),
+        (len(counts.failed), "failed"),
+        (len(counts.left), "left"),
+    )
+    return ", ".join(f"{count} {state}" for count, state in others if count)
 
 
 def beside_majority(run: Run, step: Step) -> str:
@@ -138,7 +190,7 @@ def _origin(run: Run) -> list[str]:
     if best.index or drop <= allowed or run.config.stop.confidence:
         return []
     return [
-        f"mind: no model kept the rule; the start itself lies {drop_number(metric, drop)} "
+        f"no model kept the rule; the start itself lies {drop_number(metric, drop)} "
         f"{metric.unit} {side_of_worse(metric)} the first model, more than the {allowed:g} that "
         "the rule allows"
     ]
@@ -160,25 +212,8 @@ def _baselines(run: Run) -> list[str]:
     return [f"baselines on test data: {', '.join(figures)}"]
 
 
-def _lost_on_test_data(run: Run) -> list[str]:
-    """What the test split says against the validation split, if it does."""
-    test = run.test()
-    if not test:
-        return []
-    metric = metric_of(run.config)
-    allowed = run.config.stop.max_drop
-    drop = metric.drop(test["baseline"][metric.name], test["best"][metric.name])
-    if drop <= allowed:
-        return []
-    return [
-        f"mind: on test data it {drop_text(metric, drop)}, more than the {allowed:g} that the rule "
-        "allows on validation data. Few validation images let the loop go too far: give it more, "
-        "or stop it earlier (--target-macs, --max-steps)"
-    ]
-
-
 def _resumptions(run: Run) -> list[str]:
-    """What changed when the run was gone on with, and what that does to the test split's word."""
+    """What changed when the run was gone on with."""
     lines = []
     for entry in run.resumptions():
         changes = [
@@ -186,9 +221,4 @@ def _resumptions(run: Run) -> list[str]:
             for key, (old, new) in entry["changes"].items()
         ]
         lines.append(f"gone on with after step {max(0, entry['after_step'])}: {', '.join(changes)}")
-    if run.looks_before():
-        lines.append(
-            f"mind: the test split had been looked at {counted(run.looks_before(), 'time')} before "
-            f"this run went on, which its result may have decided: {run.path}/earlier"
-        )
     return lines

@@ -14,7 +14,7 @@ from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
-from prunedge.runs.session import RunSession, timer_of
+from prunedge.runs.session import LATENCY, RunSession, timer_of
 from prunedge.runs.training import refuse_one_class, taught
 from prunedge.utils import trust
 from prunedge.utils.tracing import phase, traced
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 @traced("start", phase)
 def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunSession:
-    """Check what a run of `train` or `prune` (`verb`) is asked to do, and make its folder: a typing
-    error leaves nothing behind.
+    """Check what a run of `train` or `prune` (`verb`) is asked to do, and make its folder: neither
+    a typing error nor a device out of reach leaves anything behind.
     """
     trust.give(config.prune.criterion)
     if not config.model.start:
@@ -43,8 +43,11 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
         refuse_one_class(session.start.best(), session.task, how)
     refuse_probabilities(session.model, session.data.example(4), config.model.name)
     refuse_unsuited(session, verb)
+    device = session.device if verb == "prune" else None
 
     session.run = create(out, config, verb)
+    if device is not None:
+        session.run.write(LATENCY, device.to_json())
     if unknown:
         session.run.write(SEEN, unknown)
         for line in unknown:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from prunedge.runs.run import Run
 
 # What is written once the engine is known, beside the history.
-BEGUN = ("lr.json", "latency.json", "training.safetensors", RECORD)
+BEGUN = ("lr.json", "training.safetensors", RECORD)
 
 
 def refuse_incomplete(run: Run) -> None:

@@ -41,11 +41,9 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     different = {key: value for key, value in values.items() if value != begun[key]}
     fixed = [flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
-        remedy = (
-            f"start a new run with {command('prune', '--from', run.path)}"
-            if verb == "prune"
-            else "start a new run"
-        )
+        remedy = "start a new run in another folder"
+        if verb == "prune" and run.steps():
+            remedy = f"start a new run with {command('prune', '--from', run.path)}"
         raise RunError(
             f"{', '.join(fixed)} can't change in a run that has begun",
             where=run.path,

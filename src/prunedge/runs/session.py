@@ -35,6 +35,8 @@ from prunedge.utils.tracing import span, traced
 
 log = logging.getLogger(__name__)
 
+LATENCY = "latency.json"  # what was measured of the device that steers
+
 
 class RunSession:
     """What a run works with: one config, one data set, one model, one graph. Each is made once,
@@ -165,21 +167,23 @@ class RunSession:
 
     @cached_property
     def device(self) -> Steering | None:
-        """The device that steers, if one does: what was measured of it when the run began is kept
-        in the run.
+        """The device that steers, if one does: measured before the run has a folder, which then
+        keeps what was measured.
         """
         address = self.config.device.address
         if address is None:
             return None
-        steering = self.run.read_as("latency.json", Steering.from_json)
-        if steering is not None:
-            return steering
+        if self._run is not None:
+            kept = self._run.read_as(LATENCY, Steering.from_json)
+            if kept is not None:
+                return kept
         if self.callbacks.progress is not None:
             self.callbacks.progress(0, 1, f"timing layers on {address}")
         with span("device"):
             record = steer(self.model.eval(), self.data.example(), timer_of(self.config)).to_json()
         record = distributed.broadcast_object(record)
-        self.run.write("latency.json", record)
+        if self._run is not None:
+            self._run.write(LATENCY, record)
         return Steering.from_json(record)
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class StudyProgress:
     """How far a study is: names of the trials (and of the starting models that they wait for) in
-    each state.
+    each state, and how many of its `trials` are done.
     """
 
     done: tuple[str, ...]
@@ -23,6 +23,8 @@ class StudyProgress:
     failed: dict[str, str]
     left: tuple[str, ...]
     seconds_left: float | None
+    trials_done: int
+    trials: int
 
 
 def progress_of(study: StudyStore, workers: int | None) -> StudyProgress:
@@ -50,6 +52,8 @@ def progress_of(study: StudyStore, workers: int | None) -> StudyProgress:
         failed=failed,
         left=_names(waiting),
         seconds_left=_seconds_left(study, done, [*running, *waiting], workers or len(running)),
+        trials_done=sum(isinstance(work, Trial) for work in done),
+        trials=len(study.trials),
     )
 
 

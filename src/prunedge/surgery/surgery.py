@@ -33,6 +33,7 @@ from prunedge.surgery.attempts import Attempts
 from prunedge.surgery.search import Search
 from prunedge.utils.sanitize import by_kind
 from prunedge.utils.tracing import traced
+from prunedge.utils.wording import first_of
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +72,10 @@ def remove(
         raise ValueError(f"refused must be 'raise' or 'leave', not {refused!r}")
     surgery = operate(model, graph, plan)
     if surgery.refused and refused == "raise":
+        reasons = [f"{name}: {why}" for name, why in surgery.refused.items()]
         raise SurgeryError(
             "channels could not be removed safely",
-            where="; ".join(f"{name}: {why}" for name, why in surgery.refused.items()),
+            where=first_of(reasons, between="; "),
             refused=surgery.refused,
             remedy='keep these groups out of the plan, or leave them whole with refused="leave"',
         )

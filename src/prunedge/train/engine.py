@@ -21,6 +21,7 @@ from prunedge.train.malloc import keep_freed_pages
 from prunedge.utils import distributed
 from prunedge.utils.machine import pass_on
 from prunedge.utils.tracing import is_recording, span, traced
+from prunedge.utils.wording import words_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # takes seconds to import, and `show` makes no engine
@@ -284,7 +285,9 @@ def _step_ms(
                 outputs.float().square().mean().backward()
         except (RuntimeError, ValueError) as error:
             pass_on(error)
-            what = f"{type(model).__name__} can't be trained on images like these: {error}"
+            what = (
+                f"{type(model).__name__} can't be trained on images like these: {words_of(error)}"
+            )
             raise ModelError(
                 what, remedy="is it made for images of this size, and for batches of any number?"
             ) from error

@@ -16,14 +16,15 @@ Place = Literal["python", "command", "study"]
 
 _place: Place = "python"
 _verb: str | None = None
-# Where an option of the command is not called as the config calls it: `train` has no other epochs.
+# Where an option of the command is not called as the config calls it.
 _OF_THE_COMMAND = {"start": "from", "cost": "for"}
-_OF_TRAIN = {"train_epochs": "epochs"}
+# Who trains and does no more, `prunedge train` and `pe.fit`, has no other epochs.
+OF_TRAINING = {"train_epochs": "epochs"}
 
 
 def flag(key: str, verb: str | None = None) -> str:
     """What the command line calls a setting: `--finetune-lr`."""
-    names = {**_OF_THE_COMMAND, **(_OF_TRAIN if verb == "train" else {})}
+    names = {**_OF_THE_COMMAND, **(OF_TRAINING if verb == "train" else {})}
     return f"--{names.get(key, key).replace('_', '-')}"
 
 
@@ -66,7 +67,8 @@ def option(key: str, value: Any = None) -> str:
         shown = f'"{value}"' if isinstance(value, str) else "true" if value is True else value
         return f"`{key}`" if value is None else f"`{key} = {shown}`"
     shown = repr(value) if isinstance(value, str) else value
-    return f"{key}={'' if value is None else shown}"
+    name = OF_TRAINING.get(key, key) if _verb == "train" else key
+    return f"{name}={'' if value is None else shown}"
 
 
 def command(*words: object) -> str:

@@ -29,11 +29,18 @@ def require(kind: Any, value: Any) -> None:
     try:
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False)[0]
-        path = ".".join(map(str, wrong["loc"]))
-        message = wrong["msg"].removeprefix("Value error, ")
-        reason = f"{message[0].lower()}{message[1:]}"
-        raise ValueError(f"{path}: {reason}" if path else reason) from None
+        raise ValueError(first_mistake(error)) from None
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first wrong value and what is wrong with it; without its place where that is the whole
+    text.
+    """
+    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join(map(str, wrong["loc"]))
+    message = " ".join(wrong["msg"].removeprefix("Value error, ").split())
+    reason = f"{message[0].lower()}{message[1:]}"
+    return f"{path}: {reason}" if path else reason
 
 
 @cache

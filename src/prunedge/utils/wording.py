@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MOST_DIGITS = 6  # that two numbers are told apart with
 FINE = 1.1  # a ratio below has two decimals: "1.0 x fewer" says nothing
 
@@ -13,6 +15,17 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {plural or f'{noun}s'}"
+
+
+def first_of(things: Sequence[str], most: int = 5, between: str = ", ") -> str:
+    """The first of what is listed, and how many more there are: `a, b, c and 2,997 more`."""
+    more = f" and {len(things) - most:,} more" if len(things) > most else ""
+    return between.join(things[:most]) + more
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of somebody else's says; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def pair(before: float, after: float, decimals: int) -> tuple[str, str]:

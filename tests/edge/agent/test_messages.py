@@ -4,42 +4,74 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunedge.edge.agent.messages import REGIONS, Topics, failure, finding, message_id
+from prunedge.edge.agent.database import Stamp
+from prunedge.edge.agent.messages import REGIONS, Inspected, Topics, failure, finding, message_id
+from prunedge.edge.agent.watch import Arrival
+from prunedge.edge.bundle import Bundle
+from prunedge.edge.inspect.inspection import Inspection
+from prunedge.edge.inspect.regions import Region
 from prunedge.edge.logs import LONGEST, Repeats, one_line
+from prunedge.edge.update.slots import LoadedBundle
 from prunedge.errors import AgentError
 
 TOPICS = Topics("site/b")
-FOUND = {
-    "name": "a.png",
-    "damaged": 2,
-    "probability": 0.9,
-    "regions": [],
-    "map": [[0.5]],
-    "width": 3,
-}
+FOUND = Inspection(
+    name="a.png",
+    width=3,
+    height=2,
+    patches=4,
+    damaged=2,
+    regions=(),
+    probability=0.9,
+    map=np.full((1, 1), 0.5, dtype=np.float32),
+    cell=4,
+    patch=(3, 2),
+    seconds=0.1,
+    position=None,
+)
+REGION = Region(0, 0, 2, 1, "crack", 0.5, 0.5, 2)
+
+
+def inspected(
+    name: str = "a.png", image: str = "1" * 64, bundle: str = "2" * 64, **found: Any
+) -> Inspected:
+    return Inspected(
+        Arrival(Path(name), Stamp(name, 10, 20)),
+        image,
+        LoadedBundle(Bundle(Path("b"), None), None, bundle),  # type: ignore[arg-type]
+        replace(FOUND, **found),
+    )
 
 
 def test_a_finding_holds_what_was_found_and_not_the_map() -> None:
-    message = finding(TOPICS, "b7", "a.png", "1" * 64, "2" * 64, FOUND)
+    message = finding(TOPICS, "b7", inspected())
     told = json.loads(message.payload)
     assert message.topic == "site/b/findings"
     assert told["id"] == message.id
     assert told["image"] == "a.png"
+    assert (told["width"], told["damaged"], told["probability"]) == (3, 2, 0.9)
     assert not told["is_damaged"]
-    assert "map" not in told
+    assert not {"map", "name"} & set(told)
     assert told["time"].endswith("Z")
 
 
 def test_an_id_depends_on_device_name_content_and_bundle_and_on_nothing_else() -> None:
     base = ("b7", "a.png", "1" * 64, "2" * 64)
-    ids = {finding(TOPICS, *(*base[:i], base[i] + "x", *base[i + 1 :]), FOUND).id for i in range(4)}
+    ids = set()
+    for place in range(4):
+        device, *about = (*base[:place], base[place] + "x", *base[place + 1 :])
+        ids.add(finding(TOPICS, device, inspected(*about)).id)
     same = {
-        finding(topics, *base, {**FOUND, "probability": p}).id
+        finding(topics, "b7", inspected(*base[1:], probability=p)).id
         for topics in (TOPICS, Topics("t"))
         for p in (0.1, 0.2)
     }
@@ -54,15 +86,16 @@ def test_different_parts_never_share_an_id(first: list[str], second: list[str]) 
 
 
 def test_a_message_never_grows_beyond_what_brokers_take() -> None:
-    regions = [{"probability": 0.5, "left": i} for i in range(REGIONS + 7)]
-    told = json.loads(finding(TOPICS, "b7", "a", "1", "2", {**FOUND, "regions": regions}).payload)
-    assert told["regions"] == regions[:REGIONS]
+    regions = tuple(replace(REGION, left=i, right=i + 2) for i in range(REGIONS + 7))
+    told = json.loads(finding(TOPICS, "b7", inspected(regions=regions)).payload)
+    assert told["is_damaged"]
+    assert [region["left"] for region in told["regions"]] == list(range(REGIONS))
     assert told["regions_left_out"] == 7
 
 
 def test_what_is_no_number_is_never_published() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        finding(TOPICS, "b7", "a", "1", "2", {**FOUND, "probability": float("nan")})
+        finding(TOPICS, "b7", inspected(probability=float("nan")))
 
 
 def test_a_failure_says_what_it_is_about_in_one_line() -> None:

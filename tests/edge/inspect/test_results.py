@@ -196,6 +196,43 @@ def test_a_image_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_do
     assert "3 images inspected" in capsys.readouterr().out
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from prunedge.edge.inspect.results import open_results
+with open_results(Path(sys.argv[1]), {"bundle": {"sha256": "0"}, "settings": {}}):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "of an earlier inspection"])
+def test_a_second_inspection_into_one_folder_is_refused_while_the_first_writes(
+    bundle: Path, photos: Path, tmp_path: Path, is_there: bool
+) -> None:
+    out = tmp_path / "out"
+    command = (bundle, photos / "wall.png", "--patch", 32, "--out", out)
+    if is_there:
+        assert inspect(*command).returncode == 0
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, out],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        before = {file: file.read_bytes() for file in out.iterdir()}
+        ended = inspect(*command)
+        assert ended.returncode == 2
+        assert f"error: process {first.pid} (since " in ended.stderr
+        assert f"is writing this inspection ({out}): wait until it has ended" in ended.stderr
+        assert {file: file.read_bytes() for file in out.iterdir()} == before
+        first.kill()
+    assert inspect(*command).returncode == 0
+    assert not [file for file in out.iterdir() if is_ours(file.name)]
+
+
 def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:
     ended = inspect(bundle, photos / "east" / "wall.png", "--patch", 32)
     assert ended.returncode == 0

@@ -199,11 +199,11 @@ def test_an_image_whose_files_are_there_counts_when_ctrl_c_comes_right_after(
     source = open_source(stream, every=0)
     settings = Settings(patch=40).fitted(session.bundle.manifest)
     about = describe(session.bundle, source, settings, {})
-    results = open_results(tmp_path / "out", about)
 
-    outcome = inspect_source(
-        source, session, settings, results, advance=lambda *_: None, tell=lambda _: None
-    )
+    with open_results(tmp_path / "out", about) as results:
+        outcome = inspect_source(
+            source, session, settings, results, advance=lambda *_: None, tell=lambda _: None
+        )
 
     assert [record["name"] for record in outcome.records] == [
         file.stem for file in (tmp_path / "out").glob("*@*.json")

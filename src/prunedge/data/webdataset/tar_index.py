@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 from prunedge.data.records import SPLIT_NAMES
 from prunedge.edge.image.read import SUFFIXES
 from prunedge.errors import DataError
+from prunedge.utils.wording import first_of
 
 _TEXTS = {
     "cls": 1_000,
@@ -25,7 +26,6 @@ _PACKED = {
     b"BZh": "bzip2",
     b"PK\x03\x04": "zip",
 }
-_SHOWN = 5
 
 
 class Member(NamedTuple):
@@ -99,10 +99,9 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if faults:
-        more = f", and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
         remedy = "each sample needs one image and, of the same name, a .cls or a .json with `label`"
         raise DataError(
-            f"samples that can't be used: {'; '.join(faults[:_SHOWN])}{more}",
+            f"samples that can't be used: {first_of(faults, between='; ')}",
             where=where,
             remedy=remedy,
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.frames import Frames
-from prunedge.edge.agent.messages import Message, Topics, failure, finding
+from prunedge.edge.agent.messages import Inspected, Message, Topics, failure, finding
 from prunedge.edge.agent.reports import Reports
 from prunedge.edge.agent.retry import CrashGuard, RetryQueue
 from prunedge.edge.agent.settings import AgentSettings
@@ -140,7 +140,8 @@ class Inspector:
             counted(len(inspection.regions), "damaged region"),
             inspection.probability,
         )
-        message = finding(self._topics, device, name, digest, used.sha256, inspection.to_json())
+        inspected = Inspected(arrival, digest, used, inspection)
+        message = finding(self._topics, device, inspected)
         return message, ["images", "damaged"] if inspection.regions else ["images"]
 
     def _postpone(self, arrival: Arrival, error: Exception) -> None:

@@ -8,10 +8,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunedge.edge.logs import one_line
 from prunedge.errors import AgentError
+
+if TYPE_CHECKING:
+    from prunedge.edge.agent.watch import Arrival
+    from prunedge.edge.inspect.inspection import Inspection
+    from prunedge.edge.update.slots import LoadedBundle
 
 REGIONS = 100  # regions that a message names; a broker may refuse a message that is too long
 
@@ -72,33 +77,43 @@ def message_id(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def finding(
-    topics: Topics, device: str, name: str, image: str, bundle: str, inspection: dict[str, Any]
-) -> Message:
-    """What was found in an image. `image` and `bundle` are SHA-256s: of the file, and of the
-    bundle's manifest.
+@dataclass(frozen=True)
+class Inspected:
+    """An image that was inspected: all that a message about it can tell.
 
-    The id depends on the device, the image's name and content and the bundle. `inspection` is an
-    Inspection's JSON; its map is left out, and of its regions, which come worst first, REGIONS
-    stay.
+    `arrival` is the file, `sha256` that of its content, `bundle` what it was inspected with.
     """
-    regions = inspection["regions"]
-    about = {
+
+    arrival: Arrival
+    sha256: str
+    bundle: LoadedBundle
+    inspection: Inspection
+
+
+def finding(topics: Topics, device: str, inspected: Inspected) -> Message:
+    """What was found in an image.
+
+    The id depends on the device, the image's name and content and the bundle. The inspection's map
+    is left out, and of its regions, which come worst first, REGIONS stay.
+    """
+    name = inspected.arrival.stamp.name
+    bundle = inspected.bundle.sha256
+    figures = inspected.inspection.to_json()
+    regions = figures["regions"]
+    for left_out in ("map", "name", "regions"):
+        del figures[left_out]
+
+    values = {
         "image": name,
-        "image_sha256": image,
+        "image_sha256": inspected.sha256,
         "bundle_sha256": bundle,
         "is_damaged": bool(regions),
+        **figures,
+        "regions": regions[:REGIONS],
+        "regions_left_out": max(0, len(regions) - REGIONS),
     }
-    figures = {
-        key: value for key, value in inspection.items() if key not in ("map", "name", "regions")
-    }
-    worst = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
-    return _message(
-        message_id("finding", device, name, image, bundle),
-        topics.findings,
-        device,
-        {**about, **figures, **worst},
-    )
+    id = message_id("finding", device, name, inspected.sha256, bundle)
+    return _message(id, topics.findings, device, values)
 
 
 def failure(topics: Topics, device: str, kind: str, about: str, error: object, key: str) -> Message:

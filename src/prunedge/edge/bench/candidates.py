@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from prunedge.edge.bench.hardware import metered
 from prunedge.edge.bench.workload import Workload
 from prunedge.edge.bundle import Bundle
 from prunedge.errors import BundleError, MachineError
+from prunedge.utils.wording import first_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,25 @@ class Candidate:
 
     bundle: Bundle
     target: str | None = None
+
+
+def unlike(bundles: Sequence[Bundle]) -> list[str]:
+    """In what bundles are not like the first, so that figures beside each other compare no two
+    models of one task: a line for each.
+    """
+    first = bundles[0]
+    lines = []
+    for bundle in bundles[1:]:
+        task, other = first.manifest.task, bundle.manifest.task
+        things = {
+            "task": (task.name, other.name),
+            "classes": (first_of(task.classes), first_of(other.classes)),
+            "size": (str(task.size), str(other.size)),
+        }
+        told = [f"{name} ({a}; {b})" for name, (a, b) in things.items() if a != b]
+        if told:
+            lines.append(f"{first.path} and {bundle.path} differ in {', '.join(told)}")
+    return lines
 
 
 class CandidateProcess:

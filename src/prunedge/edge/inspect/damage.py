@@ -76,7 +76,7 @@ def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[
     }
     if not damage or len(damage) == len(classes):
         how = "all classes" if damage else "none of the classes"
-        verb = "count as damage" if wanted else "sound like damage"
+        verb = "count as damage" if wanted else "count as damage by their names"
         raise DataError(f"{how} {verb} ({listed})", remedy="say which do: --damage CLASS[,CLASS]")
     return tuple(name for name in classes if name in damage)
 

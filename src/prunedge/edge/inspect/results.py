@@ -8,8 +8,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +22,7 @@ from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
 from prunedge.errors import DataError
-from prunedge.utils.files import clear_below, make_folder, read_text, write_bytes
+from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.records import Record as Kept
 from prunedge.utils.records import require
@@ -106,13 +106,12 @@ class Results:
     is_new: bool = False
 
     def withdraw(self) -> None:
-        """Remove a new folder that nothing has come into but the mark: an inspection that found no
-        image leaves none behind.
+        """Take the mark away from a new folder that nothing else has come into: an inspection that
+        found no image leaves none behind.
         """
-        if self.is_new and [entry.name for entry in self.path.iterdir()] == [MARK]:
+        names = {entry.name for entry in self.path.iterdir() if not is_ours(entry.name)}
+        if self.is_new and names == {MARK}:
             (self.path / MARK).unlink()
-            with suppress(OSError):  # it was there before, and may not be ours to remove
-                self.path.rmdir()
 
     def known(self, item: Item) -> Record | None:
         """What an earlier run found in the same image with the same model and settings, if all
@@ -179,23 +178,41 @@ class Results:
         write_bytes(file, content)
 
 
-def open_results(path: Path, about: Mapping[str, Any]) -> Results:
-    """The folder for an inspection's results: new, empty or of an earlier inspection. DataError
-    when it holds something else.
+@contextmanager
+def open_results(path: Path, about: Mapping[str, Any]) -> Iterator[Results]:
+    """The folder for an inspection's results: new, empty or of an earlier inspection, and held for
+    writing until the block ends. A new one that nothing came into is gone afterwards.
+
+    DataError when it holds something else, InUse when another inspection writes there.
     """
-    mark = path / MARK
-    results = Results(
-        path, about, is_new=not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    )
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(mark))):
+    _refuse_foreign(path)
+    is_new = not (path / MARK).exists()
+    make_folder(path)
+    try:
+        with held(path, "inspection"):
+            _refuse_foreign(path)  # another process may have been faster
+            results = Results(path, about, is_new)
+            mark = json.dumps({"format": "prunedge inspection", **about}, indent=1)
+            results._write(path / MARK, mark.encode())
+            clear_below(path)
+            yield results
+    finally:
+        if is_new:
+            with suppress(OSError):  # something came, or the folder is not ours to remove
+                path.rmdir()
+
+
+def _refuse_foreign(path: Path) -> None:
+    """DataError where a folder holds something else than an inspection."""
+    if not path.exists():
+        return
+    is_empty = path.is_dir() and all(is_ours(entry.name) for entry in path.iterdir())
+    if not is_empty and not (path.is_dir() and _is_an_inspection(path / MARK)):
         raise DataError(
             "the folder holds something else than an inspection",
             where=path,
             remedy="choose another --out",
         )
-    results._write(mark, json.dumps({"format": "prunedge inspection", **about}, indent=1).encode())
-    clear_below(path)
-    return results
 
 
 def worst_first(records: Sequence[Record]) -> list[Record]:
@@ -213,7 +230,7 @@ def images_per_second(records: Sequence[Record]) -> float:
     return len(records) / seconds if seconds else 0.0
 
 
-def _is_ours(mark: Path) -> bool:
+def _is_an_inspection(mark: Path) -> bool:
     try:
         record = json.loads(read_text(mark))
     except (OSError, ValueError, RecursionError) as error:

@@ -18,6 +18,7 @@ from prunedge.edge.update.statement import ANEW, Envelope, Statement, open_envel
 from prunedge.errors import AgentError, ExtraMissing
 from prunedge.utils.files import read_secret, real_path
 from prunedge.utils.machine import pass_on
+from prunedge.utils.records import first_mistake
 
 LARGEST = 64 * 1024  # bytes of a payload
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -48,10 +49,8 @@ def parse_announcement(payload: bytes) -> Announcement:
     try:
         return Announcement.model_validate_json(payload)
     except ValidationError as error:
-        mistake = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"not an announcement: {place + ': ' if place else ''}{one_line(mistake['msg'])}",
+            f"not an announcement: {one_line(first_mistake(error))}",
             remedy="see docs/agent.md",
         ) from None
 

@@ -32,6 +32,7 @@ from prunedge.edge.manifest import (
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
 from prunedge.utils.files import make_folder, real_path
+from prunedge.utils.records import first_mistake
 from prunedge.utils.systems import sync_open_file
 
 FAILURES = (OSError, http.client.HTTPException)  # urllib's own errors are OSErrors
@@ -113,10 +114,8 @@ def _manifest(text: bytes) -> Manifest:
     try:
         manifest = parse_manifest(text)
     except ValidationError as error:
-        mistake = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"the bundle's manifest is damaged ({where}: {one_line(mistake['msg'])})",
+            f"the bundle's manifest is damaged ({one_line(first_mistake(error))})",
             remedy="export the bundle again",
         ) from None
     except ValueError as error:

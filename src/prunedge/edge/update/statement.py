@@ -25,6 +25,7 @@ from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import AgentError, ExtraMissing
 from prunedge.utils.files import read_secret
 from prunedge.utils.machine import pass_on
+from prunedge.utils.records import first_mistake
 
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -173,10 +174,8 @@ def open_envelope(
     try:
         return Statement.model_validate_json(payload)
     except ValidationError as error:
-        mistake = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"not a statement about a bundle: {place}: {one_line(mistake['msg'])}",
+            f"not a statement about a bundle: {one_line(first_mistake(error))}",
             remedy=f"sign it anew: {ANEW}",
         ) from None
 

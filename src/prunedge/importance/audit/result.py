@@ -5,19 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from prunedge.errors import PrunedgeError
 from prunedge.importance import Agreement, Truth, recommendation
+from prunedge.utils.advice import option
 
 
 @dataclass(frozen=True)
 class AuditRequest:
     """What an audit compares: criteria by name, channels of each group (all when None), images of
     each split, the seed of both draws.
+
+    Raises PrunedgeError where that is too little to compare anything.
     """
 
     criteria: tuple[str, ...] = ()
     channels: int | None = 64
     images: int = 512
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what compares nothing."""
+        if self.images < 1 or (self.channels is not None and self.channels < 2):
+            channels = "all" if self.channels is None else self.channels
+            raise PrunedgeError(
+                f"{self.images} images and {channels} channels are too few",
+                remedy=f"give {option('images', 1)} and {option('channels', 2)} or more",
+            )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
+from prunedge.report.text import lost_on_test_data, to_mind
 from prunedge.runs.run import Run
 
 
@@ -50,7 +51,6 @@ def write_report(run: Run) -> Path:
         named=sections.named_steps(run),
         computed=run.computed_with(),
         resumptions=run.resumptions(),
-        looks_before=run.looks_before(),
         trained_only=is_training,
         bench=bench,
         stop=run.stopped(),
@@ -62,6 +62,7 @@ def write_report(run: Run) -> Path:
         layers=sections.layers_of(run),
         baselines=sections.baselines_of(run, test),
         begun=sections.beginning_of(run, steps[0], best),
+        minds=[] if is_training else to_mind(run),
         command=command(config, run.path, run.verb()),
         machine=run.environment(),
     )
@@ -69,15 +70,20 @@ def write_report(run: Run) -> Path:
 
 
 def write_loop_report(
-    out: Path, steps: Sequence[Step], best: Step, config: RunConfig, test: Mapping[str, Any] | None
+    out: Path,
+    steps: Sequence[Step],
+    best: Step,
+    config: RunConfig,
+    test: Mapping[str, Any] | None,
+    given: Collection[str] = (),
 ) -> Path:
     """The same page of a loop that left no run folder: `config` says its model, classes, metric,
-    max_drop and size.
+    max_drop and size, and what else of it was `given`.
     """
     first = steps[0]
     page = render(
         "page.html.j2",
-        **_of_steps(first, best, steps, config, OF_A_LOOP),
+        **_of_steps(first, best, steps, config, {*OF_A_LOOP, *given}),
         **_of_test(test, config),
         run=None,
         references=[],
@@ -85,7 +91,6 @@ def write_loop_report(
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])],
         computed="",
         resumptions=[],
-        looks_before=0,
         trained_only=False,
         bench=None,
         stop=None,
@@ -95,6 +100,7 @@ def write_loop_report(
         layers=[],
         baselines=[],
         begun=sections.nothing_begun(),
+        minds=lost_on_test_data(config, test),
         command="",
         machine={},
     )

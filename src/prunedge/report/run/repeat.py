@@ -29,8 +29,7 @@ def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
         is_option = key in asked() and key not in GIVEN_OTHERWISE
         if not is_option or is_of_start or is_of_pruning:
             continue
-        name = "epochs" if is_training and key == "train_epochs" else key.replace("_", "-")
-        words += _option(f"--{name}", value)
+        words += _option(advice.flag(key, verb), value)
     return advice.command(*words, "--out", f"{path.name}-again")
 
 

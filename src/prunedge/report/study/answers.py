@@ -21,6 +21,7 @@ from prunedge.report.study.numbers import (
     saving,
     total_seconds,
 )
+from prunedge.study import StudyProgress
 from prunedge.study.statistics import Spread, spread
 from prunedge.tasks import Metric
 from prunedge.utils.wording import counted, significant_pair, times
@@ -43,18 +44,17 @@ def answers(rows: Sequence[Row], axes: Sequence[str], metric: Metric) -> list[st
 
 def cards(
     combinations: Groups,
-    finished: int,
-    asked: int,
+    counts: StudyProgress,
     benches: Mapping[str, Mapping[str, Any]],
     metric: Metric,
 ) -> list[dict[str, str]]:
-    """The first screen: how many of the trials that were `asked` for are `finished`, and before
-    and after of the combination that leaves the least work.
+    """The first screen: how many of the trials are done, and before and after of the combination
+    that leaves the least work.
     """
     note = "none has ended yet"
     if combinations:
         note = f"{counted(len(combinations), 'combination')} over folds and seeds"
-    made = [card("trials done", note, "", f"{finished} of {asked}", "")]
+    made = [card("trials done", note, "", f"{counts.trials_done} of {counts.trials}", "")]
     if not combinations:
         return made
     name = _leanest(combinations)

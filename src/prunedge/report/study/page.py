@@ -11,17 +11,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from prunedge.data.paths import is_url
 from prunedge.report.html import render, save
 from prunedge.report.metric_text import best_word
 from prunedge.report.study.answers import answers, cards
 from prunedge.report.study.numbers import Row, groups
 from prunedge.report.study.sections import sections
+from prunedge.report.text import study_state
 from prunedge.runs.run import open_run
 from prunedge.study import StudyProgress, StudyStore, collect
 from prunedge.study.results import to_csv
 from prunedge.study.summary import axes_of, metric_of
 from prunedge.utils import advice
-from prunedge.utils.files import read_text, real_path, write_text
+from prunedge.utils.files import read_text, write_text
 from prunedge.utils.sanitize import kinds
 
 MOST_CSV = 5_000_000  # bytes inside the page
@@ -38,14 +40,13 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class StudyFindings:
-    """All that the page is made of. `axes` have several values in the study's file; `benches` are
-    those of the timed trials, by name.
+    """All that the page is made of. `address` is what the study is found by; `axes` have several
+    values in the study's file; `benches` are those of the timed trials, by name.
     """
 
-    name: str
+    address: str
     kind: str
     axes: Sequence[str]
-    trials: Sequence[str]
     rows: Sequence[Row]
     counts: StudyProgress
     toml: str
@@ -61,10 +62,9 @@ def write_study_report(study: StudyStore) -> Path:
     """
     rows = collect(study)
     findings = StudyFindings(
-        real_path(study.path).name,
+        study.address,
         study.grid.kind,
         study.grid.axes,
-        [trial.name for trial in study.trials],
         rows,
         study.counts(),
         read_text(study.path / "study.toml"),
@@ -84,29 +84,27 @@ def page(findings: StudyFindings, csv: str, *, written: str) -> str:
     finished = [row for row in findings.rows if row["is_done"]]
     axes = axes_of(finished, findings.axes)
     metric = metric_of(findings.rows)
-    names = set(findings.counts.done)
-    count = sum(name in names for name in findings.trials)
     link = "study.csv"
     if is_inside(csv):
         encoded = base64.b64encode(csv.encode()).decode()
         link = f"data:text/csv;charset=utf-8;base64,{encoded}"
     return render(
         "study.html.j2",
-        name=findings.name,
+        name=findings.address.rpartition("/")[2],
         title=QUESTIONS[findings.kind],
         answers=answers(finished, axes, metric),
         best_word=best_word(metric),
-        cards=cards(groups(finished, axes), count, len(findings.trials), findings.benches, metric),
-        state=state(findings),
+        cards=cards(groups(finished, axes), findings.counts, findings.benches, metric),
+        state=study_state(findings.counts),
         failures=failures(findings.counts.failed),
         sections=sections(findings.kind, finished, axes, metric, findings.benches),
         csv=link,
         steps=len(findings.rows),
         toml=findings.toml,
-        command=command(findings.name, f"{findings.name}-again"),
-        resume=command(findings.name, findings.name),
+        command=command(findings.address, f"{findings.address}-again"),
+        resume=command(findings.address, findings.address),
         written=written,
-        is_whole=set(findings.trials) <= names,
+        is_whole=findings.counts.trials_done == findings.counts.trials,
     )
 
 
@@ -115,28 +113,17 @@ def is_inside(csv: str) -> bool:
     return len(csv) <= MOST_CSV
 
 
-def state(findings: StudyFindings) -> str:
-    """How far the study is, in words."""
-    counts = findings.counts
-    finished = sum(name in set(counts.done) for name in findings.trials)
-    of_all = f"{finished} of {len(findings.trials)} trials are done"
-    others = (
-        (len(counts.running), "running"),
-        (len(counts.failed), "failed"),
-        (len(counts.left), "left"),
-    )
-    rest = ", ".join(f"{count} {state_name}" for count, state_name in others if count)
-    return f"{of_all}; of these and their starting models: {rest}" if rest else of_all
-
-
 def failures(failed: Mapping[str, str]) -> list[tuple[str, int, str]]:
     """Each reason with how many failed of it and the first that did, the most frequent first."""
     return [(failed[names[0]], len(names), names[0]) for names in kinds(failed)[:MOST_REASONS]]
 
 
-def command(name: str, out: str) -> str:
-    """What runs the study, or what is left of it, from the folder above it."""
-    return advice.command("study", f"{name}/study.toml", "--out", out)
+def command(address: str, out: str) -> str:
+    """What runs the study, or what is left of it. Of one that lies elsewhere the file is the text
+    on the page.
+    """
+    file = "study.toml" if is_url(address) else f"{address}/study.toml"
+    return advice.command("study", file, "--out", out)
 
 
 def _benches(study: StudyStore) -> dict[str, Mapping[str, Any]]:

@@ -1,0 +1,33 @@
+"""Command lines that can't be followed, in the user's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.refusals import refusal
+
+WORDS = {
+    "--batches 8,x: give a whole number, or several": ("bench", "B", "--batches", "8,x"),
+    "--channels alll: give a whole number or all": ("audit", "R", "--channels", "alll"),
+    "nothing more is expected than what stands before 'extra'": ("show", "R", "extra"),
+    "--max-drop is given twice": ("prune", "D", "--max-drop", "1", "--max-drop", "2"),
+    "--from needs a value": ("groups", "--from"),
+    "--attention x: give heads or width": ("groups", "--attention", "x"),
+    "--epochs 1.5: give a whole number": ("train", "D", "--epochs", "1.5"),
+    "a threshold of 300: 0 to 254": ("patches", ".", ".", "--threshold", "300", "--out", "p"),
+    "--fold 3 needs --folds": ("train", "D", "--fold", "3", "--out", "r"),
+    "--target-latency 5: not a time, write it as 5ms": (
+        *("prune", "D", "--model", "resnet18", "--out", "r"),
+        *("--target-latency", "5"),
+    ),
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_mistake_is_named_as_it_was_typed(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in refusal(*WORDS[words])
