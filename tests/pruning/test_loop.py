@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunedge import data as images
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
@@ -22,7 +23,6 @@ from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step
 from prunedge.tasks import OF_BATCHES, Metrics, packed
-from prunedge.tasks.classification import ACCURACY
 from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
 from tests.small_models import Plain, Residual, randomise

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import PrunedgeError
 from prunedge.tasks.base import (
+    Categories,
     ConstantAnswer,
     Example,
     Meter,
-    Metric,
     Metrics,
     Task,
     TaskDefinition,
@@ -26,6 +27,7 @@ from prunedge.utils.definitions import definitions_in
 __all__ = [
     "OF_BATCHES",
     "TASKS",
+    "Categories",
     "ConstantAnswer",
     "Example",
     "Meter",
@@ -70,6 +72,6 @@ def task_of_batches(batches: Any) -> Task:
     return make_task(spec) if isinstance(spec, TaskSpec) else OF_BATCHES
 
 
-def metric_named(metric: str, task: str) -> Metric:
-    """A task's metric, both by name. PrunedgeError where there is none."""
+def metric_named(metric: str | None, task: str) -> Metric:
+    """A task's metric, both by name; its first without one. PrunedgeError where there is none."""
     return metric_among(task_named(task).metrics, metric)
