@@ -31,6 +31,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
         ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
+    "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
     **dict.fromkeys(("train_epochs", "lr"), "`model` has been trained (pe.fit)"),
     **dict.fromkeys(("device", "runtime", "device_threads"), "pe.steer and pe.Timer give `device`"),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from prunedge.config import RunConfig
 from prunedge.data import check, load, load_manifest
-from prunedge.errors import DataError
+from prunedge.errors import ConfigError, DataError
 from prunedge.runs.images import images_of
 
 FLAWS = ("crack", "rust")
@@ -146,7 +146,7 @@ def test_a_run_s_config_says_which_task_its_images_are_for(manifest: Path) -> No
 
 def test_a_task_that_nobody_knows_is_refused_before_any_image_is_opened(manifest: Path) -> None:
     (manifest.parent / "0.png").unlink()
-    with pytest.raises(DataError, match="'palmistry' is not known") as refused:
+    with pytest.raises(ConfigError, match="this version has the tasks") as refused:
         load(manifest, task="palmistry", size=16)
     assert "multilabel" in str(refused.value)
 

@@ -32,7 +32,11 @@ _NOT_OF_PRUNE = ("baseline", "rewind", "train_epochs", "lr", "precision")
 _OF_OTHER_SECTIONS = ("metric", "seed")
 
 # What the library takes beside what a file or the command line can say.
-_WIDER = {"size": "int | str | tuple[int, int]", "range": "str | tuple[float, float] | None"}
+_WIDER = {
+    "size": "int | str | tuple[int, int]",
+    "range": "str | tuple[float, float] | None",
+    "metric": "str | None",
+}
 
 
 def data_keys() -> tuple[str, ...]:
@@ -91,7 +95,7 @@ def _listed(chosen: Sequence[Setting]) -> str:
     """Each setting with its default and its help."""
     lines = []
     for setting in chosen:
-        text = f"- `{setting.key}` ({_plain(setting.default)}): {_in_python(setting.help)}"
+        text = f"- `{setting.key}` ({_plain(setting.default)}): {_in_python(setting.full_help)}"
         lines += _wrapped(text, first="", rest="  ")
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
-from prunedge.tasks import Metrics, make_task
+from prunedge.tasks import Metrics, make_task, metric_among
 from prunedge.train import (
     Engine,
     FitResult,
@@ -51,7 +51,7 @@ def fit(
     pretrained: bool = True,
     batch_size: int = 32,
     augment: Augment = "full",
-    metric: str = "accuracy",
+    metric: str | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -61,11 +61,12 @@ def fit(
 
     `model` takes images (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how
     often every training image is seen, `lr` is the peak learning rate instead of the usual one,
-    `metric` (`accuracy`, `f1`, `auroc`) says what makes an epoch the best. `pretrained` says that
-    the weights come from other images (`weights="imagenet"`), or that `model` was trained before,
-    so that gentle steps suffice; give False for random weights. The same `seed`, engine and number
-    of threads give the same weights. `engine` (`pe.make_engine("32")`) computes; without it the
-    fastest here is measured. `progress(done, total, what)` hears of batches.
+    `metric`, one of the task's (for classification `accuracy`, `f1`, `auroc`; its first unless
+    named), says what makes an epoch the best. `pretrained` says that the weights come from other
+    images (`weights="imagenet"`), or that `model` was trained before, so that gentle steps suffice;
+    give False for random weights. The same `seed`, engine and number of threads give the same
+    weights. `engine` (`pe.make_engine("32")`) computes; without it the fastest here is measured.
+    `progress(done, total, what)` hears of batches.
 
     Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch.
     Raises TrainError when the training goes astray or the labels don't fit the outputs.
@@ -86,9 +87,10 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
     """How good `model` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S)
     float32, (N,) int64 labels).
 
-    In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives
-    `Metrics`: `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss` is the mean
-    cross-entropy, `confusion[true][predicted]` counts images. Raises TrainError when there is no
+    In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives the
+    task's `Metrics`: for classification `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss`
+    is the mean cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
+    `f1`, `exact`, and the `average_precision` of each class. Raises TrainError when there is no
     image, the outputs aren't finite, or a label is beyond the outputs.
 
     Example: `pe.evaluate(model, data.test).accuracy`
@@ -107,7 +109,7 @@ def export_bundle(
     model_name: str,
     formats: Sequence[str] = ("onnx",),
     plan: Plan | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     max_int8_drop: float = 1.0,
 ) -> Bundle:
     """Write the bundle that a device needs into the new folder `out`: the model, labels,
@@ -131,13 +133,14 @@ def export_bundle(
     _refuse_other_outputs(model, data)
     _is_of_this_name(model, model_name, data)
     graph = trace(model, data.example())
-    metrics = {"validation": {metric: evaluate(model, data.val).value(metric)}}
+    judged = metric_among(make_task(data.spec).metrics, metric).name
+    metrics = {"validation": {judged: evaluate(model, data.val).value(judged)}}
     return bundle_of(
         model,
         data,
         Path(out),
         model_name=model_name,
-        metric=metric,
+        metric=judged,
         metrics=metrics,
         macs=graph.macs(),
         params=graph.params(),
@@ -156,7 +159,7 @@ def write_report(
     *,
     models: tuple[nn.Module, nn.Module] | None = None,
     model_name: str = "model",
-    metric: str = "accuracy",
+    metric: str | None = None,
     max_drop: float = 3.0,
 ) -> Path:
     """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.

@@ -139,6 +139,19 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What was right and wrong, for a reader: the heading of the first column and the others', and
+    rows of a name and a cell for each of these. In a row whose number is that of a column that cell
+    is of right answers, where `is_confusion`.
+    """
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_confusion: bool = False
+
+
+@dataclass(frozen=True)
 class TaskDefinition:
     """A task by its name: what makes it of a spec, its metrics by name (those of the other half),
     and what `Metrics.to_json` writes of it.
@@ -232,6 +245,12 @@ class Task(Protocol):
 
     def is_silent(self, metrics: Metrics) -> bool:
         """Whether the outputs are the same whatever the image: the model's units have died."""
+
+    def purpose(self) -> str:
+        """What a model does, after its name in a title: `telling crack from sound`."""
+
+    def table(self, metrics: Metrics) -> Table:
+        """The task's details of these metrics, for a report."""
 
     def examples(self, before: Any, after: Any) -> list[Example]:
         """What `after` gets wrong and `before` got right: two meters over the same images."""

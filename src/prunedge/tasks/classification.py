@@ -15,7 +15,14 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import ModelError, TrainError
-from prunedge.tasks.base import Categories, ConstantAnswer, Example, Metrics, TaskDefinition
+from prunedge.tasks.base import (
+    Categories,
+    ConstantAnswer,
+    Example,
+    Metrics,
+    Table,
+    TaskDefinition,
+)
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record
@@ -150,6 +157,20 @@ class Classification:
         """Whether all images get equal scores, as after a step so large that all ReLUs died."""
         auroc = metrics.values["auroc"]
         return auroc is not None and abs(auroc - 0.5) < 1e-6
+
+    def purpose(self) -> str:
+        """Telling its classes apart."""
+        assert self.spec is not None
+        return f"telling {' from '.join(self.spec.classes)}"
+
+    def table(self, metrics: Metrics) -> Table:
+        """The confusion matrix."""
+        confusion = metrics.details["confusion"]
+        names = tuple(self.answer_name(index) for index in range(len(confusion)))
+        rows = []
+        for name, counts in zip(names, confusion, strict=True):
+            rows.append((name, *(f"{count:,}" for count in counts)))
+        return Table("truth \\ answer", names, tuple(rows), is_confusion=True)
 
     def examples(self, before: ClassificationMeter, after: ClassificationMeter) -> list[Example]:
         """Images that `after` classifies wrongly and `before` did not, in their order."""

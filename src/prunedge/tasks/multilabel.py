@@ -16,7 +16,14 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.multilabel import METRICS, NAME, LabelTargets, Target, thresholds_of
 from prunedge.errors import ModelError, TrainError
-from prunedge.tasks.base import Categories, ConstantAnswer, Example, Metrics, TaskDefinition
+from prunedge.tasks.base import (
+    Categories,
+    ConstantAnswer,
+    Example,
+    Metrics,
+    Table,
+    TaskDefinition,
+)
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record
@@ -189,6 +196,26 @@ class Multilabel:
                 if abs(precision - share) > 1e-6:
                     return False
         return telling > 0
+
+    def purpose(self) -> str:
+        """Finding its classes."""
+        return f"finding {', '.join(self.spec.classes)}"
+
+    def table(self, metrics: Metrics) -> Table:
+        """Each class: its images, which of them were found, and which others it was seen in."""
+        rows = []
+        details = zip(
+            self.spec.classes,
+            metrics.details["presence"],
+            metrics.details["average_precision"],
+            strict=True,
+        )
+        for name, (absent, there), precision in details:
+            shown = "" if precision is None else METRICS["map"].text(precision)
+            counts = [sum(there), there[1], there[0], absent[1]]
+            rows.append((name, *(f"{count:,}" for count in counts), shown))
+        columns = ("images", "found", "missed", "wrongly found", "average precision")
+        return Table("class", columns, tuple(rows))
 
     def examples(self, before: MultilabelMeter, after: MultilabelMeter) -> list[Example]:
         """Images of which `after` gets a label wrong and `before` got all right, in their order."""
