@@ -16,6 +16,7 @@ from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
 from prunedge.config import START_KEYS, RunConfig, asked, settings
 from prunedge.config.keywords import FILE, data_keys, prune_keys, types_text
+from prunedge.errors import ConfigError
 from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
@@ -106,6 +107,36 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     )
     (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [("classification", "accuracy"), ("multilabel", "map")]
+)
+def test_a_metric_that_nobody_names_is_the_task_s_first(
+    tmp_path: Path, task: str, metric: str
+) -> None:
+    config = RunConfig.make("test", data="x", model="m", task=task)
+    assert config.task.metric == metric
+    assert "metric" not in config.flat(only_asked=True)
+    named = RunConfig.make("test", data="x", model="m", task=task, metric=metric)
+    assert named == config == RunConfig.make("test", data="x", model="m", task=task, metric=None)
+    other = config.with_values(metric="f1")
+    assert other.flat(only_asked=True)["metric"] == "f1"
+    (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    assert f'metric = "{metric}"' in config.to_toml()
+    assert RunConfig.from_toml(tmp_path / "config.toml") == config
+
+
+def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
+    assert settings()["task"].full_help.endswith("One of classification, multilabel.")
+    said = settings()["metric"].full_help
+    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact." in said
+
+
+def test_a_task_that_there_is_not_is_one_mistake_that_names_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="no such task: choose classification, multi") as refused:
+        RunConfig.make("test", data="x", model="m", task="palmistry")
+    assert "metric" not in str(refused.value)
 
 
 def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:

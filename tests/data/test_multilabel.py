@@ -111,6 +111,19 @@ def test_check_counts_each_class_and_passes_the_task_s_doubt_on(tmp_path: Path) 
     assert "crack;rust" in report.problems[0]
 
 
+def test_check_names_metrics_that_weigh_classes_alike_where_the_usual_one_does_not(
+    tmp_path: Path,
+) -> None:
+    several = write_flaws(tmp_path / "several", ["crack", "crack", "crack", "", "rust;crack"] * 20)
+    report = check(several, task="multilabel", size=16)
+    assert report.imbalance == 4
+    assert not any("--metric" in problem for problem in report.problems)
+    assert report.majority == pytest.approx(0.6, abs=0.1)
+
+    single = write_flaws(tmp_path / "single", ["crack", "crack", "crack", "crack", "rust"] * 20)
+    assert any("--metric f1 or auroc" in one for one in check(single, size=16).problems)
+
+
 def test_a_class_that_no_training_image_shows_is_refused_by_name(tmp_path: Path) -> None:
     file = write_flaws(tmp_path, ["crack", ""] * 10)
     lines = file.read_text().splitlines()
@@ -146,7 +159,7 @@ def test_a_run_s_config_says_which_task_its_images_are_for(manifest: Path) -> No
 
 def test_a_task_that_nobody_knows_is_refused_before_any_image_is_opened(manifest: Path) -> None:
     (manifest.parent / "0.png").unlink()
-    with pytest.raises(ConfigError, match="this version has the tasks") as refused:
+    with pytest.raises(ConfigError, match="no such task") as refused:
         load(manifest, task="palmistry", size=16)
     assert "multilabel" in str(refused.value)
 

@@ -136,7 +136,7 @@ class TaskSection(Section):
     @classmethod
     def _name_is_known(cls, name: str) -> str:
         if name not in DEFINITIONS:
-            raise ValueError(f"this version has the tasks {', '.join(DEFINITIONS)}")
+            raise ValueError(f"no such task: choose {', '.join(DEFINITIONS)}")
         return name
 
     @field_validator("metric", mode="before")

@@ -211,7 +211,7 @@ class Multilabel:
             strict=True,
         )
         for name, (absent, there), precision in details:
-            shown = "" if precision is None else METRICS["map"].text(precision)
+            shown = "" if precision is None else f"{100 * precision:.1f} %"
             counts = [sum(there), there[1], there[0], absent[1]]
             rows.append((name, *(f"{count:,}" for count in counts), shown))
         columns = ("images", "found", "missed", "wrongly found", "average precision")
