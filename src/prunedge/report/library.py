@@ -26,7 +26,7 @@ from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
-from prunedge.tasks import Metrics, make_task, metric_among
+from prunedge.tasks import Metrics, make_task, metric_among, refuse_ending
 from prunedge.train import (
     Engine,
     FitResult,
@@ -198,11 +198,14 @@ def write_report(
 
 
 def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:
-    """ModelError where a model gives another number of outputs than there are classes."""
+    """ModelError where a model gives other outputs than those of a logit for each class."""
     example = brought_to(data.example(2), model)
+    task = make_task(data.spec)
+    name = type(model).__name__
     with evaluating(model), torch.no_grad():
         output = model(example)
-    make_task(data.spec).refuse_outputs(output, type(model).__name__)
+    task.refuse_outputs(output, name)
+    refuse_ending(model, example, task, name)
 
 
 def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import nn
+
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import PrunedgeError
+from prunedge.models.final_activation import refuse_probabilities, refuse_rectified
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -41,6 +45,7 @@ __all__ = [
     "metric_among",
     "metric_named",
     "packed",
+    "refuse_ending",
     "task_named",
     "task_of_batches",
     "unpacked",
@@ -72,6 +77,13 @@ def task_of_batches(batches: Any) -> Task:
     """The task of a split; classification of bare batches, which no data set describes."""
     spec = getattr(batches, "spec", None)
     return make_task(spec) if isinstance(spec, TaskSpec) else OF_BATCHES
+
+
+def refuse_ending(model: nn.Module, images: torch.Tensor, task: Task, where: object = None) -> None:
+    """ModelError where a model's last operation leaves outputs that are no logits of the task."""
+    refuse_probabilities(model, images, where)
+    if task.needs_negative:
+        refuse_rectified(model, images, where)
 
 
 def metric_named(metric: str | None, task: str) -> Metric:

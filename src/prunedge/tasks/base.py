@@ -57,10 +57,10 @@ class Metrics:
             )
         value = self.values[metric]
         if value is None:
-            usual = next(iter(self.values))
+            other = next((name for name, held in self.values.items() if held is not None), None)
             raise TrainError(
                 f"{metric} isn't defined: a class has no image in this split",
-                remedy=f"use {option('metric', usual)}",
+                remedy="give it some" if other is None else f"use {option('metric', other)}",
             )
         return float(value)
 
@@ -196,6 +196,10 @@ class Task(Protocol):
     @property
     def outputs(self) -> int:
         """How many outputs the model's head has; only where there is a `spec`."""
+
+    @property
+    def needs_negative(self) -> bool:
+        """Whether outputs mean nothing unless they can fall below 0, as none after a ReLU can."""
 
     def undefined(self, metric: str, targets: Sequence[Any]) -> str | None:
         """What a split's targets lack that a metric needs, by name; None where it is defined."""

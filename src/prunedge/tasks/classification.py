@@ -69,6 +69,11 @@ class Classification:
         assert self.spec is not None
         return len(self.spec.classes)
 
+    @property
+    def needs_negative(self) -> bool:
+        """No: only which output is the highest counts."""
+        return False
+
     def undefined(self, metric: str, targets: Sequence[int]) -> str | None:
         """AUROC is not defined where a class has no image."""
         if metric != "auroc" or self.spec is None:

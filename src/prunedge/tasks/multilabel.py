@@ -84,6 +84,11 @@ class Multilabel:
         """One for each class."""
         return len(self.spec.classes)
 
+    @property
+    def needs_negative(self) -> bool:
+        """Yes: from 0 on a class is as probable as a half."""
+        return True
+
     def undefined(self, metric: str, targets: Sequence[Target]) -> str | None:
         """Average precision is that of the classes that have images; there must be one."""
         missing = self.targets.missing(targets)
