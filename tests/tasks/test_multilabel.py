@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+import prunedge as pe
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import ModelError, TrainError
@@ -208,3 +211,13 @@ def test_categories_are_a_question_for_each_class() -> None:
     assert asked.choices == 2
     assert asked.chosen.tolist() == TARGETS.long().tolist()
     assert TASK.predicted_categories(outputs).chosen.tolist() == [[1, 0, 1]] * 5
+
+
+def test_nothing_outside_of_the_tasks_asks_which_task_it_is() -> None:
+    source = Path(pe.__file__).parent
+    for file in source.rglob("*.py"):
+        if file.parent.name == "tasks":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            is_name = isinstance(node, ast.Constant) and node.value in TASKS
+            assert not is_name, f"{file.relative_to(source)}:{node.lineno} names a task"
