@@ -16,6 +16,7 @@ from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
 from prunedge.config import IMAGE_KEYS, START_KEYS, RunConfig, asked, settings
 from prunedge.config.keywords import FILE, fit_keys, prune_keys, types_text
+from prunedge.errors import ConfigError
 from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
@@ -32,6 +33,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
         ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
+    "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
     **dict.fromkeys(("train_epochs", "lr"), "`model` has been trained (pe.fit)"),
     **dict.fromkeys(("device", "runtime", "device_threads"), "pe.steer and pe.Timer give `device`"),
@@ -118,6 +120,36 @@ def test_a_target_of_latency_is_milliseconds_or_a_text_with_its_unit(
     for wrong in ("5", "-5ms", "0ms"):
         with pytest.raises(ValueError, match="target_latency="):
             RunConfig.make("test", **values, target_latency=wrong)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [("classification", "accuracy"), ("multilabel", "map")]
+)
+def test_a_metric_that_nobody_names_is_the_task_s_first(
+    tmp_path: Path, task: str, metric: str
+) -> None:
+    config = RunConfig.make("test", data="x", model="m", task=task)
+    assert config.task.metric == metric
+    assert "metric" not in config.flat(only_asked=True)
+    named = RunConfig.make("test", data="x", model="m", task=task, metric=metric)
+    assert named == config == RunConfig.make("test", data="x", model="m", task=task, metric=None)
+    other = config.with_values(metric="f1")
+    assert other.flat(only_asked=True)["metric"] == "f1"
+    (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    assert f'metric = "{metric}"' in config.to_toml()
+    assert RunConfig.from_toml(tmp_path / "config.toml") == config
+
+
+def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
+    assert settings()["task"].full_help.endswith("One of classification, multilabel.")
+    said = settings()["metric"].full_help
+    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact." in said
+
+
+def test_a_task_that_there_is_not_is_one_mistake_that_names_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="no such task: choose classification, multi") as refused:
+        RunConfig.make("test", data="x", model="m", task="palmistry")
+    assert "metric" not in str(refused.value)
 
 
 def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:

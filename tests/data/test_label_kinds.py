@@ -137,7 +137,7 @@ def test_every_layout_refuses_them_and_says_where(tmp_path: Path) -> None:
         load(tmp_path / "folders")
     with pytest.raises(DataError, match=r"\.cls or \.json"):
         load(shard(tmp_path / "shards", list(lists), "cls"))
-    for label, said in ((0.055, "a number to estimate"), (["crack", "rust"], "a list of labels")):
+    for label, said in ((0.055, "a number to estimate"), (["crack", "rust"], "lists of labels")):
         with pytest.raises(DataError, match=said):
             load(shard(tmp_path / "json", [label, "crack"], "json"))
 

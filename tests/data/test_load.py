@@ -197,15 +197,21 @@ MISTAKES = {
     "only one class, 'a'": lambda root: paint(root / "a" / "1.png"),
     "1 image lies in no class folder": _loose_in_train,
     "have no split": _split_with_gaps,
-    "line 2: no label; line 3: no path; line 4: unknown split 'holdout'": lambda root: (
-        write_manifest(
-            root,
-            [
-                {"path": "1.png", "label": "", "split": ""},
-                {"path": "", "label": "a", "split": ""},
-                {"path": "2.png", "label": "a", "split": "holdout"},
-            ],
-        )
+    "2 images without label, 1.png first": lambda root: write_manifest(
+        root,
+        [
+            {"path": "0.png", "label": "a"},
+            {"path": "1.png", "label": ""},
+            {"path": "2.png", "label": ""},
+        ],
+    ),
+    "line 3: no path; line 4: unknown split 'holdout'": lambda root: write_manifest(
+        root,
+        [
+            {"path": "1.png", "label": "a", "split": ""},
+            {"path": "", "label": "a", "split": ""},
+            {"path": "2.png", "label": "a", "split": "holdout"},
+        ],
     ),
     "listed twice": lambda root: write_manifest(
         root, [{"path": "1.png", "label": "a"}, {"path": "1.png", "label": "b"}]

@@ -213,8 +213,8 @@ FAULTS = {
     "9: unknown split 'holdout'": lambda shard: write_shard(
         shard, [("9.png", b""), ("9.json", b'{"label": 1, "split": "holdout"}')]
     ),
-    "9: `label` in its .json looks like a list": lambda shard: write_shard(
-        shard, [("9.png", b""), ("9.json", b'{"label": [1]}')]
+    "9: `label` in its .json looks like a table": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.json", b'{"label": {"1": 1}}')]
     ),
     "9: its .json is damaged": lambda shard: write_shard(
         shard, [("9.png", b""), ("9.json", b'{"label": ')]

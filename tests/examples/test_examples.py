@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from prunedge.tasks import TASKS
+from tests.several_labels import write_several
 from tests.tiny_images import write_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,29 @@ def test_the_classification_script_goes_from_images_to_an_inspection(
     assert len(re.findall(r"damage with \d+%", done.stdout)) == 5
     assert (out / "report.html").is_file()
     assert (out / "bundle" / "manifest.json").is_file()
+
+
+def test_the_multilabel_script_goes_from_images_to_the_device(tmp_path: Path) -> None:
+    manifest = write_several(tmp_path / "several", count=200)
+    out = tmp_path / "result"
+    options = ["--weights", "none", "--size", "32", "--epochs", "6", "--batch-size", "8"]
+    script = [sys.executable, EXAMPLES / "multilabel.py", manifest, "--out", out]
+    command = [*script, "--model", "test_resnet", "--max-steps", "1", *options]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+
+    assert done.returncode == 0, done.stderr
+    for which in ("unpruned", "pruned"):
+        found = re.search(rf"test {which}: map ([\d.]+)%", done.stdout)
+        assert found is not None
+        assert float(found[1]) >= 85
+    assert len(re.findall(r"shows \[.*\], in truth \[.*\]", done.stdout)) == 5
+    assert (out / "report.html").is_file()
+    assert (out / "bundle" / "manifest.json").is_file()
+
+
+def test_every_task_has_a_script() -> None:
+    assert {script.stem for script in EXAMPLES.glob("*.py")} == set(TASKS)
 
 
 def test_every_script_is_short_and_says_how_it_is_run() -> None:

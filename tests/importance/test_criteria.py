@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from prunedge.config.criteria import CRITERION_NAMES
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
 from prunedge.importance import (
@@ -28,6 +29,7 @@ from prunedge.importance import (
 )
 from prunedge.importance.criteria import NORM_CRITERIA
 from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
+from prunedge.tasks import make_task
 from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -232,6 +234,29 @@ def test_activations_against_a_direct_computation() -> None:
         rtol=1e-5,
         atol=1e-7,
     )
+
+
+def test_what_a_channel_tells_about_several_labels_is_the_sum_over_them() -> None:
+    model = randomise(Plain()).eval()
+    spec = TaskSpec(name="multilabel", classes=("crack", "rust"), size=(16, 16))
+    targets = torch.stack((LABELS, torch.arange(len(LABELS)) % 3 == 0), 1).float()
+    batches = [(EXAMPLE[:3], targets[:3]), (EXAMPLE[3:], targets[3:])]
+    graph = trace(model, EXAMPLE[:2])
+    with torch.no_grad():
+        maps = model.features[:3](EXAMPLE).double()
+        answers = (model(EXAMPLE) > 0).long()
+    means = maps.mean((2, 3)).T
+
+    for name, truth in (
+        ("mutual-information", targets.long()),
+        ("mutual-information-prediction", answers),
+    ):
+        wanted = sum(
+            torch.tensor([direct_information(values, column) for values in means]).double()
+            for column in truth.T
+        )
+        found = rank(model, graph, batches, name, task=make_task(spec))
+        torch.testing.assert_close(found.values["features.0"], wanted, rtol=1e-5, atol=1e-7)
 
 
 def direct_information(values: torch.Tensor, labels: torch.Tensor) -> float:

@@ -8,7 +8,7 @@ from torch import nn
 
 from prunedge.errors import ModelError
 from prunedge.models import build
-from prunedge.models.final_activation import ending, refuse_probabilities
+from prunedge.models.final_activation import ending, refuse_probabilities, refuse_rectified
 
 
 def body(outputs: int = 3) -> nn.Sequential:
@@ -100,3 +100,27 @@ def test_logits_pass(end) -> None:  # type: ignore[no-untyped-def]
 def test_models_of_the_libraries_pass(name: str) -> None:
     for seed in range(2):
         refuse_probabilities(build(name, 2, "none", seed=seed), torch.randn(2, 3, 64, 64), name)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Ended(nn.ReLU()),
+        Ended(lambda x: x.relu().view(-1, 3, 1, 1).mean((2, 3))),
+        build("squeezenet1_0", 3, "none"),
+    ],
+)
+def test_a_relu_at_the_end_is_refused_where_outputs_must_fall_below_0(net: nn.Module) -> None:
+    images = IMAGES if isinstance(net, Ended) else torch.randn(2, 3, 64, 64)
+    refuse_probabilities(net, images)
+    with pytest.raises(ModelError, match="ends in a ReLU") as refused:
+        refuse_rectified(net, images, "squeezenet")
+    assert refused.value.where == "squeezenet"
+
+
+@pytest.mark.parametrize(
+    "net", [body(), Ended(nn.Identity()), Ended(nn.LeakyReLU()), Blind(torch.relu)]
+)
+def test_other_ends_may_fall_below_0(net: nn.Module) -> None:
+    refuse_rectified(net, IMAGES)
+    refuse_rectified(net, torch.zeros(1, 5, 2, 2))

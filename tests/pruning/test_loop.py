@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunedge import data as images
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
@@ -23,7 +24,6 @@ from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step, handed_over, last_accepted, lineage
 from prunedge.tasks import OF_BATCHES, Metrics, packed
-from prunedge.tasks.classification import ACCURACY
 from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
 from tests.small_models import Plain, Residual, randomise
@@ -57,9 +57,7 @@ START = Step(
 
 def history(*outcomes: bool, macs: int = 500) -> list[Step]:
     later = [
-        replace(
-            START, index=i, start=i - 1, accepted=good, keeps_rule=good, macs=macs, params=macs
-        )
+        replace(START, index=i, start=i - 1, accepted=good, keeps_rule=good, macs=macs, params=macs)
         for i, good in enumerate(outcomes, 1)
     ]
     return [START, *later]
@@ -290,16 +288,15 @@ def _judged(index: int, start: int, verdict: str) -> Step:
 def test_a_polish_ends_the_loop_and_is_kept_where_it_is_no_worse(data: images.Dataset) -> None:
     model = randomise(Residual()).eval()
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 2, "criterion": "random"}
-    steps = []
-    for step, small in prune(model, data, engine=make_engine("32"), polish=3, **rules):
-        steps.append(step)
-    last = steps[-1]
+    made = list(prune(model, data, engine=make_engine("32"), polish=3, **rules))
+    steps = [step for step, _ in made]
+    last, polished = made[-1]
     assert [step.is_polish for step in steps] == [False, False, False, True]
     assert (last.start, last.epochs, last.removed) == (2, 3, 0)
     assert last.kept == steps[2].kept
     assert last.metric_before == steps[2].metric_after
     assert last.accepted == (last.metric_after >= steps[2].metric_after)
-    metrics = evaluate(small, data.val, make_engine("32"))
+    metrics = evaluate(polished, data.val, make_engine("32"))
     assert metrics.value("accuracy") == last.metric_after
 
 

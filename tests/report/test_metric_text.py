@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.pruning.steps import Step
 from prunedge.report import metric_text as say
 from prunedge.report.run.figures import metric_by_channels
@@ -18,7 +19,6 @@ from prunedge.report.study.pareto import Place, front
 from prunedge.report.study.pareto_figure import Cloud, pareto_figure
 from prunedge.study.statistics import Comparison, spread
 from prunedge.tasks import Metric
-from prunedge.tasks.classification import ACCURACY
 from tests.report.made_up import study
 
 ERROR = Metric("mae", higher_is_better=False, unit="mm")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from prunedge.cli.report import report
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import RunError
 from prunedge.report.study import page as study_page
 from prunedge.report.study.cells import verdict
@@ -28,7 +29,6 @@ from prunedge.study import Grid, create
 from prunedge.study.results import to_csv
 from prunedge.study.statistics import Comparison
 from prunedge.study.summary import axes_of
-from prunedge.tasks.classification import ACCURACY
 from tests.needs import program
 from tests.report.made_up import study
 from tests.report.test_report import QUIET

@@ -13,6 +13,7 @@ from torch import nn
 
 from prunedge import data as images
 from prunedge.config import RunConfig
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import RunError
 from prunedge.models import build
 from prunedge.pruning.policy import Finished, Outcome, StopPolicy
@@ -24,7 +25,6 @@ from prunedge.runs.load import load
 from prunedge.runs.new import create
 from prunedge.runs.run import Run, open_run
 from prunedge.surgery import save_model
-from prunedge.tasks.classification import ACCURACY
 from prunedge.train import evaluate, make_engine
 from prunedge.utils.wording import times
 from tests.pruning.test_loop import START, history

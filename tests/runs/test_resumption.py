@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from prunedge.config import RunConfig
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.policy import Continue, Finished, StopPolicy
 from prunedge.report import write_report
@@ -18,7 +19,6 @@ from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import create
 from prunedge.runs.resumption import changes_of, note_computing
 from prunedge.runs.run import open_run
-from prunedge.tasks.classification import ACCURACY
 from prunedge.train import make_engine
 from tests.pruning.test_loop import history
 from tests.small_runs import essence, small_recipe

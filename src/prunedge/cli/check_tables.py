@@ -43,8 +43,8 @@ def print_check(report: CheckReport) -> None:
         sources = f"{report.sources:,} known"
     out.print(f"sources    {sources}")
     out.print(
-        f"baseline   always answering the most frequent class scores {report.majority:.1%} "
-        "on the test split"
+        f"baseline   always giving the most frequent answer is right for {report.majority:.1%} "
+        "of the test split"
     )
 
     for title, lines in _details(report).items():

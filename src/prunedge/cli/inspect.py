@@ -103,6 +103,6 @@ def _choice(settings: Settings, manifest: Manifest) -> str:
     """What counts as damage, and how photographs are looked at."""
     sound = [name for name in manifest.task.classes if name not in settings.damage]
     return (
-        f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
+        f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound) or 'none of these'}; "
         f"{settings.looked(manifest)}"
     )

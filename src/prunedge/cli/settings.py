@@ -79,7 +79,7 @@ def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool)
     more: dict[str, Any] = {"converter": converter} if converter else {}
     option = Parameter(
         name=name,
-        help=setting.help,
+        help=setting.full_help,
         group=BASIC if setting.notes.is_basic else _group(setting.title),
         show_default=has_default and default is not False,
         **more,

@@ -34,6 +34,8 @@ class DataKeywords(TypedDict, total=False):
     """LOW:HIGH, the stored values that become black and white, for greys of more than eight bits
     (0:4095; -20:120 as `range="-20:120"`). Without it, what the training images need; it is kept
     with the run and its bundles. Default: `None`."""
+    task: str
+    """What images are labelled with, and models predict. Default: `'classification'`."""
 
 
 class FitKeywords(TypedDict, total=False):
@@ -41,9 +43,9 @@ class FitKeywords(TypedDict, total=False):
 
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
-    metric: str
-    """What makes an epoch the best, and what the stop rule watches: a metric of the task (accuracy,
-    f1, auroc). Default: `'accuracy'`."""
+    metric: str | None
+    """What makes an epoch the best, and what the stop rule watches: a metric of the task, its first
+    unless another is named. Default: `None`."""
     epochs: int
     """Times that every training image is seen before anything is pruned; the epoch that is best on
     validation data is kept. Default: `10`."""
@@ -70,9 +72,9 @@ class PruneKeywords(TypedDict, total=False):
 
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
-    metric: str
-    """What makes an epoch the best, and what the stop rule watches: a metric of the task (accuracy,
-    f1, auroc). Default: `'accuracy'`."""
+    metric: str | None
+    """What makes an epoch the best, and what the stop rule watches: a metric of the task, its first
+    unless another is named. Default: `None`."""
     batch_size: int
     """Images in a training step. Default: `32`."""
     augment: Literal["none", "flips", "full"]
@@ -140,8 +142,8 @@ class PruneKeywords(TypedDict, total=False):
     """The rule: percentage points that the metric may lose on validation data, against the unpruned
     model (with --from a run that was pruned, the first of that chain). Default: `3.0`."""
     confidence: float | None
-    """Call the rule broken only when accuracy has dropped by more with this confidence (0.95), from
-    the validation images; patches of one source count together. Default: `None`."""
+    """Call the rule broken only when the metric has dropped by more with this confidence (0.95),
+    from the validation images; patches of one source count together. Default: `None`."""
     target_macs: float | None
     """Stop at this share of the unpruned model's MACs. Default: `None`."""
     target_params: float | None

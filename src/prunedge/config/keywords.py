@@ -37,6 +37,7 @@ _WIDER = {
     "size": "int | str | tuple[int, int]",
     "range": "str | tuple[float, float] | None",
     "target_latency": "float | str | None",
+    "metric": "str | None",
 }
 
 
@@ -115,7 +116,7 @@ def _listed(called: Mapping[str, str]) -> str:
     lines = []
     for key, name in called.items():
         setting = settings()[key]
-        text = f"- `{name}` ({_plain(setting.default)}): {_in_python(setting.help)}"
+        text = f"- `{name}` ({_plain(setting.default)}): {_in_python(setting.full_help)}"
         lines += _wrapped(text, first="", rest="  ")
     return "\n".join(lines)
 

@@ -129,7 +129,8 @@ class RunConfig(Section):
         values = {}
         for key, setting in settings().items():
             value = plain[setting.section][setting.attribute]
-            if not only_asked or value != setting.default:
+            usual = getattr(self, setting.section).usual(setting.attribute)
+            if not only_asked or value != usual:
                 values[key] = value
         return values
 
@@ -138,7 +139,7 @@ class RunConfig(Section):
         `prunedge.data.load`.
         """
         values = self.flat()
-        return {"task": self.task.name, **{key: values[key] for key in IMAGE_KEYS}}
+        return {key: values[key] for key in IMAGE_KEYS}
 
     def with_values(self, **values: Any) -> RunConfig:
         """The same config with other values of these keys; ConfigError where they don't fit."""
@@ -178,7 +179,10 @@ def asked() -> tuple[str, ...]:
 
 # What decides which images a run sees, on which side, beside where they lie: the arguments of
 # `prunedge.data.load`.
-IMAGE_KEYS = tuple(key for key in asked() if settings()[key].section == "data" and key != "data")
+IMAGE_KEYS = (
+    *(key for key in asked() if settings()[key].section == "data" and key != "data"),
+    "task",
+)
 # What decides the model that pruning starts from.
 START_KEYS = tuple(
     key for key in asked() if settings()[key].section in ("data", "model", "task", "train")

@@ -5,13 +5,17 @@ A new setting is one entry here, and the place where it acts.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationInfo, field_validator
 
 from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.config.milliseconds import Milliseconds
 from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.edge.image.size import Resize
+from prunedge.edge.tasks import DEFINITIONS
+from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
@@ -99,17 +103,54 @@ class ModelSection(Section):
     start: str | None = derived(None)
 
 
+def _first_metric(task: str) -> str:
+    """The name of the metric that a task is judged by unless another is asked for."""
+    return next(iter(DEFINITIONS[task].metrics))
+
+
+def _metrics_in_words() -> str:
+    """Which metrics each task has."""
+    tasks = [f"{name}: {', '.join(task.metrics)}" for name, task in DEFINITIONS.items()]
+    return f"{'; '.join(tasks)}.".capitalize()
+
+
 class TaskSection(Section):
     """What is predicted, and by which figure it is judged."""
 
     title = "Task"
 
-    name: str = derived("classification", key="task")
-    metric: str = setting(
-        "accuracy",
-        "What makes an epoch the best, and what the stop rule watches: a metric of the task "
-        "(accuracy, f1, auroc).",
+    name: str = setting(
+        CLASSIFICATION,
+        "What images are labelled with, and models predict.",
+        Notes(key="task", is_basic=True, choices=f"One of {', '.join(DEFINITIONS)}."),
     )
+    metric: str = setting(
+        None,
+        (
+            "What makes an epoch the best, and what the stop rule watches: a metric of the task, "
+            "its first unless another is named."
+        ),
+        Notes(kind=str, choices=_metrics_in_words()),
+        validate_default=True,
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        if name not in DEFINITIONS:
+            raise ValueError(f"no such task: choose {', '.join(DEFINITIONS)}")
+        return name
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _metric_is_the_task_s(cls, metric: Any, info: ValidationInfo) -> Any:
+        # Of a task that is none, which is said of its name.
+        task = info.data.get("name", CLASSIFICATION)
+        return _first_metric(task) if metric is None else metric
+
+    def usual(self, attribute: str) -> Any:
+        """A metric is the task's first."""
+        return _first_metric(self.name) if attribute == "metric" else super().usual(attribute)
 
 
 class TrainSection(Section):
@@ -300,7 +341,7 @@ class StopSection(Section):
     confidence: float | None = setting(
         None,
         (
-            "Call the rule broken only when accuracy has dropped by more with this confidence "
+            "Call the rule broken only when the metric has dropped by more with this confidence "
             "(0.95), from the validation images; patches of one source count together."
         ),
         ge=0.5,

@@ -16,7 +16,8 @@ class Notes:
     `key` is its name among all settings, where that is not the attribute's. `kind` is the type in
     which the command line takes it, where that is not the attribute's. A `is_basic` one comes first
     in the help. One that `is_inherited` a run that goes on from another has from there. One that
-    `is_derived` is worked out by the run itself, and nobody asks for it.
+    `is_derived` is worked out by the run itself, and nobody asks for it. `choices` says what there
+    is to choose from, of one whose values other files define.
     """
 
     key: str | None = None
@@ -24,6 +25,7 @@ class Notes:
     is_basic: bool = False
     is_derived: bool = False
     is_inherited: bool = True
+    choices: str = ""
 
 
 def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: Any) -> Any:
@@ -61,6 +63,11 @@ class Section(BaseModel):
 
     title: ClassVar[str]
 
+    def usual(self, attribute: str) -> Any:
+        """What an attribute is where nobody says anything of it."""
+        field = type(self).model_fields[attribute]
+        return field.get_default(call_default_factory=True)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -92,3 +99,8 @@ class Setting:
     def help(self) -> str:
         """What it does, for whoever sets it."""
         return self.field.description or ""
+
+    @property
+    def full_help(self) -> str:
+        """The same with what there is to choose from, where other files define that."""
+        return f"{self.help} {self.notes.choices}".rstrip()

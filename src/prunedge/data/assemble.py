@@ -52,7 +52,6 @@ class LoadOptions:
     def of(
         cls,
         given: DataKeywords,
-        task: str,
         shares: tuple[float, float],
         cache_dir: Path | str | None,
         progress: Progress | None,
@@ -66,7 +65,6 @@ class LoadOptions:
         folds = values.pop("folds")
         number = values.pop("fold")
         return cls(
-            task=task,
             shares=shares,
             size=as_size(values.pop("size")),
             fold=None if folds is None else Fold(number, folds),

@@ -16,7 +16,7 @@ from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.config.keywords import with_keywords
 from prunedge.data.check_report import TINY, CheckReport, Levels, Sizes, problems_of, totals_of
-from prunedge.data.dataset import Dataset, Sample
+from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, at_once, try_image
 from prunedge.data.duplicates import find_duplicates
 from prunedge.data.gray_range import MixedGreys, levels_of
@@ -25,6 +25,7 @@ from prunedge.data.paths import written
 from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
 from prunedge.edge.image.size import Resize, Size
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.errors import DataError
 
 SHOWN = 64  # training images whose grey levels are counted
@@ -35,7 +36,6 @@ def check(
     data: Path | str,
     *,
     max_distance: int = 6,
-    task: str = "classification",
     val: float = VAL,
     test: float = TEST,
     cache_dir: Path | str | None = None,
@@ -56,9 +56,7 @@ def check(
             remedy="give 0 (the same) to 64 (anything)",
         )
     settings["skip_unreadable"] = True
-    load_with = partial(
-        load, data, task=task, val=val, test=test, cache_dir=cache_dir, progress=progress
-    )
+    load_with = partial(load, data, val=val, test=test, cache_dir=cache_dir, progress=progress)
     mixed = None
     try:
         dataset = load_with(**settings)
@@ -68,7 +66,8 @@ def check(
         dataset = load_with(**settings)
 
     report = _report(data, dataset, max_distance, progress)
-    problems = problems_of(report, dataset.labelling.doubt(totals_of(report)))
+    doubt = dataset.labelling.doubt(totals_of(report))
+    problems = problems_of(report, doubt, _balanced_metrics(dataset))
     return replace(report, problems=problems if mixed is None else (mixed, *problems))
 
 
@@ -92,7 +91,7 @@ def _report(
         classes=strata,
         counts=counts,
         imbalance=max(totals) / max(min(totals), 1),
-        majority=max(counts["test"].values()) / len(dataset.test),
+        majority=_largest_share(dataset.test),
         sizes=_sizes([(look.width, look.height) for look in looks], dataset.size, dataset.resize),
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
@@ -106,6 +105,20 @@ def _report(
         fingerprint=dataset.fingerprint,
         problems=(),
     )
+
+
+def _balanced_metrics(dataset: Dataset) -> list[str]:
+    """The metrics of the task in which rare classes count as much as common ones; none where it is
+    judged by such a one unless another is asked for.
+    """
+    usual, *others = DEFINITIONS[dataset.spec.name].metrics.values()
+    return [] if usual.is_macro else [metric.name for metric in others if metric.is_macro]
+
+
+def _largest_share(split: Split) -> float:
+    """The share of a split's images that are labelled as most are."""
+    times = Counter(sample.target for sample in split.samples)
+    return max(times.values()) / len(split)
 
 
 def _unreadable(dataset: Dataset) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,11 +56,11 @@ class CheckReport:
 
     `classes` are what splits balance: of other tasks than classification their strata. `counts` is
     images per split and class; `imbalance` the images of the largest class for one of
-    the smallest; `majority` the share of test images in their largest class, the accuracy of a
-    model that always answers that. `sources` is how many photographs or structures are known, None
-    when none are; `leaks` the sources on two sides. `duplicates` are images of val and test that
-    look like one of an earlier split; `conflicts` the same pixels with two labels. `problems` says
-    all that matters in sentences.
+    the smallest; `majority` the share of test images that are labelled as most are: for
+    classification the accuracy of a model that always answers the largest class. `sources` is how
+    many photographs or structures are known, None when none are; `leaks` the sources on two sides.
+    `duplicates` are images of val and test that look like one of an earlier split; `conflicts` the
+    same pixels with two labels. `problems` says all that matters in sentences.
     """
 
     data: str
@@ -87,9 +87,9 @@ class CheckReport:
         return {**asdict(self), "size": plain_size(self.size)}
 
 
-def problems_of(report: CheckReport, doubt: str | None) -> tuple[str, ...]:
+def problems_of(report: CheckReport, doubt: str | None, balanced: Sequence[str]) -> tuple[str, ...]:
     """What the user should know, most serious first, each with its remedy; `doubt` is the task's
-    about the labels.
+    about the labels, `balanced` are metrics that weigh all classes alike.
     """
     problems = [
         *([] if doubt is None else [doubt]),
@@ -97,7 +97,7 @@ def problems_of(report: CheckReport, doubt: str | None) -> tuple[str, ...]:
         *_about_splits(report),
         *_about_classes(report),
         *_about_greys(report),
-        *_about_balance(report),
+        *_about_balance(report, balanced),
     ]
     return tuple(problems)
 
@@ -191,12 +191,12 @@ def _about_greys(report: CheckReport) -> list[str]:
     return problems
 
 
-def _about_balance(report: CheckReport) -> list[str]:
-    if report.imbalance <= SKEWED:
+def _about_balance(report: CheckReport, balanced: Sequence[str]) -> list[str]:
+    if report.imbalance <= SKEWED or not balanced:
         return []
     return [
         f"{report.imbalance:.1f} images of the largest class for one of the smallest: choose by "
-        "--metric f1 or auroc"
+        f"--metric {' or '.join(balanced)}"
     ]
 
 

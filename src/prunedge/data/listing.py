@@ -4,13 +4,13 @@ and the user's own splits.
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from prunedge.data.decode import Progress
+from prunedge.data.manifest import EXTRA, is_manifest, labelled_lines
 from prunedge.data.paths import is_url, written
 from prunedge.data.records import LAYOUT, SPLIT_NAMES, Listing, Record, finish
 from prunedge.data.webdataset.shard_records import are_shards, list_shards, shards_in
@@ -23,8 +23,6 @@ from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
-
-_EXTRA = "\0"  # no column's name: what is wrong with a line of more cells than the header has
 
 
 def list_data(
@@ -91,7 +89,7 @@ def list_folder(
     if not root.is_dir():
         raise DataError("no such folder", where=root, remedy=LAYOUT)
     manifest = root / "manifest.csv"
-    if manifest.is_file() and _has_columns(manifest):
+    if manifest.is_file() and is_manifest(manifest):
         log.info("%s: using manifest.csv", root)
         return list_manifest(manifest)
     shards = shards_in(root)
@@ -127,25 +125,27 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     """The images of a CSV with a header: path (or file), label, and if wanted source and split
     (train, val, test).
 
-    Paths are relative to `root`, by default the folder of the CSV. Commas, semicolons and tabs
-    separate. Other columns are ignored. Raises DataError that counts the lines with a missing value
-    or an unknown split, and names the first.
+    In place of label there may be a column of 0 and 1 for each class. Paths are relative to
+    `root`, by default the folder of the CSV. Commas, semicolons and tabs separate. Other columns
+    are ignored. Raises DataError that counts the lines with a missing value or an unknown split,
+    and names the first.
     """
     if not csv_file.is_file():
         raise DataError("no such manifest", where=csv_file, remedy=LAYOUT)
     base = csv_file.parent if root is None else root
     records = []
     faults = []
-    for line, values in _lines(csv_file):
-        if _EXTRA in values:
-            faults.append(f"line {line}: {values[_EXTRA]}")
+    lines, held = labelled_lines(csv_file)
+    for line, values in lines:
+        if EXTRA in values:
+            faults.append(f"line {line}: {values[EXTRA]}")
             continue
         name = values.get("path") or values.get("file")
         label = values.get("label")
         split = values.get("split") or None
         if "\0" in (name or "") + (label or ""):
             faults.append(f"line {line}: a NUL character")
-        elif not name or not label:
+        elif not name or label is None:
             faults.append(f"line {line}: no {'label' if name else 'path'}")
         elif split is not None and split.lower() not in SPLIT_NAMES:
             faults.append(f"line {line}: unknown split '{split}'")
@@ -172,7 +172,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
             where=csv_file,
             remedy="list each once",
         )
-    return finish(base, records, where=csv_file, held="column label")
+    return finish(base, records, where=csv_file, held=held)
 
 
 def _split_records(root: Path, folders: dict[str, list[Path]]) -> Iterator[Record]:
@@ -243,42 +243,3 @@ def _locate(base: Path, name: str) -> Path:
     path = base / name
     # Manifests written on Windows name 'patches\\crack\\1.png'.
     return base / name.replace("\\", "/") if "\\" in name and not path.exists() else path
-
-
-def _has_columns(csv_file: Path) -> bool:
-    try:
-        next(_lines(csv_file), None)
-    except DataError:
-        return False
-    return True
-
-
-def _lines(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and values by lower-case column name. Raises DataError when it is no such CSV."""
-    try:
-        with csv_file.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            delimiter = max(",;\t", key=header.count)
-            cells = next(csv.reader([header], delimiter=delimiter), [])
-            columns = [cell.strip().lower() for cell in cells]
-            if "label" not in columns or not {"path", "file"} & set(columns):
-                remedy = (
-                    "the first line must name the columns: path,label and, if wanted, source,split"
-                )
-                raise DataError(
-                    f"no columns path and label among '{header.strip()[:80]}'",
-                    where=csv_file,
-                    remedy=remedy,
-                )
-            reader = csv.reader(file, delimiter=delimiter)
-            for values in reader:
-                if not any(value.strip() for value in values):
-                    continue
-                by_column = dict(zip(columns, map(str.strip, values), strict=False))
-                if any(value.strip() for value in values[len(columns) :]):
-                    by_column[_EXTRA] = f"{len(values)} cells, and the header has {len(columns)}"
-                yield reader.line_num + 1, by_column
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8"
-        ) from None

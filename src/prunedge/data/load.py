@@ -24,7 +24,6 @@ TEST = 0.15
 def load(
     data: Path | str,
     *,
-    task: str = "classification",
     val: float = VAL,
     test: float = TEST,
     cache_dir: Path | str | None = None,
@@ -37,7 +36,8 @@ def load(
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them,
     or an fsspec URL of any of these.
 
-    `task` says what the labels are: `classification`, one class an image.
+    `task` says what the labels are: `classification`, one class an image; `multilabel`, any number
+    of classes an image.
 
     Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
     of another shape as `resize` says. Greys of more than eight bits become eight: `range`
@@ -55,14 +55,13 @@ def load(
     `skip_unreadable`.
     """
     listing = list_data(data, cache_dir, progress)
-    return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
+    return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
 
 
 @with_keywords(IMAGE_KEYS)
 def load_folder(
     root: Path | str,
     *,
-    task: str = "classification",
     val: float = VAL,
     test: float = TEST,
     cache_dir: Path | str | None = None,
@@ -71,14 +70,14 @@ def load_folder(
 ) -> Dataset:
     """The Dataset of a folder: class folders, with or without train/val/test over them, or shards.
 
-    `val` and `test` are the shares of those splits where the folder doesn't come split; `task` says
-    what the labels are; `cache_dir` is where decoded images are kept; `progress(done, total, what)`
-    is called while they are decoded. Raises DataError for whatever can't be used.
+    `val` and `test` are the shares of those splits where the folder doesn't come split; `cache_dir`
+    is where decoded images are kept; `progress(done, total, what)` is called while they are
+    decoded. Raises DataError for whatever can't be used.
 
     Example: `data = pe.load_folder("cracks/", size=224, seed=0)`
     """
     listing = list_folder(Path(root), cache_dir, progress)
-    return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
+    return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
 
 
 @with_keywords(IMAGE_KEYS)
@@ -86,7 +85,6 @@ def load_manifest(
     csv: Path | str,
     *,
     root: Path | str | None = None,
-    task: str = "classification",
     val: float = VAL,
     test: float = TEST,
     cache_dir: Path | str | None = None,
@@ -95,10 +93,12 @@ def load_manifest(
 ) -> Dataset:
     """The Dataset of a CSV (path or file, label, and if wanted source and split).
 
-    Paths are relative to `root`, by default the folder of the CSV. The other arguments are those
-    of `load_folder`. Raises DataError for whatever can't be used.
+    With `task="multilabel"` a label may be several (`crack;rust`) or empty; in place of the column
+    there may be one of 0 and 1 for each class. Paths are relative to `root`, by default the folder
+    of the CSV. The other arguments are those of `load_folder`. Raises DataError for whatever can't
+    be used.
 
     Example: `data = pe.load_manifest("cracks.csv", root="images", size=224)`
     """
     listing = list_manifest(Path(csv), None if root is None else Path(root))
-    return assemble(listing, LoadOptions.of(settings, task, (val, test), cache_dir, progress))
+    return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))

@@ -33,7 +33,8 @@ LAYOUT = (
 @dataclass(frozen=True)
 class Record:
     """One listed image: its file, its name relative to the root (with slashes), and what the user
-    said of it.
+    said of it. `label` holds all labels of an image that has several
+    (`prunedge.edge.tasks.base.SEPARATOR`).
     """
 
     path: Path

@@ -1,5 +1,5 @@
-"""Whether a model's answers are probabilities already: prunedge applies a softmax of its own, and
-twice is once too often.
+"""Whether a model's answers are probabilities already: prunedge applies a softmax or a sigmoid of
+its own, and twice is once too often.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_share(values: np.ndarray) -> bool:
 def squash_warning(squash: Squash) -> str:
     """The fault in words."""
     return (
-        f"this model ends in a {squash}, and prunedge applies its own softmax: its "
+        f"this model ends in a {squash}, and prunedge applies one of its own: its "
         "probabilities would be squeezed"
     )
 

@@ -16,6 +16,7 @@ from prunedge.importance.criteria import collected
 from prunedge.importance.pending import settle
 from prunedge.importance.reading import ConsumerKey, Reading
 from prunedge.importance.scores import Scores, checked, finished, of_criterion
+from prunedge.tasks import Task
 
 
 class ActivationCollector:
@@ -69,9 +70,9 @@ class ActivationCollector:
         with self._hooks.attached(model, self._see):
             yield
 
-    def observe(self, targets: Any, outputs: Any) -> None:
-        """The batch that just went through had these targets (None without any), and the model
-        answered so.
+    def observe(self, targets: Any, outputs: Any, task: Task) -> None:
+        """The batch that just went through had these targets (None without any) of a task, and the
+        model answered so.
         """
 
     def absorb(self, other: Self) -> None:

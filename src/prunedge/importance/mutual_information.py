@@ -1,4 +1,4 @@
-"""What a channel's activation tells about the class, as mutual information."""
+"""What a channel's activation tells about what images show, as mutual information."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.importance.activation import ActivationCollector, add
 from prunedge.importance.criteria import collected
 from prunedge.importance.reading import ConsumerKey
-from prunedge.tasks.logits import class_logits, cross_entropy
+from prunedge.tasks import Categories, Task
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero
 # itself.
@@ -27,7 +27,8 @@ PART = 2**22  # numbers of contingency tables at a time: 32 MB
 class MutualInformation(ActivationCollector):
     """theta = I(q(a); y), in nats, of a channel's mean, quantised, and the class.
 
-    q(a) is the spatial mean (Molchanov et al. 2017, section 2.2).
+    q(a) is the spatial mean (Molchanov et al. 2017, section 2.2). Of a task that asks several
+    questions of an image (multilabel: is this class there?) it is the sum over the questions.
 
     The means (over all of a consumer's calls, where it is called several times) are counted, with
     the class, in a fine histogram whose cells are fixed beforehand, so that neither the order nor
@@ -41,63 +42,71 @@ class MutualInformation(ActivationCollector):
     def drop_batch(self) -> None:
         """Forget the batch that has just gone through."""
         super().drop_batch()
-        self._classes: torch.Tensor | None = None
-        self._number = 0
+        self._categories: Categories | None = None
 
-    def observe(self, targets: Any, outputs: Any) -> None:
-        """The classes that the batch is counted under.
+    def observe(self, targets: Any, outputs: Any, task: Task) -> None:
+        """The categories that the batch is counted under.
 
         PrunedgeError when there is not one for each example.
         """
-        logits = class_logits(outputs)
-        self._number = logits.shape[1]
-        self._classes = self._truth(targets, logits)
+        self._categories = self._truth(targets, outputs, task)
 
-    def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
-        if labels is None:
+    def _truth(self, targets: Any, outputs: Any, task: Task) -> Categories:
+        if targets is None:
             remedy = f"yield (inputs, labels), or use {PredictionInformation.criterion}"
             raise PrunedgeError(
                 f"the criterion '{self.criterion}' needs labels, and the batches have none",
                 remedy=remedy,
             )
-        cross_entropy(logits, labels)  # says what is wrong with them, if anything
-        return labels.long()
+        return task.categories(targets, outputs)
 
     def _gather(self, key: ConsumerKey, values: torch.Tensor) -> None:
         sums = values.sum(2, dtype=torch.float64)  # (examples, channels)
         self._wait(key, sums, values.shape[2])
 
     def _settle(self) -> None:
-        if self._classes is None:
+        if self._categories is None:
             raise PrunedgeError(
                 f"the criterion '{self.criterion}' was not told the classes of a batch",
                 remedy="call observe",
             )
+        chosen = self._categories.chosen.cpu()  # (examples, questions)
+        questions = chosen.shape[1]
         for key, total in self._pending.items():
             cells = cell(total / self._pending_counts[key]).cpu()
-            channels = torch.arange(cells.shape[1]).expand_as(cells)
-            classes = self._classes.cpu()[:, None].expand_as(cells)
-            places = torch.stack((channels, cells, classes)).flatten(1)
-            ones = torch.ones(places.shape[1], dtype=torch.int64)
+            shape = (len(cells), cells.shape[1], questions)
+            places = (
+                torch.arange(cells.shape[1])[:, None].expand(shape),
+                cells[:, :, None].expand(shape),
+                torch.arange(questions).expand(shape),
+                chosen[:, None, :].expand(shape),
+            )
+            indices = torch.stack(places).flatten(1)
+            ones = torch.ones(indices.shape[1], dtype=torch.int64)
             # Sparse, since most cells stay empty in most classes: whole, a model for ImageNet would
             # take gigabytes.
-            add(self._sums, key, _sparse(places, ones, (cells.shape[1], CELLS, self._number)))
+            sizes = (cells.shape[1], CELLS, questions, self._categories.choices)
+            add(self._sums, key, _sparse(indices, ones, sizes))
             self._sums[key] = self._sums[key].coalesce()
             self._counts[key] = self._counts.get(key, 0) + len(cells)
 
     def _score(self, total: torch.Tensor, count: int) -> torch.Tensor:
-        parts = _in_parts(_without_absent_classes(total))
-        return torch.cat([information(joined(part)) for part in parts])
+        score = torch.zeros(len(total), dtype=torch.float64)
+        for question in range(total.shape[2]):
+            counts = _of_question(total, question)
+            parts = _in_parts(_without_absent_classes(counts))
+            score += torch.cat([information(joined(part)) for part in parts])
+        return score
 
 
 @collected("activations", "mutual-information-prediction")
 class PredictionInformation(MutualInformation):
-    """As `mutual-information`, with the class that the model itself answers: needs no labels."""
+    """As `mutual-information`, with what the model itself answers: needs no labels."""
 
     criterion = "mutual-information-prediction"
 
-    def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
-        return logits.argmax(1)
+    def _truth(self, targets: Any, outputs: Any, task: Task) -> Categories:
+        return task.predicted_categories(outputs)
 
 
 def cell(values: torch.Tensor) -> torch.Tensor:
@@ -109,6 +118,16 @@ def cell(values: torch.Tensor) -> torch.Tensor:
 
 def _sparse(indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
+
+
+def _of_question(counts: torch.Tensor, question: int) -> torch.Tensor:
+    """Sparse (channels, cells, classes) counts of a question of (channels, cells, questions,
+    choices) counts.
+    """
+    indices = counts.indices()
+    is_asked = indices[2] == question
+    shape = (counts.shape[0], counts.shape[1], counts.shape[3])
+    return _sparse(indices[:, is_asked][[0, 1, 3]], counts.values()[is_asked], shape)
 
 
 def _without_absent_classes(counts: torch.Tensor) -> torch.Tensor:

@@ -228,7 +228,7 @@ class _Passing:
         with torch.set_grad_enabled(bool(self._backward)):
             targets, outputs = self._run(batch)
         for collector in self._forward:
-            collector.observe(targets, outputs)
+            collector.observe(targets, outputs, self._task)
         return next((collector.undecided for collector in collectors if collector.undecided), "")
 
     def _run(self, batch: Any) -> tuple[Any, Any]:

@@ -1,8 +1,11 @@
-"""Models that end in a softmax or sigmoid are noticed before they are trained, ranked or
-exported.
+"""Models that end in a softmax or sigmoid, or in a ReLU where outputs below 0 are needed, are
+noticed before they are trained, ranked or exported.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,6 +43,8 @@ _SQUASHED: dict[str, Squash] = {
     "Sigmoid": "sigmoid",
     "Hardsigmoid": "sigmoid",
 }
+# What gives nothing below 0 that was given none, beside those.
+_AVERAGED = ("AdaptiveAvgPool2D", "AvgPool2D", "Mean")
 
 
 def refuse_probabilities(model: nn.Module, images: torch.Tensor, where: object = None) -> None:
@@ -58,32 +63,59 @@ def refuse_probabilities(model: nn.Module, images: torch.Tensor, where: object =
         raise ModelError(squash_warning(squash), where=where, remedy=REMEDY)
 
 
+def refuse_rectified(model: nn.Module, images: torch.Tensor, where: object = None) -> None:
+    """ModelError when the last operation of `model` is a ReLU (SqueezeNet's is, before its mean):
+    no output falls below 0 then. The model stays as it was, on its device.
+    """
+    try:
+        outputs = _outputs(model, images)
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        pass_on(error)
+        return  # it doesn't take such images: what comes next says so, and why
+    if isinstance(outputs, torch.Tensor) and _last(outputs, (*_PASSED, *_AVERAGED)) == "Relu":
+        raise ModelError(
+            "this model ends in a ReLU: its outputs are never below 0, and so no class is ever "
+            "less probable than a half",
+            where=where,
+            remedy="take the ReLU off its end, or use another model",
+        )
+
+
 def ending(model: nn.Module, images: torch.Tensor) -> Squash | None:
     """Which squashing function a model's answers to these images end in, if any. Outputs that
     are no tensor are not judged.
     """
-    first = next(model.parameters(), None)
-    images = images.detach() if first is None else images.detach().to(first)
-    with evaluating(model), torch.random.fork_rng(), torch.enable_grad():
-        # Of an image, so that frozen models tell their last operation, too.
-        outputs = model(images.clone().requires_grad_(True))
+    outputs = _outputs(model, images)
     if not isinstance(outputs, torch.Tensor):
         return None
     values = outputs.detach().float().cpu().numpy()
     if outputs.grad_fn is not None:
-        return squash_of(values) or _last(outputs)
+        return squash_of(values) or _SQUASHED.get(_last(outputs, _PASSED))
+    images = _brought(images, model)
     with evaluating(model), torch.random.fork_rng(), torch.no_grad():
         loud = model(LOUD * images).float().cpu().numpy()
     return squash_of(values) or ("sigmoid" if is_sigmoid(values, loud) else None)
 
 
-def _last(outputs: torch.Tensor) -> Squash | None:
+def _outputs(model: nn.Module, images: torch.Tensor) -> Any:
+    """What the model gives in evaluation mode, with the operations that made it."""
+    with evaluating(model), torch.random.fork_rng(), torch.enable_grad():
+        # Of an image, so that frozen models tell their last operation, too.
+        return model(_brought(images, model).clone().requires_grad_(True))
+
+
+def _brought(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """The images where the model is, as it takes them."""
+    first = next(model.parameters(), None)
+    return images.detach() if first is None else images.detach().to(first)
+
+
+def _last(outputs: torch.Tensor, passed: Collection[str]) -> str:
+    """The last operation, by autograd's name of it, before those that are `passed`."""
     made = outputs.grad_fn
     while made is not None:
         name = made.name().rstrip("0123456789").removesuffix("Backward")
-        if name in _SQUASHED:
-            return _SQUASHED[name]
-        if name not in _PASSED or not made.next_functions:
-            return None
+        if name not in passed or not made.next_functions:
+            return name
         made = made.next_functions[0][0]
-    return None
+    return ""

@@ -57,7 +57,7 @@ def iterate(
 def one_step(
     context: PruneContext, policy: StopPolicy, history: Sequence[Step], state: State, ratio: float
 ) -> Iteration | None:
-    """Remove this share of what is saved and recover; None where no channel is left that may go."""
+    """Remove this share of what is saved and recover; None where no channel may go any more."""
     work = begin_step(context, policy, history, state)
 
     ranking = rank_channels(work)

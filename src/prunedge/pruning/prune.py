@@ -17,7 +17,6 @@ from prunedge.errors import ConfigError
 from prunedge.graph import copied, trace
 from prunedge.importance import refuse_without_norms
 from prunedge.models.build import require_model
-from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.context import Device
 from prunedge.pruning.from_config import (
     constraints_of,
@@ -34,7 +33,7 @@ from prunedge.pruning.refusals import (
     refuse_unprunable,
 )
 from prunedge.pruning.steps import Step, handed_over, last_accepted
-from prunedge.tasks import make_task
+from prunedge.tasks import make_task, refuse_ending
 from prunedge.train import Engine, TrainConfig, measure_engine
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import option
@@ -72,7 +71,8 @@ def prune(
     require_dataset(data)
     config = _config(data, device, finetune, settings)
     name = type(model).__name__
-    refuse_probabilities(model, data.example(4), name)
+    task = make_task(data.spec)
+    refuse_ending(model, data.example(4), task, name)
     graph = trace(model, data.example())
     constraints = constraints_of(config)
     refuse_unmatched(graph, constraints, name)
@@ -86,7 +86,6 @@ def prune(
             remedy="use another, such as group-lasso",
         )
 
-    task = make_task(data.spec)
     context = context_of(
         config,
         data,

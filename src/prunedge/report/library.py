@@ -30,7 +30,7 @@ from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
-from prunedge.tasks import Metrics, make_task
+from prunedge.tasks import Metrics, make_task, metric_among, refuse_ending
 from prunedge.train import (
     Engine,
     FitResult,
@@ -100,9 +100,10 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
     """How good `model` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S)
     float32, (N,) int64 labels).
 
-    In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives
-    `Metrics`: `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss` is the mean
-    cross-entropy, `confusion[true][predicted]` counts images. Raises TrainError when there is no
+    In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives the
+    task's `Metrics`: for classification `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss`
+    is the mean cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
+    `f1`, `exact`, and the `average_precision` of each class. Raises TrainError when there is no
     image, the outputs aren't finite, or a label is beyond the outputs.
 
     Example: `pe.evaluate(model, data.test).accuracy`
@@ -121,7 +122,7 @@ def export_bundle(
     model_name: str,
     formats: Sequence[str] = ("onnx",),
     plan: Plan | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     max_int8_drop: float = 1.0,
 ) -> Bundle:
     """Write the bundle that a device needs into the new folder `out`: the model, labels,
@@ -145,13 +146,14 @@ def export_bundle(
     _refuse_other_outputs(model, data)
     _is_of_this_name(model, model_name, data)
     graph = trace(model, data.example())
-    metrics = {"validation": {metric: evaluate(model, data.val).value(metric)}}
+    judged = metric_among(make_task(data.spec).metrics, metric).name
+    metrics = {"validation": {judged: evaluate(model, data.val).value(judged)}}
     return bundle_of(
         model,
         data,
         Path(out),
         model_name=model_name,
-        metric=metric,
+        metric=judged,
         metrics=metrics,
         macs=graph.macs(),
         params=graph.params(),
@@ -195,7 +197,9 @@ def write_report(
     if models is not None:
         first, best = models
         test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
-    return write_loop_report(Path(out), list(steps), handed_over(steps), config, test, set(settings))
+    return write_loop_report(
+        Path(out), list(steps), handed_over(steps), config, test, set(settings)
+    )
 
 
 def _config_of_loop(
@@ -235,11 +239,14 @@ def _penalty(model: nn.Module, data: Dataset, config: RunConfig) -> Penalty | No
 
 
 def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:
-    """ModelError where a model gives another number of outputs than there are classes."""
+    """ModelError where a model gives other outputs than those of a logit for each class."""
     example = brought_to(data.example(2), model)
+    task = make_task(data.spec)
+    name = type(model).__name__
     with evaluating(model), torch.no_grad():
         output = model(example)
-    make_task(data.spec).refuse_outputs(output, type(model).__name__)
+    task.refuse_outputs(output, name)
+    refuse_ending(model, example, task, name)
 
 
 def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:

@@ -7,9 +7,9 @@ own, and whether more of it is better is the metric's to say.
 from __future__ import annotations
 
 from prunedge.config import RunConfig
+from prunedge.edge.tasks.metric import POINTS
 from prunedge.study.statistics import Spread
 from prunedge.tasks import Metric, metric_named
-from prunedge.tasks.base import POINTS
 
 
 def metric_of(config: RunConfig) -> Metric:

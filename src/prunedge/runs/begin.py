@@ -7,7 +7,6 @@ from pathlib import Path
 
 from prunedge.config import RunConfig
 from prunedge.importance import criterion_named
-from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.from_config import refuse_wrong_metric
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited
@@ -16,6 +15,7 @@ from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
 from prunedge.runs.session import LATENCY, RunSession, timer_of
 from prunedge.runs.training import refuse_one_class, taught
+from prunedge.tasks import refuse_ending
 from prunedge.utils import trust
 from prunedge.utils.tracing import phase, traced
 
@@ -41,7 +41,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     if session.start is not None:
         how = taught(session.start, config.model.start)
         refuse_one_class(session.start.best(), session.task, how)
-    refuse_probabilities(session.model, session.data.example(4), config.model.name)
+    refuse_ending(session.model, session.data.example(4), session.task, config.model.name)
     refuse_unsuited(session, verb)
     device = session.device if verb == "prune" else None
 

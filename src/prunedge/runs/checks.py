@@ -23,17 +23,21 @@ def refuse_missing_classes(session: RunSession) -> None:
     class.
     """
     metric = session.config.task.metric
-    usual = next(iter(session.task.metrics))
     for name in ("val", "test"):
         split = session.data.splits()[name]
         targets = [sample.target for sample in split.samples]
         absent = session.task.undefined(metric, targets)
         if absent is not None:
             shown = "validation" if name == "val" else name
+            defined = [
+                option("metric", other)
+                for other in session.task.metrics
+                if session.task.undefined(other, targets) is None
+            ]
             raise PrunedgeError(
                 f"the {shown} split has no image of '{absent}', so {metric} is not defined",
                 where=session.config.data.path,
-                remedy=f"use {option('metric', usual)}, or give it images of that class",
+                remedy=f"use {' or '.join(defined)}, or give it images of that class",
             )
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from prunedge.config import RunConfig
 from prunedge.graph import trace
-from prunedge.pruning.loop import iterate
 from prunedge.pruning.context import PruneContext
+from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import Finished
 from prunedge.pruning.polish import polish
 from prunedge.pruning.steps import Step, last_accepted

@@ -35,6 +35,12 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
             )
 
     settings = source.config.flat()
+    if values.get("task", settings["task"]) != settings["task"]:
+        raise PrunedgeError(
+            f"--from has a model for {settings['task']}",
+            where=option("task", values["task"]),
+            remedy="leave it out, or begin with --model",
+        )
     kept = {key: settings[key] for key in TRAINING_KEYS}
     return RunConfig.make(
         "prunedge prune",

@@ -174,8 +174,9 @@ class Run:
         return [line.step for line in read_history(self)]
 
     def best(self) -> Step:
-        """The last step that keeps the rule: the run's result. RunError before the unpruned model is
-        trained.
+        """The last step that keeps the rule, the run's result.
+
+        RunError before the unpruned model is trained.
         """
         steps = self.steps()
         if not steps:

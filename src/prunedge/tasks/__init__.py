@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import nn
+
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import PrunedgeError
+from prunedge.models.final_activation import refuse_probabilities, refuse_rectified
 from prunedge.tasks.base import (
+    Categories,
     ConstantAnswer,
     Example,
     Meter,
-    Metric,
     Metrics,
+    Table,
     Task,
     TaskDefinition,
     metric_among,
@@ -26,17 +32,20 @@ from prunedge.utils.definitions import definitions_in
 __all__ = [
     "OF_BATCHES",
     "TASKS",
+    "Categories",
     "ConstantAnswer",
     "Example",
     "Meter",
     "Metric",
     "Metrics",
+    "Table",
     "Task",
     "TaskDefinition",
     "make_task",
     "metric_among",
     "metric_named",
     "packed",
+    "refuse_ending",
     "task_named",
     "task_of_batches",
     "unpacked",
@@ -70,6 +79,13 @@ def task_of_batches(batches: Any) -> Task:
     return make_task(spec) if isinstance(spec, TaskSpec) else OF_BATCHES
 
 
-def metric_named(metric: str, task: str) -> Metric:
-    """A task's metric, both by name. PrunedgeError where there is none."""
+def refuse_ending(model: nn.Module, images: torch.Tensor, task: Task, where: object = None) -> None:
+    """ModelError where a model's last operation leaves outputs that are no logits of the task."""
+    refuse_probabilities(model, images, where)
+    if task.needs_negative:
+        refuse_rectified(model, images, where)
+
+
+def metric_named(metric: str | None, task: str) -> Metric:
+    """A task's metric, both by name; its first without one. PrunedgeError where there is none."""
     return metric_among(task_named(task).metrics, metric)

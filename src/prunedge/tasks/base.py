@@ -14,47 +14,18 @@ from typing import Any, Protocol
 import torch
 
 from prunedge.edge.tasks.base import Targets, TaskSpec
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import TrainError
 from prunedge.utils.advice import option
 from prunedge.utils.records import Record
 
-POINTS = "points"
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure that models are judged by.
-
-    `unit` is `points` for a share from 0 to 1 whose changes are told in hundredths, or the name of
-    the metric's own unit (`mm`). `has_interval`: it is the mean over the images of what
-    `Metrics.correct` keeps of each, so that two models can be compared image by image.
+def metric_among(metrics: Mapping[str, Metric], name: str | None, where: object = None) -> Metric:
+    """The metric of that name among a task's, its first without a name. TrainError where there is
+    none.
     """
-
-    name: str
-    higher_is_better: bool = True
-    unit: str = POINTS
-    has_interval: bool = False
-
-    def change(self, before: float, after: float) -> float:
-        """From `before` to `after`, in the metric's unit."""
-        return 100 * (after - before) if self.unit == POINTS else after - before
-
-    def drop(self, before: float, after: float) -> float:
-        """How much worse `after` is than `before`, in the metric's unit; negative where better."""
-        change = self.change(before, after)
-        return -change if self.higher_is_better else change
-
-    def order(self, value: float) -> float:
-        """A number that is the higher the better the model."""
-        return value if self.higher_is_better else -value
-
-    def text(self, value: float) -> str:
-        """The value for a reader: `91.7%`, `0.42 mm`."""
-        return f"{value:.1%}" if self.unit == POINTS else f"{value:.3g} {self.unit}"
-
-
-def metric_among(metrics: Mapping[str, Metric], name: str, where: object = None) -> Metric:
-    """The metric of that name among a task's. TrainError where there is none."""
+    if name is None:
+        return next(iter(metrics.values()))
     if name not in metrics:
         what = f"no metric is called '{name}'"
         raise TrainError(what, where=where, remedy=f"choose {', '.join(metrics)}")
@@ -86,10 +57,10 @@ class Metrics:
             )
         value = self.values[metric]
         if value is None:
-            usual = next(iter(self.values))
+            other = next((name for name, held in self.values.items() if held is not None), None)
             raise TrainError(
                 f"{metric} isn't defined: a class has no image in this split",
-                remedy=f"use {option('metric', usual)}",
+                remedy="give it some" if other is None else f"use {option('metric', other)}",
             )
         return float(value)
 
@@ -133,6 +104,18 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Categories:
+    """What images show, or are taken for, as answers to questions that have a few each.
+
+    `chosen` (n, questions) int64 counts the answers of each question from 0 to `choices` - 1: for
+    classification the class, for multilabel for each class whether it is there.
+    """
+
+    chosen: torch.Tensor
+    choices: int
+
+
+@dataclass(frozen=True)
 class ConstantAnswer:
     """What a model that always gives the same answer scores: what any other has to beat."""
 
@@ -156,9 +139,22 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What was right and wrong, for a reader: the heading of the first column and the others', and
+    rows of a name and a cell for each of these. In a row whose number is that of a column that cell
+    is of right answers, where `is_confusion`.
+    """
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_confusion: bool = False
+
+
+@dataclass(frozen=True)
 class TaskDefinition:
-    """A task by its name: what makes it of a spec, its metrics by name, first the one that is used
-    unless another is asked for, and what `Metrics.to_json` writes of it.
+    """A task by its name: what makes it of a spec, its metrics by name (those of the other half),
+    and what `Metrics.to_json` writes of it.
     """
 
     name: str
@@ -201,6 +197,10 @@ class Task(Protocol):
     def outputs(self) -> int:
         """How many outputs the model's head has; only where there is a `spec`."""
 
+    @property
+    def needs_negative(self) -> bool:
+        """Whether outputs mean nothing unless they can fall below 0, as none after a ReLU can."""
+
     def undefined(self, metric: str, targets: Sequence[Any]) -> str | None:
         """What a split's targets lack that a metric needs, by name; None where it is defined."""
 
@@ -219,6 +219,14 @@ class Task(Protocol):
 
     def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
         """How far a model's answers are from a teacher's, the mean over the examples."""
+
+    def categories(self, targets: Any, output: Any) -> Categories:
+        """What a batch's targets say; the output tells how many choices there are. PrunedgeError
+        where targets and output are not of each other.
+        """
+
+    def predicted_categories(self, output: Any) -> Categories:
+        """What the model takes the images for."""
 
     def meter(self) -> Meter:
         """A new one."""
@@ -241,6 +249,12 @@ class Task(Protocol):
 
     def is_silent(self, metrics: Metrics) -> bool:
         """Whether the outputs are the same whatever the image: the model's units have died."""
+
+    def purpose(self) -> str:
+        """What a model does, after its name in a title: `telling crack from sound`."""
+
+    def table(self, metrics: Metrics) -> Table:
+        """The task's details of these metrics, for a report."""
 
     def examples(self, before: Any, after: Any) -> list[Example]:
         """What `after` gets wrong and `before` got right: two meters over the same images."""

@@ -12,17 +12,23 @@ import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.edge.tasks.classification import NAME, ClassTargets
+from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import ModelError, TrainError
-from prunedge.tasks.base import ConstantAnswer, Example, Metric, Metrics, TaskDefinition
+from prunedge.tasks.base import (
+    Categories,
+    ConstantAnswer,
+    Example,
+    Metrics,
+    Table,
+    TaskDefinition,
+)
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
-ACCURACY = Metric("accuracy", has_interval=True)
 OUTPUTS_REMEDY = "build it with one output for each class"
-METRICS = {metric.name: metric for metric in (ACCURACY, Metric("f1"), Metric("auroc"))}
 
 
 class MetricsRecord(Record):
@@ -63,6 +69,11 @@ class Classification:
         assert self.spec is not None
         return len(self.spec.classes)
 
+    @property
+    def needs_negative(self) -> bool:
+        """No: only which output is the highest counts."""
+        return False
+
     def undefined(self, metric: str, targets: Sequence[int]) -> str | None:
         """AUROC is not defined where a class has no image."""
         if metric != "auroc" or self.spec is None:
@@ -94,6 +105,17 @@ class Classification:
         teacher = F.log_softmax(class_logits(teacher_output).float() / temperature, 1)
         divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return divergence * temperature**2
+
+    def categories(self, targets: Any, output: Any) -> Categories:
+        """The classes of the images."""
+        logits = class_logits(output)
+        cross_entropy(logits, targets)  # says what is wrong with them, if anything
+        return Categories(targets.long()[:, None], logits.shape[1])
+
+    def predicted_categories(self, output: Any) -> Categories:
+        """The most probable classes."""
+        logits = class_logits(output)
+        return Categories(logits.argmax(1, keepdim=True), logits.shape[1])
 
     def meter(self) -> ClassificationMeter:
         """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
@@ -140,6 +162,20 @@ class Classification:
         """Whether all images get equal scores, as after a step so large that all ReLUs died."""
         auroc = metrics.values["auroc"]
         return auroc is not None and abs(auroc - 0.5) < 1e-6
+
+    def purpose(self) -> str:
+        """Telling its classes apart."""
+        assert self.spec is not None
+        return f"telling {' from '.join(self.spec.classes)}"
+
+    def table(self, metrics: Metrics) -> Table:
+        """The confusion matrix."""
+        confusion = metrics.details["confusion"]
+        names = tuple(self.answer_name(index) for index in range(len(confusion)))
+        rows = []
+        for name, counts in zip(names, confusion, strict=True):
+            rows.append((name, *(f"{count:,}" for count in counts)))
+        return Table("truth \\ answer", names, tuple(rows), is_confusion=True)
 
     def examples(self, before: ClassificationMeter, after: ClassificationMeter) -> list[Example]:
         """Images that `after` classifies wrongly and `before` did not, in their order."""

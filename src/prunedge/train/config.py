@@ -25,8 +25,8 @@ class TrainConfig:
     `lr` is the peak learning rate; `warmup` the fraction of all batches that lead up to it; `final`
     the fraction of `lr` that the cosine ends at; `clip` the largest norm of the whole gradient;
     `weight_decay` spares biases and normalisation. `augment` says how training images are changed
-    (`prunedge.data.transforms.Augment`). `metric` (`accuracy`, `f1`, `auroc`) chooses the best
-    epoch.
+    (`prunedge.data.transforms.Augment`). `metric`, one of the task's
+    (None: its first), chooses the best epoch.
 
     `start` is the share of the schedule that lies behind: a model that was pruned goes through the
     rest of it again (learning-rate rewinding, Renda et al. 2020). `distill` is the weight of the
@@ -47,7 +47,7 @@ class TrainConfig:
     clip: float = 5.0
     label_smoothing: float = 0.0
     augment: Augment = "full"
-    metric: str = "accuracy"
+    metric: str | None = None
     start: float = 0.0
     distill: float = 0.0
     temperature: float = 4.0
@@ -71,7 +71,7 @@ class TrainConfig:
             ("distill", 0 <= self.distill <= 1, "from 0 to 1"),
             ("temperature", 0 < self.temperature < math.inf, "above 0"),
             ("augment", self.augment in augments, f"one of {', '.join(augments)}"),
-            ("metric", self.metric in metrics, f"one of {', '.join(metrics)}"),
+            ("metric", self.metric in (None, *metrics), f"one of {', '.join(metrics)}"),
         )
         wrong = [
             f"{name} = {getattr(self, name)} ({rule})"

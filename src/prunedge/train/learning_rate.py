@@ -154,7 +154,7 @@ def find_rate(
     judges, learners, rounds = _divided(train, config.batch_size, seed)
     report = progress or silent
     # Any metric: the loss judges. One that is not defined on few images would end the search.
-    config = replace(config, metric=next(iter(task.metrics)))
+    config = replace(config, metric=None)
 
     def metrics_after(epochs: int, config: TrainConfig) -> Metrics:
         def watch(done: int, total: int, what: str) -> None:

@@ -40,7 +40,7 @@ class TransferSettings:
     epochs: int = 10
     lr: float | None = None
     batch_size: int = 32
-    metric: str = "accuracy"
+    metric: str | None = None
     augment: Augment = "full"
 
     def config(self, model: nn.Module) -> TrainConfig:

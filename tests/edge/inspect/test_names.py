@@ -98,6 +98,13 @@ def test_the_choice() -> None:
     assert damage_classes(["a", "b", "c"], ["C", "a"]) == ("a", "c")
 
 
+def test_all_classes_may_be_damage_where_an_image_can_show_none_of_them() -> None:
+    assert damage_classes(["crack", "rust"], may_be_all=True) == ("crack", "rust")
+    assert damage_classes(["crack", "ok"], may_be_all=True) == ("crack",)
+    with pytest.raises(DataError, match="none of the classes"):
+        damage_classes(["ok", "good"], may_be_all=True)
+
+
 @pytest.mark.parametrize(
     ("classes", "wanted", "words"),
     [

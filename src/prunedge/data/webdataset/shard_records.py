@@ -13,6 +13,7 @@ from prunedge.data.records import SPLIT_NAMES, Listing, Record, finish
 from prunedge.data.webdataset import remote
 from prunedge.data.webdataset.shards import open_shard
 from prunedge.data.webdataset.tar_index import packed
+from prunedge.edge.tasks.base import SEPARATOR
 from prunedge.errors import DataError
 from prunedge.utils.files import require_regular
 
@@ -187,7 +188,12 @@ def _read(file: Path) -> str | None:
 
 
 def _named(label: str, classes: list[str]) -> str | None:
-    """A label as classes.txt names it; None when it doesn't."""
-    if label in classes:
+    """A label, or each of several, as classes.txt names it; None when it doesn't."""
+    if label in classes or not label:
         return label
-    return classes[int(label)] if label.isdecimal() and int(label) < len(classes) else None
+    names = []
+    for part in map(str.strip, label.split(SEPARATOR)):
+        if part not in classes and not (part.isdecimal() and int(part) < len(classes)):
+            return None
+        names.append(part if part in classes else classes[int(part)])
+    return SEPARATOR.join(names)

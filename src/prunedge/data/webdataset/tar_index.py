@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 from prunedge.data.records import SPLIT_NAMES
 from prunedge.edge.image.read import SUFFIXES
+from prunedge.edge.tasks.base import SEPARATOR
 from prunedge.errors import DataError
 from prunedge.utils.wording import first_of
 
@@ -149,7 +150,7 @@ def _annotation(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
         if not isinstance(about, dict):
             raise ValueError("its .json is no object")
     label = texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in texts else _label(about)
-    if not label:
+    if label is None:
         raise ValueError("no label")
     split = _text(about, "split")
     if split and split.lower() not in SPLIT_NAMES:
@@ -158,13 +159,18 @@ def _annotation(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
 
 
 def _label(about: dict[str, object]) -> str | None:
+    """The label, or several of a list as one text; None where there is none."""
     key = "class" if about.get("label") in (None, "") else "label"
     value = about.get(key)
-    if isinstance(value, float | list | dict):
-        kind = "a number to estimate" if isinstance(value, float) else "a list of labels"
+    if isinstance(value, list):
+        labels = [_text({key: label}, key) or "" for label in value]
+        if any(SEPARATOR in label for label in labels):
+            raise ValueError(f"a label of `{key}` in its .json holds a {SEPARATOR}")
+        return SEPARATOR.join(labels)
+    if isinstance(value, float | dict):
+        kind = "a number to estimate" if isinstance(value, float) else "a table"
         raise ValueError(
-            f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and "
-            "prunedge tells one class an image"
+            f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and no label"
         )
     return _text(about, key)
 

@@ -60,10 +60,13 @@ DAMAGE = (
 )
 
 
-def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[str, ...]:
+def damage_classes(
+    classes: Sequence[str], wanted: Sequence[str] = (), *, may_be_all: bool = False
+) -> tuple[str, ...]:
     """The classes that count as damage: `wanted`, or those whose names don't say that all is well.
 
-    Raises DataError when a wanted class isn't there, or when the names leave all or none.
+    Raises DataError when a wanted class isn't there, or when the names leave all or none; all
+    `may_be_all` where an image can show none of them.
     """
     known = {name.casefold(): name for name in classes}
     listed = ", ".join(classes)
@@ -74,7 +77,7 @@ def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[
     damage = {known[name.casefold()] for name in wanted} or {
         name for name in classes if not is_sound(name, classes)
     }
-    if not damage or len(damage) == len(classes):
+    if not damage or (len(damage) == len(classes) and not may_be_all):
         how = "all classes" if damage else "none of the classes"
         verb = "count as damage" if wanted else "count as damage by their names"
         raise DataError(f"{how} {verb} ({listed})", remedy="say which do: --damage CLASS[,CLASS]")

@@ -11,6 +11,7 @@ from prunedge.edge.image.read import Greys
 from prunedge.edge.inspect.damage import damage_classes
 from prunedge.edge.inspect.grid import RIM
 from prunedge.edge.manifest import Manifest, View
+from prunedge.edge.tasks import decoder_of
 from prunedge.errors import DataError
 
 MOST_MM = 1e6  # that a pixel shows: a kilometre; the least is a nanometre
@@ -70,7 +71,9 @@ class Settings:
         """The settings with the damage classes and the view that a bundle tells. DataError when its
         names don't tell damage.
         """
-        damage = damage_classes(manifest.task.classes, self.damage)
+        task = manifest.task
+        may_be_all = decoder_of(task).allows_none
+        damage = damage_classes(task.classes, self.damage, may_be_all=may_be_all)
         return replace(self, damage=damage, view=self._view(manifest))
 
     def _view(self, manifest: Manifest) -> View:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec
 from prunedge.errors import BundleError, DataError
+from prunedge.utils.advice import option
 from prunedge.utils.definitions import definitions_in
 from prunedge.utils.sanitize import shown
 
@@ -27,7 +28,8 @@ def decoder_of(spec: TaskSpec) -> Decoder:
 def targets_of(task: str, labels: Labels) -> Targets:
     """What a task, by its name, makes of listed labels.
 
-    Raises DataError when it is not known here, or the labels are none of its.
+    Raises DataError when it is not known here, or the labels are none of its: the remedy names the
+    tasks that they are of.
     """
     if task not in DEFINITIONS:
         raise DataError(
@@ -36,4 +38,21 @@ def targets_of(task: str, labels: Labels) -> Targets:
             remedy=f"this version has {', '.join(DEFINITIONS)}; update prunedge",
         )
     definition = DEFINITIONS[task]
-    return definition.targets(definition.classes(labels))
+    try:
+        classes = definition.classes(labels)
+    except DataError as refused:
+        others = [option("task", name) for name in DEFINITIONS if _reads(name, labels)]
+        if not others:
+            raise
+        remedy = f"{' or '.join(others)} takes them so; {refused.remedy}"
+        raise DataError(refused.what, where=refused.where, remedy=remedy) from None
+    return definition.targets(classes)
+
+
+def _reads(task: str, labels: Labels) -> bool:
+    """Whether these labels are a task's."""
+    try:
+        DEFINITIONS[task].classes(labels)
+    except DataError:
+        return False
+    return True

@@ -12,6 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prunedge.edge.image.size import LARGEST, Resize, Size
+from prunedge.edge.tasks.metric import Metric
+
+SEPARATOR = ";"  # between several labels of one image
 
 
 class TaskSpec(BaseModel):
@@ -42,8 +45,14 @@ class ListedImage(Protocol):
     """What is listed of an image before it is opened (`prunedge.data.records.Record`)."""
 
     @property
+    def name(self) -> str:
+        """Where it lies below its root, with slashes."""
+
+    @property
     def label(self) -> str:
-        """What the user calls it: a folder's name, a cell of a manifest."""
+        """What the user calls it: a folder's name, a cell of a manifest. Several labels have a
+        `SEPARATOR` between them; it is empty where there is none.
+        """
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,10 @@ class Decoder(Protocol):
     makes of them.
     """
 
+    @property
+    def allows_none(self) -> bool:
+        """Whether an image may show none of the classes: then all of them may be damage."""
+
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The predictions: for classification probabilities (n, classes) of as many logits."""
 
@@ -183,12 +196,14 @@ class Decoder(Protocol):
 class DeviceDefinition:
     """A task's half without torch, by the task's name.
 
-    `decoder` reads a model's outputs. `classes` are those that labels name: DataError where the
-    labels are none of this task's, a warning where they may not be. `targets` are what images are
-    labelled with, by these classes.
+    `metrics` are by name, first the one that is used unless another is asked for. `decoder` reads
+    a model's outputs. `classes` are those that labels name: DataError where the labels are none of
+    this task's, a warning where they may not be. `targets` are what images are labelled with, by
+    these classes.
     """
 
     name: str
+    metrics: Mapping[str, Metric]
     decoder: Callable[[TaskSpec], Decoder]
     classes: Callable[[Labels], tuple[str, ...]]
     targets: Callable[[tuple[str, ...]], Targets]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,11 +22,18 @@ from prunedge.edge.tasks.base import (
     TaskSpec,
     Tiles,
 )
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import DataError
+from prunedge.utils.wording import counted
 
 log = logging.getLogger(__name__)
 
 NAME = "classification"
+ACCURACY = Metric("accuracy", has_interval=True)
+METRICS = {
+    metric.name: metric
+    for metric in (ACCURACY, Metric("f1", is_macro=True), Metric("auroc", is_macro=True))
+}
 TOLERANCE = 1e-3  # of a sum of probabilities
 NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
@@ -77,12 +84,13 @@ class ClassTargets:
 def classes_of(labels: Labels) -> tuple[str, ...]:
     """The classes that labels name, sorted.
 
-    DataError where there is a single one, or where they look like lists of labels or like numbers
-    to estimate; a warning where they may be such.
+    DataError where there is a single one, where an image has none, or where they look like lists of
+    labels or like numbers to estimate; a warning where they may be such.
     """
-    counts = Counter(image.label for image in labels.images)
-    classes = _sorted(counts)
-    if len(classes) < 2:
+    without = [image.name for image in labels.images if not image.label]
+    counts = Counter(image.label for image in labels.images if image.label)
+    classes = label_kinds.ordered(counts)
+    if len(classes) < 2 and not without:
         raise DataError(
             f"only one class, '{classes[0][:100]}'",
             where=labels.where,
@@ -91,19 +99,17 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
     refusal = label_kinds.refusal(counts, labels.held)
     if refusal is not None:
         raise DataError(refusal, where=labels.where, remedy=label_kinds.REMEDY)
+    if without:
+        more = f", {without[0]} first" if len(without) > 1 else f": {without[0]}"
+        raise DataError(
+            f"{counted(len(without), 'image')} without label{more}",
+            where=labels.where,
+            remedy="give each image one label, or leave it out",
+        )
     doubt = label_kinds.doubt(counts, labels.held)
     if doubt is not None:
         log.warning("%s: %s; %s", labels.where, doubt, label_kinds.REMEDY)
     return classes
-
-
-def _sorted(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sorted as numbers when all are, so that class 10 comes after class 9."""
-
-    def order(label: str) -> tuple[int, str]:
-        return (int(label), label) if label.isdecimal() else (-1, label)
-
-    return tuple(sorted(labels, key=order))
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,11 @@ class Classification:
     """Outputs are logits (n, classes), predictions probabilities (n, classes)."""
 
     spec: TaskSpec
+
+    @property
+    def allows_none(self) -> bool:
+        """No: every image shows one of the classes."""
+        return False
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Softmax over the classes."""
@@ -174,4 +185,4 @@ class Classification:
         )
 
 
-DEFINITION = DeviceDefinition(NAME, Classification, classes_of, ClassTargets)
+DEFINITION = DeviceDefinition(NAME, METRICS, Classification, classes_of, ClassTargets)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*(%|[a-zµ]{1,3})?", re.IGNORECASE)
 FRACTION = re.compile(
@@ -20,11 +20,19 @@ FEW_EACH = 5  # images for each label: numbers that stand for classes have more
 SHOWN = 3
 
 REMEDY = (
-    "prunedge tells one class an image from the others: give each image one label, numbers as a "
-    "few classes (low, high), several kinds "
-    "of damage as one manifest each; what is a class of its own all the same needs a name without "
+    "classification tells one class an image from the others: give each image one label, numbers "
+    "as a few classes (low, high); what is a class of its own all the same needs a name without "
     "separators"
 )
+
+
+def ordered(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels sorted, as numbers when all are, so that class 10 comes after class 9."""
+
+    def order(label: str) -> tuple[int, str]:
+        return (int(label), label) if label.isdecimal() else (-1, label)
+
+    return tuple(sorted(labels, key=order))
 
 
 def refusal(labels: Mapping[str, int], where: str = "label") -> str | None:
@@ -121,7 +129,8 @@ def _numbers(labels: Mapping[str, int]) -> list[str]:
 
 
 def _mostly_numbers(labels: Mapping[str, int]) -> bool:
-    return sum(NUMBER.fullmatch(label) is not None for label in labels) >= MOSTLY * len(labels)
+    numbers = sum(NUMBER.fullmatch(label) is not None for label in labels)
+    return numbers > 0 and numbers >= MOSTLY * len(labels)
 
 
 def _shown(names: Sequence[str], labels: Mapping[str, int]) -> str:

@@ -19,6 +19,7 @@ from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
 from prunedge.report.text import lost_on_test_data, to_mind
 from prunedge.runs.run import Run
+from prunedge.runs.task import task_of
 
 
 def write_report(run: Run) -> Path:
@@ -124,6 +125,7 @@ def _of_steps(
         "best": best,
         "steps": steps,
         "metric": metric.name,
+        "purpose": task_of(config).purpose(),
         "unit": metric.unit,
         "value_text": partial(value_text, metric),
         "taken_back": sections.taken_back(steps),
@@ -138,5 +140,6 @@ def _of_test(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Any
     return {
         "test": test,
         "test_metrics": sections.metrics_in_words(test, config),
+        "tables": sections.tables_of(test, config),
         "mistakes": thumbnails((test or {}).get("mistakes", []), config.data.range),
     }

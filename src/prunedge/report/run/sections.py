@@ -18,13 +18,16 @@ from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
-from prunedge.tasks import Metric, Metrics, metric_named
+from prunedge.tasks import Metric, Metrics, Table, metric_named
 from prunedge.train import Rate
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.sanitize import by_kind
 from prunedge.utils.wording import counted
 
 LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
+
+# The models that the test split is looked at with, in this order.
+TESTED = ("baseline", "start", "best")
 
 # A figure with its title and what it is of.
 Titled = tuple[str, str, go.Figure]
@@ -166,7 +169,7 @@ def left_whole(steps: Sequence[Step]) -> list[str]:
 def metrics_in_words(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, str]:
     """All metrics of each model on the test split, in a line."""
     lines = {}
-    for name in ("baseline", "start", "best"):
+    for name in TESTED:
         if test is None or name not in test:
             continue
         texts = []
@@ -175,6 +178,16 @@ def metrics_in_words(test: Mapping[str, Any] | None, config: RunConfig) -> dict[
                 texts.append(f"{key} {value_text(metric_named(key, config.task.name), value)}")
         lines[name] = ", ".join(texts)
     return lines
+
+
+def tables_of(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Table]:
+    """What each model got right and wrong on the test split."""
+    task = task_of(config)
+    tables = {}
+    for name in TESTED:
+        if test is not None and name in test:
+            tables[name] = task.table(Metrics.from_json(test[name]))
+    return tables
 
 
 def _of_steps(steps: Sequence[Step], best: Step, metric: Metric, max_drop: float) -> list[Titled]:

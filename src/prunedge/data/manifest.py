@@ -1,0 +1,119 @@
+"""The lines of a CSV manifest: what each says of its image, by the names of the columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prunedge.edge.tasks.base import SEPARATOR
+from prunedge.errors import DataError
+
+LABEL = "label"
+PLACES = ("path", "file")
+KNOWN = (*PLACES, LABEL, "source", "split")
+EXTRA = "\0"  # no column's name: what is wrong with a line of more cells than the header has
+
+REMEDY = (
+    "the first line must name the columns: path,label and, if wanted, source,split; in place of "
+    "label there may be a column of 0 and 1 for each class"
+)
+
+Line = tuple[int, dict[str, str]]  # its number, and its cells by the columns' names
+
+
+def labelled_lines(csv_file: Path) -> tuple[Iterable[Line], str]:
+    """The lines of a manifest, each with its label, and what holds the labels.
+
+    Where no column is called label, those of the columns that hold 1 are an image's labels. Raises
+    DataError when it is no such CSV, here or while the lines are read.
+    """
+    columns = _columns(csv_file)
+    if LABEL in columns:
+        return _lines(csv_file), f"column {LABEL}"
+
+    lines = list(_lines(csv_file))
+    classes, faults = _class_columns(columns, lines)
+    if faults:
+        remedy = "a column of a class holds 0 or 1 in each line: mend it, or take it out"
+        raise DataError("; ".join(faults), where=csv_file, remedy=remedy)
+    if not classes:
+        raise _no_columns(columns, csv_file)
+    labelled = []
+    for number, cells in lines:
+        shown = [name for name in classes if cells[name] == "1"]
+        labelled.append((number, {**cells, LABEL: SEPARATOR.join(shown)}))
+    return labelled, f"columns {', '.join(classes)}"
+
+
+def is_manifest(csv_file: Path) -> bool:
+    """Whether a CSV lists images: its columns say so."""
+    try:
+        columns = _columns(csv_file)
+        return LABEL in columns or any(_class_columns(columns, list(_lines(csv_file))))
+    except DataError:
+        return False
+
+
+def _class_columns(columns: Sequence[str], lines: Sequence[Line]) -> tuple[list[str], list[str]]:
+    """The columns that hold 0 or 1 in each line, and what is wrong with those that nearly do."""
+    classes = []
+    faults = []
+    for name in columns:
+        others = [number for number, cells in lines if cells.get(name) not in ("0", "1")]
+        if name in KNOWN or len(others) == len(lines):
+            continue
+        if others:
+            faults.append(f"line {others[0]}: neither 0 nor 1 in the column {name}")
+        elif SEPARATOR in name or not name:
+            faults.append(f"'{name}' can't be the name of a class")
+        else:
+            classes.append(name)
+    return classes, faults
+
+
+def _columns(csv_file: Path) -> list[str]:
+    """The names of the columns, those that are known in lower case. DataError where none names the
+    images.
+    """
+    with _opened(csv_file) as (columns, _):
+        if not set(PLACES) & set(columns):
+            raise _no_columns(columns, csv_file)
+        return columns
+
+
+def _lines(csv_file: Path) -> Iterator[Line]:
+    """The lines that are not empty."""
+    with _opened(csv_file) as (columns, reader):
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            cells = dict(zip(columns, map(str.strip, values), strict=False))
+            if any(value.strip() for value in values[len(columns) :]):
+                cells[EXTRA] = f"{len(values)} cells, and the header has {len(columns)}"
+            yield reader.line_num + 1, cells
+
+
+@contextmanager
+def _opened(csv_file: Path) -> Iterator[tuple[list[str], Any]]:
+    """The names of the columns and a reader of the lines below; DataError where it is no CSV."""
+    try:
+        with csv_file.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            delimiter = max(",;\t", key=header.count)
+            columns = []
+            for cell in next(csv.reader([header], delimiter=delimiter), []):
+                name = cell.strip()
+                columns.append(name.lower() if name.lower() in KNOWN else name)
+            yield columns, csv.reader(file, delimiter=delimiter)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8"
+        ) from None
+
+
+def _no_columns(columns: Sequence[str], csv_file: Path) -> DataError:
+    header = ",".join(columns)[:80]
+    return DataError(f"no columns path and label among '{header}'", where=csv_file, remedy=REMEDY)

@@ -1,0 +1,206 @@
+"""Several labels for one image, or none: whether each class is there; probabilities by a sigmoid,
+each decided by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from prunedge.edge.probabilities import TOLERANCE, is_share, is_sigmoid, squash_warning
+from prunedge.edge.tasks import label_kinds
+from prunedge.edge.tasks.base import (
+    SEPARATOR,
+    DeviceDefinition,
+    Findings,
+    Labels,
+    ListedImage,
+    TaskSpec,
+    Tiles,
+)
+from prunedge.edge.tasks.metric import Metric
+from prunedge.errors import DataError
+
+NAME = "multilabel"
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("map", is_macro=True),
+        Metric("f1", is_macro=True),
+        Metric("exact", has_interval=True),
+    )
+}
+THRESHOLD = 0.5  # from which probability on a class is there, unless the spec has another
+NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
+
+LAYOUT = (
+    f"list several labels of an image with {SEPARATOR} between them (crack{SEPARATOR}rust), or in "
+    "a column of 0 and 1 for each class; an empty label is an image without any"
+)
+
+Target = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LabelTargets:
+    """Targets are the indices into `classes` of those that an image shows, in ascending order;
+    each class is a stratum.
+    """
+
+    classes: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        """`multilabel`."""
+        return NAME
+
+    @property
+    def strata_names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    def target(self, image: ListedImage) -> Target:
+        """The indices of the image's classes."""
+        return tuple(sorted(self._indices[name] for name in labels_in(image.label)))
+
+    def collate(self, targets: Sequence[Target]) -> np.ndarray:
+        """(n, classes) float32 of 0 and 1."""
+        batch = np.zeros((len(targets), len(self.classes)), np.float32)
+        for row, target in zip(batch, targets, strict=True):
+            row[list(target)] = 1
+        return batch
+
+    def strata(self, targets: Sequence[Target]) -> np.ndarray:
+        """The same as (n, classes) int64."""
+        return self.collate(targets).astype(np.int64)
+
+    def missing(self, targets: Sequence[Target]) -> tuple[str, ...]:
+        """The classes that no image shows."""
+        present = {index for target in targets for index in target}
+        return tuple(name for index, name in enumerate(self.classes) if index not in present)
+
+    def doubt(self, counts: Mapping[str, int]) -> str | None:
+        """Whether the classes look like lists with another separator, or like numbers."""
+        doubt = label_kinds.doubt(counts)
+        return None if doubt is None else f"{doubt}; {LAYOUT}"
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.classes)}
+
+
+def labels_in(text: str) -> frozenset[str]:
+    """The labels of an image, from the text that lists them."""
+    parts = (part.strip() for part in text.split(SEPARATOR))
+    return frozenset(part for part in parts if part)
+
+
+def classes_of(labels: Labels) -> tuple[str, ...]:
+    """The classes that labels name, sorted.
+
+    DataError where all images are labelled alike, or where the labels look like lists with another
+    separator or like numbers to estimate.
+    """
+    times = Counter(labels_in(image.label) for image in labels.images)
+    counts: Counter[str] = Counter()
+    for names, count in times.items():
+        counts.update(dict.fromkeys(names, count))
+
+    if len(times) < 2:
+        named = f"labelled '{SEPARATOR.join(sorted(counts))[:100]}'" if counts else "without label"
+        raise DataError(
+            f"all images are {named}",
+            where=labels.where,
+            remedy=f"give images that differ: {LAYOUT}",
+        )
+    refusal = label_kinds.refusal(counts, labels.held)
+    if refusal is not None:
+        raise DataError(refusal, where=labels.where, remedy=LAYOUT)
+    return label_kinds.ordered(counts)
+
+
+def thresholds_of(spec: TaskSpec) -> np.ndarray:
+    """(classes,) float64: from which probability on each class is there."""
+    known = spec.thresholds
+    return np.array([known.get(name, THRESHOLD) for name in spec.classes], np.float64)
+
+
+@dataclass(frozen=True)
+class Multilabel:
+    """Outputs are logits (n, classes), predictions probabilities (n, classes), each of its own."""
+
+    spec: TaskSpec
+
+    @property
+    def allows_none(self) -> bool:
+        """Yes: an image may show none of the classes."""
+        return True
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """A sigmoid for each class."""
+        # By the tangent, which is finite for the largest outputs, too.
+        return 0.5 + 0.5 * np.tanh(0.5 * outputs)
+
+    def check(self, outputs: np.ndarray, count: int) -> str | None:
+        """Whether there is one logit for each class of each image."""
+        classes = len(self.spec.classes)
+        if outputs.shape == (count, classes):
+            return None
+        return f"the model gives {outputs.shape}, the manifest has {classes} classes"
+
+    def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
+        """Whether they are a probability for each class of each image."""
+        wanted = (count, len(self.spec.classes))
+        if predictions.shape != wanted:
+            return f"answers of shape {predictions.shape}, wanted {wanted}"
+        if not np.isfinite(predictions).all():
+            return "answers that are no numbers"
+        if predictions.min() < -TOLERANCE or predictions.max() > 1 + TOLERANCE:
+            return "answers that are no probabilities"
+        return None
+
+    def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
+        """Whether no probability differs by more than `NEAR`."""
+        return not np.abs(predictions - others).max() > NEAR
+
+    def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
+        """The same labels, but for classes whose wanted logit is within `tolerance` of the
+        threshold.
+        """
+        thresholds = thresholds_of(self.spec)
+        cuts = np.log(thresholds / (1 - thresholds))
+        is_same = (outputs >= cuts) == (wanted >= cuts)
+        return (is_same | (np.abs(wanted - cuts) <= tolerance)).all(1)
+
+    def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
+        """Whether the outputs are probabilities already: a second sigmoid would squeeze them."""
+        if is_share(outputs) and is_sigmoid(outputs, loud()):
+            return squash_warning("sigmoid")
+        return None
+
+    def findings(
+        self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
+    ) -> Findings:
+        """A tile is as damaged as its most probable damage class is probable."""
+        chosen = [self.spec.classes.index(label) for label in damage]
+        values = predictions[:, chosen]  # (tiles, damage classes)
+        highest = values.max(1).astype(np.float32)
+        labels = np.asarray(damage)[values.argmax(1)]
+
+        by_tile = highest.reshape(tiles.shape)
+        mean, surest = tiles.maps(by_tile, threshold)
+        return Findings(
+            mean=mean,
+            peak=highest[surest],
+            labels=labels[surest],
+            is_damaged=tiles.damaged(by_tile, mean, threshold),
+            surest=float(highest.max()),
+            tiles=int((highest >= threshold).sum()),
+        )
+
+
+DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, classes_of, LabelTargets)
