@@ -152,6 +152,24 @@ def test_a_task_that_there_is_not_is_one_mistake_that_names_those_that_there_are
     assert "metric" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "minutes"), [(30, 30.0), ("30min", 30.0), ("90s", 1.5), ("1.5 h", 90.0)]
+)
+def test_a_budget_is_minutes_or_a_text_with_its_unit(given: Any, minutes: float) -> None:
+    config = RunConfig.make("test", data="d", model="m", budget=given)
+    assert config.stop.budget == pytest.approx(minutes)
+    for wrong in ("30", "-5min", "0s", "30 minutes"):
+        with pytest.raises(ValueError, match="budget="):
+            RunConfig.make("test", data="d", model="m", budget=wrong)
+
+
+def test_a_step_is_taken_back_only_surely_unless_the_metric_has_no_interval() -> None:
+    values = {"data": "d", "model": "m"}
+    assert policy_of(RunConfig.make("test", **values)).confidence == 0.95
+    assert policy_of(RunConfig.make("test", **values, confidence=0.5)).confidence == 0.5
+    assert policy_of(RunConfig.make("test", **values, metric="f1")).confidence is None
+
+
 def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:
     assert all(setting.help for setting in settings().values() if not setting.notes.is_derived)
     attributes = [(setting.section, setting.attribute) for setting in settings().values()]
@@ -263,6 +281,8 @@ OTHER = {
     "target_macs": 0.4,
     "target_params": 0.3,
     "max_steps": 4,
+    "budget": 20.0,
+    "polish": 6,
     "confidence": 0.9,
     "target_latency": 9.0,
     "device": "local",

@@ -92,4 +92,4 @@ def test_the_epochs_of_a_model_count_all_that_led_to_it() -> None:
     ]
     assert epochs_of(steps, 3, 10) == 10 + 4 + 2
     assert epochs_of(steps, 5, 10) == 10 + 4 + 2 + 8
-    assert epochs_of(steps, 1, 10, 2) == 14
+    assert epochs_of(steps, 1, 10) == 14

@@ -398,6 +398,7 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: images.Datas
             randomise(Residual()),
             data,
             criterion=name,
+            cost="channels",
             step_ratio=0.5,
             max_steps=1,
             max_drop=100,
@@ -439,6 +440,7 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(
         "max_drop": 100,
         "engine": make_engine("32"),
         "criterion": "random",
+        "cost": "channels",
     }
     (_, _), (step, _) = prune(randomise(Residual()), data, max_ratio=0.5, **rules)
     assert all(

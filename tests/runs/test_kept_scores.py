@@ -63,7 +63,7 @@ def start(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pruned(recipe: RunConfig, start: Path, out: Path, **more: Any) -> pe.Plan:
     """What the first step from there keeps."""
-    values = {**recipe.flat(), "start": str(start), "train_epochs": 0, **more}
+    values = {**recipe.flat(), "start": str(start), "train_epochs": 0, "cost": "channels", **more}
     return execute.prune(RunConfig.make("test", **values), out).state(1).plan
 
 

@@ -122,7 +122,9 @@ def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
     steps = history(True, False, False, False, False)
     assert isinstance(StopPolicy(ACCURACY, step_ratio=0.4).next_action(steps), Finished)
     assert StopPolicy(ACCURACY, step_ratio=0.4, judged_from=6).next_action(steps) == Continue(0.4)
-    assert StopPolicy(ACCURACY, step_ratio=0.4, judged_from=4).next_action(steps) == Continue(0.1)
+    assert StopPolicy(ACCURACY, step_ratio=0.4, judged_from=4).next_action(steps) == Continue(
+        1 - 0.6**0.25
+    )
 
 
 @pytest.mark.parametrize(

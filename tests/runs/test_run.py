@@ -159,7 +159,13 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(
 
     execute.prune(
         recipe.with_values(
-            **{"step_ratio": 0.5, "max_ratio": 0.5, "max_steps": 1, "criterion": "random"}
+            **{
+                "cost": "channels",
+                "step_ratio": 0.5,
+                "max_ratio": 0.5,
+                "max_steps": 1,
+                "criterion": "random",
+            }
         ),
         tmp_path / "out",
     )

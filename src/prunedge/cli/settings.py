@@ -20,9 +20,6 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 BASIC = Group("Basic", sort_key=1)
 
-# What the setting itself reads: 5ms; 128x384, and not 0x20 as a number.
-AS_WRITTEN = ("size", "target_latency")
-
 
 def with_settings(
     keys: Collection[str],
@@ -65,7 +62,8 @@ def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool)
     """A setting as a keyword argument that cyclopts makes an option of."""
     kind = setting.kind
     converter: Callable[..., Any] | None = None
-    if setting.key in AS_WRITTEN:
+    if setting.notes.kind is not None:
+        # Only the setting itself reads it: 5ms; 128x384, and not 0x20 as a number.
         kind = str
         default = None if default is None else str(default)
     if takes_several:

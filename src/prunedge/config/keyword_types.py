@@ -135,6 +135,9 @@ class PruneKeywords(TypedDict, total=False):
     """Hand what the removed channels gave on average to their consumers' biases (mean), or solve
     the consumers' weights anew for the least squared difference (lstsq), before fine-tuning.
     Default: `'none'`."""
+    polish: int
+    """Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller one
+    beyond the rule, which they may bring back. Default: `0`."""
     extra_rounds: int
     """How often a step that breaks the rule is fine-tuned for `epochs` more before it is taken
     back. Default: `1`."""
@@ -142,8 +145,10 @@ class PruneKeywords(TypedDict, total=False):
     """The rule: percentage points that the metric may lose on validation data, against the unpruned
     model (with --from a run that was pruned, the first of that chain). Default: `3.0`."""
     confidence: float | None
-    """Call the rule broken only when the metric has dropped by more with this confidence (0.95),
-    from the validation images; patches of one source count together. Default: `None`."""
+    """Take a step back only when the metric has dropped by more with this confidence, from the
+    validation images (patches of one source count together). What is handed over keeps the rule by
+    its own figure in any case. Unless given: 0.95 where the metric has an interval (accuracy); 0.5
+    goes by the figure alone. Default: `None`."""
     target_macs: float | None
     """Stop at this share of the unpruned model's MACs. Default: `None`."""
     target_params: float | None
@@ -153,3 +158,6 @@ class PruneKeywords(TypedDict, total=False):
     `None`."""
     max_steps: int | None
     """Stop after this many steps. Default: `None`."""
+    budget: float | str | None
+    """Stop when the steps together would take longer than this: 30min, 90s, 2h. A step that has
+    begun is finished, and time is left for `polish`. Default: `None`."""

@@ -36,7 +36,6 @@ _OF_OTHER_SECTIONS = ("metric", "seed")
 _WIDER = {
     "size": "int | str | tuple[int, int]",
     "range": "str | tuple[float, float] | None",
-    "target_latency": "float | str | None",
     "metric": "str | None",
 }
 
@@ -167,7 +166,7 @@ def _typed_dict(
     for key in keys:
         setting = settings()[key]
         called = (names or {}).get(key, key)
-        lines += _field(called, _WIDER.get(key) or _type_text(setting.field.annotation))
+        lines += _field(called, _WIDER.get(key) or _type_text(setting.kind))
         help_text = f'"""{_in_python(setting.help)} Default: `{_plain(setting.default)}`."""'
         lines += _wrapped(help_text, first="    ", rest="    ")
     return lines

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import ValidationInfo, field_validator
 
 from prunedge.config.criteria import CRITERION_NAMES
-from prunedge.config.milliseconds import Milliseconds
 from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
+from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
@@ -315,6 +315,14 @@ class RecoverSection(Section):
             "before fine-tuning."
         ),
     )
+    polish: int = basic(
+        0,
+        (
+            "Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller "
+            "one beyond the rule, which they may bring back."
+        ),
+        ge=0,
+    )
     extra_rounds: int = setting(
         1,
         (
@@ -341,8 +349,10 @@ class StopSection(Section):
     confidence: float | None = setting(
         None,
         (
-            "Call the rule broken only when the metric has dropped by more with this confidence "
-            "(0.95), from the validation images; patches of one source count together."
+            "Take a step back only when the metric has dropped by more with this confidence, from "
+            "the validation images (patches of one source count together). What is handed over "
+            "keeps the rule by its own figure in any case. Unless given: 0.95 where the metric has "
+            "an interval (accuracy); 0.5 goes by the figure alone."
         ),
         ge=0.5,
         lt=1,
@@ -356,9 +366,19 @@ class StopSection(Section):
     target_latency: Milliseconds | None = setting(
         None,
         "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms, 0.2s.",
+        Notes(kind=float | str | None),
         gt=0,
     )
     max_steps: int | None = setting(None, "Stop after this many steps.", ge=1)
+    budget: Minutes | None = setting(
+        None,
+        (
+            "Stop when the steps together would take longer than this: 30min, 90s, 2h. A step that "
+            "has begun is finished, and time is left for --polish."
+        ),
+        Notes(kind=float | str | None),
+        gt=0,
+    )
     judged_from: int = derived(0, ge=0)
 
 

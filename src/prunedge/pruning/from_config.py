@@ -19,6 +19,8 @@ from prunedge.tasks import metric_among, metric_named, task_named
 from prunedge.train import Engine, Progress, TrainConfig, TransferSettings
 from prunedge.utils.advice import option
 
+CONFIDENCE = 0.95
+
 # What a step takes a share of, for a reader.
 SAVED: dict[Currency, str] = {
     "latency": "milliseconds",
@@ -31,12 +33,25 @@ SAVED: dict[Currency, str] = {
 
 def policy_of(config: RunConfig) -> StopPolicy:
     """The rule that a config asks for: its fields are the settings of the section on stopping."""
+    stop = config.stop.model_dump()
+    stop["confidence"] = confidence_of(config)
     return StopPolicy(
         metric=metric_named(config.task.metric, config.task.name),
         step_ratio=config.prune.step_ratio,
         saved=SAVED[currency_of(config)],
-        **config.stop.model_dump(),
+        polish=config.recover.polish,
+        **stop,
     )
+
+
+def confidence_of(config: RunConfig) -> float | None:
+    """With which confidence a step has to break the rule before it is taken back; None where its
+    figure alone decides.
+    """
+    if config.stop.confidence is not None:
+        return config.stop.confidence
+    metric = metric_named(config.task.metric, config.task.name)
+    return CONFIDENCE if metric.has_interval else None
 
 
 def constraints_of(config: RunConfig) -> PlanConstraints:
@@ -94,7 +109,7 @@ def currency_of(config: RunConfig) -> Currency:
     """What a run saves: what it was asked for, or else a device's milliseconds."""
     if config.prune.cost is not None:
         return config.prune.cost
-    return "channels" if config.device.address is None else "latency"
+    return "macs" if config.device.address is None else "latency"
 
 
 def transfer_settings(config: RunConfig) -> TransferSettings:

@@ -55,9 +55,9 @@ def prune(
     step.
 
     `model` is not changed; one that answers a single class is pruned with a warning. The best model
-    is that of the last step that is `accepted` and `keeps_rule`. `engine` (`pe.make_engine("32")`) computes;
-    without it the fastest here is measured. With a `device` (`pe.steer`) channels cost milliseconds
-    instead of nothing, and the loop ends at `target_latency` of them. `finetune` is for what no
+    is that of the last step that is `accepted` and `keeps_rule`. `engine` (`pe.make_engine("32")`)
+    computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
+    saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
     `batch_size`, `augment` and `distill`.
 

@@ -187,7 +187,7 @@ def _origin(run: Run) -> list[str]:
     metric = metric_of(run.config)
     allowed = run.config.stop.max_drop
     drop = metric.drop(run.first().metric_after, best.metric_after)
-    if best.index or drop <= allowed or run.config.stop.confidence:
+    if best.index or drop <= allowed:
         return []
     return [
         f"no model kept the rule; the start itself lies {drop_number(metric, drop)} "

@@ -11,7 +11,7 @@ from typing import Any
 from prunedge import data as images
 from prunedge.config import RunConfig, asked, settings
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.pruning.from_config import policy_of, refuse_wrong_metric
+from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome
 from prunedge.runs.images import refuse_gone
@@ -24,7 +24,13 @@ from prunedge.utils.wording import counted
 
 # What decides when a run ends, and where its images lie. Everything else has shaped its models
 # already.
-RULE_KEYS = (*(key for key in asked() if settings()[key].section == "stop"), "extra_rounds")
+RULE_KEYS = (
+    *(key for key in asked() if settings()[key].section == "stop"),
+    "extra_rounds",
+    "polish",
+)
+# By these every step is judged anew.
+JUDGING = ("max_drop", "confidence")
 CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 # What was measured of the model that was the result until then.
 RESULTS = ("test.json", "stop.json", "baselines.json", "baselines", "bench.json", "bundle")
@@ -71,11 +77,11 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     config = RunConfig.make(str(run.path), **{**begun, **changes})
     refuse_wrong_metric(config)
     steps = run.steps()
-    data = _loaded(run, config) if "data" in changes or config.stop.confidence is not None else None
+    data = _loaded(run, config) if {"data", *JUDGING} & set(changes) else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
         _agrees(run, config, changes, sources)
-        if _is_looser(begun, changes):
+        if _is_looser(run.config, config):
             config = config.with_values(judged_from=len(steps))
     move = policy_of(config).next_action(steps, run.first()) if steps else None
     has_ended = run.test() is not None
@@ -159,11 +165,11 @@ def _agrees(
         already = counted(done, "step is", "steps are")
         what = f"{option('max_steps', config.stop.max_steps)}: {already} done already"
         raise RunError(what, where=run.path, remedy="give more, or none")
-    if not {"max_drop", "confidence"} & set(changes):
+    if not set(JUDGING) & set(changes):
         return
     for step in run.steps()[1:]:
         verdict = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
-        if step.accepted and not verdict.accepted:
+        if step.accepted > verdict.accepted or step.keeps_rule > verdict.keeps_rule:
             raise RunError(
                 f"step {step.index}, which this run has kept, breaks the changed rule "
                 f"({verdict.reason})",
@@ -172,15 +178,15 @@ def _agrees(
             )
 
 
-def _is_looser(begun: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+def _is_looser(begun: RunConfig, now: RunConfig) -> bool:
     """Whether what was taken back may be allowed now: then the halvings that it led to count no
     more.
     """
-    more = [
-        key for key in ("max_drop", "extra_rounds") if changes.get(key, begun[key]) > begun[key]
-    ]
-    before, now = begun["confidence"], changes.get("confidence", begun["confidence"])
-    return bool(more) or (now is not None and (before is None or now > before))
+    if now.stop.max_drop > begun.stop.max_drop:
+        return True
+    if now.recover.extra_rounds > begun.recover.extra_rounds:
+        return True
+    return (confidence_of(now) or 0.5) > (confidence_of(begun) or 0.5)
 
 
 def _is_exhausted(run: Run) -> bool:
