@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+
+# What says nothing of the work itself; last in the help of a verb that has settings.
+OTHER = Group("Other", sort_key=100)
 
 # Off unless given: nobody needs a `--no-` twin of it.
 Flag = Annotated[bool, Parameter(negative="")]

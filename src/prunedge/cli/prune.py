@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from prunedge.cli.new_run import config_to_prune, new_folder
-from prunedge.cli.options import Flag, TrustCode
+from prunedge.cli.options import OTHER, Flag, TrustCode
 from prunedge.cli.settings import BASIC, steered, with_settings
 from prunedge.config import asked
 from prunedge.utils.files import real_path
@@ -22,9 +22,9 @@ def prune(
     out: Annotated[Path | None, Parameter(group=BASIC)] = None,
     start: Annotated[Path | None, Parameter(name="--from", group=BASIC)] = None,
     resume: Annotated[Path | None, Parameter(group=BASIC)] = None,
-    profile: Flag = False,
-    trust_code: TrustCode = False,
-    json: Flag = False,
+    profile: Annotated[Flag, Parameter(group=OTHER)] = False,
+    trust_code: Annotated[TrustCode, Parameter(group=OTHER)] = False,
+    json: Annotated[Flag, Parameter(group=OTHER)] = False,
     **values: Any,
 ) -> None:
     """Teach a model your images, then remove the channels that they don't need, as far as the rule

@@ -15,17 +15,26 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.runs.callbacks import Callbacks
+    from prunedge.utils.wording import counted
 
     def on_step(step: Step) -> None:
         if quiet:
             return
         latency = f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else ""
-        verdict = "" if step.accepted else f"  taken back: {step.reason}"
+        after = metric.text(step.metric_after)
+        if step.index == 0:  # nothing was removed, and nothing fine-tuned
+            say(
+                f"step 0: the model to begin with, {step.macs / 1e6:,.1f} million MACs, "
+                f"{latency}validation {after}"
+            )
+            return
+        done = f"{step.fraction_removed:.1%} of the channels removed"
+        if step.is_polish:
+            done = f"step {step.start} polished for {counted(step.epochs, 'epoch')}"
+        verdict = f"  {step.verdict}" if step.verdict else ""
         say(
-            f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, "
-            f"{step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {metric.text(step.metric_before)} -> {metric.text(step.metric_after)} "
-            f"after fine-tuning{verdict}"
+            f"step {step.index}: {done}, {step.macs / 1e6:,.1f} million MACs, {latency}"
+            f"validation {metric.text(step.metric_before)} -> {after} after fine-tuning{verdict}"
         )
 
     return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)

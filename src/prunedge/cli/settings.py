@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter as Argument
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 from cyclopts import Group, Parameter
 
@@ -71,13 +71,14 @@ def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool)
         converter = split
         default = [default]
 
+    is_list = get_origin(setting.kind) is list
     # An empty list, and what has no default, are told apart from what was given by None.
     has_default = not setting.is_required and default not in (None, [])
     # What is not said here is as for every option.
     more: dict[str, Any] = {"converter": converter} if converter else {}
     option = Parameter(
         name=name,
-        help=setting.full_help,
+        help=f"{setting.full_help.rstrip('.')}; may be repeated." if is_list else setting.full_help,
         group=BASIC if setting.notes.is_basic else _group(setting.title),
         show_default=has_default and default is not False,
         **more,

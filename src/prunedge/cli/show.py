@@ -46,8 +46,8 @@ def show(run: Path, *, json: Flag = False) -> None:
     for step in opened.steps():
         if step.limited:
             tell(f"step {step.index}: {step.limited}")
-        if not step.accepted:
-            tell(f"step {step.index}: taken back: {step.reason}")
+        if step.verdict:
+            tell(f"step {step.index}: {step.verdict}")
     frozen = opened.steps()[-1].frozen
     for line in by_kind({group["name"]: group["reason"] for group in frozen}):
         tell(f"left whole: {line}")
@@ -79,6 +79,7 @@ def _table(opened: Run, best: Step) -> None:
 
     from prunedge.cli.console import out
     from prunedge.report.metric_text import metric_of
+    from prunedge.report.text import name_of
 
     metric = metric_of(opened.config)
     table = Table(
@@ -91,14 +92,11 @@ def _table(opened: Run, best: Step) -> None:
         table.add_column(name, justify="right")
     references = opened.references()
     rows = [("first", reference.step) for reference in references[:-1]]
-    rows += [(str(step.index), step) for step in opened.steps()]
+    rows += [(name_of(step), step) for step in opened.steps()]
     for name, step in rows:
         style = None if step.accepted else "dim"
-        if name == str(best.index):
+        if step == best:
             style = "bold"
-        seconds = (
-            step.seconds_rank + step.seconds_surgery + step.seconds_finetune + step.seconds_evaluate
-        )
         table.add_row(
             name,
             str(step.channels),
@@ -108,7 +106,7 @@ def _table(opened: Run, best: Step) -> None:
             f"{step.macs / 1e6:,.1f}",
             f"{step.params / 1e6:.3f}",
             f"{step.size_mb:.2f}",
-            f"{seconds:.0f}",
+            f"{step.seconds:.0f}",
             style=style,
         )
     out.print(table)

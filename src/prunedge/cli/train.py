@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from prunedge.cli.new_run import config_to_train, new_folder
-from prunedge.cli.options import Flag, TrustCode
+from prunedge.cli.options import OTHER, Flag, TrustCode
 from prunedge.cli.settings import BASIC, with_settings
 from prunedge.config import START_KEYS
 
@@ -23,8 +23,8 @@ def train(
     *,
     out: Annotated[Path | None, Parameter(group=BASIC)] = None,
     resume: Annotated[Path | None, Parameter(group=BASIC)] = None,
-    trust_code: TrustCode = False,
-    json: Flag = False,
+    trust_code: Annotated[TrustCode, Parameter(group=OTHER)] = False,
+    json: Annotated[Flag, Parameter(group=OTHER)] = False,
     **values: Any,
 ) -> None:
     """Teach a model the classes of your images, and keep its best epoch in a run folder.

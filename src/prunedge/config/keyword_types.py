@@ -112,8 +112,8 @@ class PruneKeywords(TypedDict, total=False):
     per_mac: bool
     """Divide scores by the MACs that the channel costs. Default: `False`."""
     ignore: list[str]
-    """A pattern of layer or group names that keep all their channels (`layer1.*`; `prunedge groups`
-    lists them); may be repeated. Default: `[]`."""
+    """Patterns of layer or group names that keep all their channels (`layer1.*`; `prunedge groups`
+    lists them). Default: `[]`."""
     min_channels: int
     """Every group keeps at least this many channels. Default: `2`."""
     round_to: int
@@ -143,7 +143,7 @@ class PruneKeywords(TypedDict, total=False):
     back. Default: `1`."""
     max_drop: float
     """The rule: percentage points that the metric may lose on validation data, against the unpruned
-    model (with --from a run that was pruned, the first of that chain). Default: `3.0`."""
+    model (of a run that goes on from a pruned one: the first of that chain). Default: `3.0`."""
     confidence: float | None
     """Take a step back only when the metric has dropped by more with this confidence, from the
     validation images (patches of one source count together). What is handed over keeps the rule by

@@ -252,8 +252,8 @@ class PruneSection(Section):
     ignore: list[str] = setting(
         [],
         (
-            "A pattern of layer or group names that keep all their channels (`layer1.*`; "
-            "`prunedge groups` lists them); may be repeated."
+            "Patterns of layer or group names that keep all their channels (`layer1.*`; "
+            "`prunedge groups` lists them)."
         ),
     )
     min_channels: int = setting(2, "Every group keeps at least this many channels.", ge=1)
@@ -277,7 +277,7 @@ class PruneSection(Section):
         (
             "Also train the pruned shape from random weights for as many epochs (scratch), or "
             "prune as many channels of each layer at random with the same fine-tuning (random), "
-            "and compare on test data; may be repeated."
+            "and compare on test data."
         ),
     )
 
@@ -342,7 +342,7 @@ class StopSection(Section):
         3.0,
         (
             "The rule: percentage points that the metric may lose on validation data, against "
-            "the unpruned model (with --from a run that was pruned, the first of that chain)."
+            "the unpruned model (of a run that goes on from a pruned one: the first of that chain)."
         ),
         ge=0,
     )

@@ -91,6 +91,15 @@ class Step:
         """What the step took, all parts together."""
         return sum(getattr(self, f"seconds_{part}") for part in PARTS)
 
+    @property
+    def verdict(self) -> str:
+        """What became of the step, in words; empty where it was simply kept."""
+        if not self.accepted:
+            return f"taken back: {self.reason}"
+        if not self.keeps_rule:
+            return f"gone on from, not handed over: {self.reason}"
+        return ""
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
         return asdict(self)

@@ -16,7 +16,7 @@ from prunedge.runs.training import taught
 from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command, option
-from prunedge.utils.wording import counted, pair, times
+from prunedge.utils.wording import counted, pair, times_words
 
 
 def trained(run: Run) -> str:
@@ -87,7 +87,9 @@ def to_mind(run: Run) -> list[str]:
             f"the test split had been looked at {counted(run.looks_before(), 'time')} before this "
             f"run went on, which its result may have decided: {run.path}/earlier"
         ]
+    failure = None if run.has_ended() else run.failure()
     return [
+        *([] if failure is None else [f"the run ended in an error: {failure}"]),
         *(run.read(SEEN) or []),
         *_origin(run),
         *lost_on_test_data(run.config, run.test()),
@@ -128,6 +130,11 @@ def study_rest(counts: StudyProgress) -> str:
     return ", ".join(f"{count} {state}" for count, state in others if count)
 
 
+def name_of(step: Step) -> str:
+    """What a step is called in a table."""
+    return f"{step.index}, polish" if step.is_polish else str(step.index)
+
+
 def beside_majority(run: Run, step: Step) -> str:
     """What always answering the largest class would score."""
     if step.majority is None or step.largest is None:
@@ -155,9 +162,9 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
     params = " -> ".join(pair(first.params / 1e6, best.params / 1e6, 2))
     size_mb = " -> ".join(pair(first.size_mb, best.size_mb, 1))
     costs = (
-        f"{title}: MACs {macs} million ({times(first.macs / best.macs)} x fewer), "
+        f"{title}: MACs {macs} million ({times_words(first.macs / best.macs, 'fewer')}), "
         f"parameters {params} million, "
-        f"{size_mb} MB ({times(first.size_mb / best.size_mb)} x smaller)"
+        f"{size_mb} MB ({times_words(first.size_mb / best.size_mb, 'smaller')})"
     )
     quality = (
         f"{metric.name} on validation data {metric.text(first.metric_after)} -> "

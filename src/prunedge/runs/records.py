@@ -170,6 +170,12 @@ class WeightsRecord(Record):
     note: str
 
 
+class FailureRecord(Record):
+    """failed.json: the error that the last attempt ended in."""
+
+    error: str
+
+
 # The kind of each file's value.
 KINDS: dict[str, Any] = {
     "environment.json": EnvironmentRecord,
@@ -184,4 +190,5 @@ KINDS: dict[str, Any] = {
     "bench.json": BenchRecord,
     "latency.json": LatencyRecord,
     "seen.json": list[str],
+    "failed.json": FailureRecord,
 }

@@ -37,11 +37,14 @@ RESUMED = "resumed.json"
 EARLIER = "earlier"
 # Lines about what can't be known of the images that taught the model which the run starts from.
 SEEN = "seen.json"
+# The error that the last attempt ended in.
+FAILED = "failed.json"
 # What can be had again once it is deleted, and how; all else is known to the run's files alone.
 REPEATED = {
     "test.json": "--resume measures it again",
     "stop.json": "--resume finds out again",
     "bench.json": "`prunedge bench` writes it again",
+    FAILED: "it only says how the last attempt ended",
 }
 
 T = TypeVar("T")
@@ -180,7 +183,14 @@ class Run:
         """
         steps = self.steps()
         if not steps:
-            raise RunError("no model yet", where=self.path, remedy=self.how_to_go_on())
+            failure = self.failure()
+            if failure is None:
+                raise RunError("no model yet", where=self.path, remedy=self.how_to_go_on())
+            raise RunError(
+                f"no model yet, it ended in an error: {failure}",
+                where=self.path,
+                remedy=f"begin anew elsewhere, or mend that and go on: {self.how_to_go_on()}",
+            )
         return handed_over(steps)
 
     def first(self) -> Step:
@@ -228,6 +238,11 @@ class Run:
         """Why the loop ended; None where it has not."""
         record = self.read("stop.json")
         return None if record is None else str(record["reason"])
+
+    def failure(self) -> str | None:
+        """The error that the last attempt ended in; None where it ended otherwise, or goes on."""
+        record = self.read(FAILED)
+        return None if record is None else str(record["error"])
 
     def has_ended(self) -> bool:
         """Whether nothing is left to do: the result was measured on the test split, or there is

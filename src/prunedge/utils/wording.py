@@ -54,6 +54,11 @@ def _significant(value: float, digits: int) -> str:
     return f"{value:,.{digits}g}"
 
 
+def times_words(ratio: float, word: str, sign: str = "x") -> str:
+    """`2.4 x smaller`, or `unchanged`."""
+    return "unchanged" if ratio == 1 else f"{times(ratio)} {sign} {word}"
+
+
 def times(ratio: float) -> str:
     """How many times as much: `2.4`, and with two decimals where one would say nothing (`1.03`)."""
     return f"{ratio:.2f}" if 1 < ratio < FINE else f"{ratio:.1f}"

@@ -20,6 +20,12 @@ from prunedge.utils.sanitize import shown
 
 LONGEST_DAYS = 36_500
 LONGEST_PLACE = 2000  # characters
+# What a statement takes of each, in words.
+SIGNED = {
+    "version": "a whole number, 1 or more",
+    "purpose": "a name of 1 to 100 characters in one line, such as cracks",
+    "devices": "ids or patterns of letters, digits and . _ - * ?, 64 characters at most",
+}
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,12 @@ def _release(bundle: Bundle, terms: Terms) -> Release:
             new_classes=terms.new_classes,
         )
     except ValidationError as error:
-        mistake = error.errors(include_url=False, include_input=False)[0]
-        field = str(mistake["loc"][0])
+        field = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
         option = "release" if field == "version" else field
         raise AgentError(
-            f"not what can be signed: {mistake['msg']}",
+            "not what can be signed",
             where=f"--{option}",
-            remedy="see prunedge sign --help",
+            remedy=f"give {SIGNED.get(field, 'what prunedge sign --help says')}",
         ) from None
 
 

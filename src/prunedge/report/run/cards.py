@@ -10,7 +10,7 @@ from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import change_number, change_text
 from prunedge.runs.chain import Reference
 from prunedge.tasks import Metric
-from prunedge.utils.wording import counted, pair, times
+from prunedge.utils.wording import counted, pair, times, times_words
 
 SIZE_NOTE = "float32 weights, 1 MB = 10⁶ bytes"
 WORK_NOTE = "million multiply-accumulates for one image"
@@ -39,14 +39,14 @@ def cards(
             "size",
             f"{size_before} MB",
             f"{size_after} MB",
-            f"{times(first.size_mb / best.size_mb)} × smaller",
+            times_words(first.size_mb / best.size_mb, "smaller", "×"),
             SIZE_NOTE,
         ),
         card(
             "work",
             work_before,
             work_after,
-            f"{times(first.macs / best.macs)} × less",
+            times_words(first.macs / best.macs, "less", "×"),
             WORK_NOTE,
         ),
     ]

@@ -128,7 +128,7 @@ def _of_steps(
         "purpose": task_of(config).purpose(),
         "unit": metric.unit,
         "value_text": partial(value_text, metric),
-        "taken_back": sections.taken_back(steps),
+        "verdicts": sections.verdicts(steps),
         "left_whole": sections.left_whole(steps),
         "facts": facts(config, known),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

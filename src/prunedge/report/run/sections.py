@@ -14,6 +14,7 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
+from prunedge.report.text import name_of
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
@@ -150,15 +151,13 @@ def named_steps(run: Run) -> list[tuple[str, Step]]:
     start, *later = run.steps()
     named = [("first, unpruned", reference.step) for reference in references[:-1]]
     named.append(("start" if len(references) > 1 else "unpruned", start))
-    named += [(str(step.index), step) for step in later]
+    named += [(name_of(step), step) for step in later]
     return named
 
 
-def taken_back(steps: Sequence[Step]) -> list[str]:
-    """Why each step that was taken back was."""
-    return [
-        f"Step {step.index} was taken back: {step.reason}" for step in steps if not step.accepted
-    ]
+def verdicts(steps: Sequence[Step]) -> list[str]:
+    """What became of each step that was not simply kept, and why."""
+    return [f"Step {step.index} was {step.verdict}" for step in steps if step.verdict]
 
 
 def left_whole(steps: Sequence[Step]) -> list[str]:
