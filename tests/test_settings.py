@@ -87,10 +87,10 @@ def test_a_study_s_file_takes_all_settings() -> None:
 
 def test_settings_of_a_file_stand_alone_or_in_the_tables_of_their_sections(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(
-        'data = "x"\nmodel = "resnet18"\nfinetune_lr = 0.1\nmax_drop = 2.0\n'
+        'data = "x"\nmodel = "resnet18"\ntask = "multilabel"\nfinetune_lr = 0.1\nmax_drop = 2.0\n'
     )
     (tmp_path / "b.toml").write_text(
-        '[data]\npath = "x"\n[model]\nname = "resnet18"\n[recover]\nlr = 0.1\n[stop]\nmax_drop = 2.0\n'
+        '[data]\npath = "x"\n[model]\nname = "resnet18"\n[task]\nname = "multilabel"\n[recover]\nlr = 0.1\n[stop]\nmax_drop = 2.0\n'
     )
     first, second = (Grid.from_toml(tmp_path / name) for name in ("a.toml", "b.toml"))
     assert trials(first) == trials(second)

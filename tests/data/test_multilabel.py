@@ -107,6 +107,7 @@ def test_check_counts_each_class_and_passes_the_task_s_doubt_on(tmp_path: Path) 
     report = check(few, task="multilabel", size=16)
     assert report.classes == ("crack", "crack and rust", "rust")
     assert sum(counts["rust"] for counts in report.counts.values()) == 10
+    assert sum(report.images.values()) == 34
     assert report.problems[0].startswith("these may be lists of labels")
     assert "crack;rust" in report.problems[0]
 
@@ -196,6 +197,7 @@ def test_columns_of_0_and_1_do_for_classification_where_one_is_1(tmp_path: Path)
         (['path,"a;b"', "0.png,1", "1.png,0"], "'a;b' can't be the name of a class"),
         (["path,width", "0.png,640", "1.png,480"], "no columns path and label"),
         (["path,width"], "no columns path and label"),
+        (["path,number", "0.png,0", "1.png,2", "2.png,3"], "no columns path and label"),
         (["crack,rust", "0,1"], "no columns path and label"),
     ],
 )

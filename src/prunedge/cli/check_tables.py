@@ -74,6 +74,8 @@ def _classes(report: CheckReport) -> Table:
     for name in report.classes:
         counts = [report.counts[side][name] for side in report.counts]
         table.add_row(name, *[f"{count:,}" for count in (*counts, sum(counts))])
+    images = report.images.values()
+    table.add_row("images", *[f"{count:,}" for count in (*images, sum(images))])
     return table
 
 

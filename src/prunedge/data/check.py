@@ -90,6 +90,7 @@ def _report(
         size=dataset.size,
         classes=strata,
         counts=counts,
+        images={side: len(split) for side, split in dataset.splits().items()},
         imbalance=max(totals) / max(min(totals), 1),
         majority=_largest_share(dataset.test),
         sizes=_sizes([(look.width, look.height) for look in looks], dataset.size, dataset.resize),

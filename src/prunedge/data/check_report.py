@@ -55,18 +55,19 @@ class CheckReport:
     """What a folder or manifest holds and what speaks against training on it.
 
     `classes` are what splits balance: of other tasks than classification their strata. `counts` is
-    images per split and class; `imbalance` the images of the largest class for one of
-    the smallest; `majority` the share of test images that are labelled as most are: for
-    classification the accuracy of a model that always answers the largest class. `sources` is how
-    many photographs or structures are known, None when none are; `leaks` the sources on two sides.
-    `duplicates` are images of val and test that look like one of an earlier split; `conflicts` the
-    same pixels with two labels. `problems` says all that matters in sentences.
+    images per split and class, `images` those per split; `imbalance` the images of the largest
+    class for one of the smallest; `majority` the share of test images that are labelled as most
+    are: for classification the accuracy of a model that always answers the largest class. `sources`
+    is how many photographs or structures are known, None when none are; `leaks` the sources on two
+    sides. `duplicates` are images of val and test that look like one of an earlier split;
+    `conflicts` the same pixels with two labels. `problems` says all that matters in sentences.
     """
 
     data: str
     size: Size
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
+    images: dict[str, int]
     imbalance: float
     majority: float
     sizes: Sizes

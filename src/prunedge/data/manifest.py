@@ -58,12 +58,12 @@ def is_manifest(csv_file: Path) -> bool:
 
 
 def _class_columns(columns: Sequence[str], lines: Sequence[Line]) -> tuple[list[str], list[str]]:
-    """The columns that hold 0 or 1 in each line, and what is wrong with those that nearly do."""
+    """The columns that hold 0 or 1 in each line, and what is wrong with those that do in most."""
     classes = []
     faults = []
     for name in columns:
         others = [number for number, cells in lines if cells.get(name) not in ("0", "1")]
-        if name in KNOWN or len(others) == len(lines):
+        if name in KNOWN or 2 * len(others) > len(lines) or not lines:
             continue
         if others:
             faults.append(f"line {others[0]}: neither 0 nor 1 in the column {name}")

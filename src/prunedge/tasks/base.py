@@ -107,8 +107,8 @@ class Metrics:
 class Categories:
     """What images show, or are taken for, as answers to questions that have a few each.
 
-    `chosen` (n, questions) int64 counts the answers of each question from 0 to `choices` - 1: for
-    classification the class, for multilabel for each class whether it is there.
+    `chosen` (n, questions) int64 has an answer to each, from 0 to `choices` - 1: for classification
+    the class, for multilabel for each class whether it is there.
     """
 
     chosen: torch.Tensor

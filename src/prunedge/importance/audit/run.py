@@ -32,8 +32,7 @@ from prunedge.importance.audit.result import Audit, AuditRequest
 from prunedge.importance.audit.tables import channels_table, correlations_table
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
-from prunedge.models.final_activation import refuse_probabilities
-from prunedge.tasks import Task, make_task
+from prunedge.tasks import Task, make_task, refuse_ending
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
 from prunedge.utils.files import held, is_ours, make_folder, refuse_url, write_text
@@ -65,7 +64,7 @@ def audit(
     for name in asked.criteria:
         criterion_named(name)
     model = model.to(device).eval()
-    refuse_probabilities(model, data.example(4), model_name)
+    refuse_ending(model, data.example(4), make_task(data.spec), model_name)
     graph = trace(model, data.example().to(device))
     if not graph.groups:
         raise PrunedgeError(
