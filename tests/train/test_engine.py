@@ -106,19 +106,17 @@ def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_pl
 
 
 def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_images() -> None:
-    resnet18, vgg16, tiny, huge = int(1.8e9), int(15.5e9), 10**6, 10**12
-    assert [engines.probe_size(macs, "cpu") for macs in (tiny, resnet18, vgg16, huge)] == [
-        16,
-        2,
-        2,
-        2,
-    ]
-    assert [engines.probe_size(macs, "cuda") for macs in (tiny, resnet18, vgg16, huge)] == [
-        32,
-        32,
-        32,
-        8,
-    ]
+    # multiply-accumulates and parameters
+    tiny, huge = (10**6, 10**4), (10**12, 10**8)
+    resnet18, vgg16 = (int(1.8e9), int(11e6)), (int(15.5e9), int(134e6))
+    models = (tiny, resnet18, vgg16, huge)
+    assert [engines.probe_size(*model, "cpu") for model in models] == [16, 2, 2, 2]
+    assert [engines.probe_size(*model, "cuda") for model in models] == [32, 32, 32, 8]
+
+
+def test_a_model_of_many_weights_is_timed_with_more_images() -> None:
+    """VGG16 on small images: with two, casting its 134 million weights hides bfloat16's gain."""
+    assert engines.probe_size(int(2.94e9), int(134e6), "cpu") == 9
 
 
 def test_the_same_bits_on_a_gpu_leave_cudnn_on_and_torch_set_as_before() -> None:
