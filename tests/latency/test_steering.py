@@ -144,9 +144,10 @@ def test_steering_on_this_machine_measures_once_and_is_kept(
     first = steer(model, EXAMPLE, Timer(), tmp_path)
     assert len(list((tmp_path / "latency").iterdir())) == 1
     graph = trace(model, EXAMPLE)
-    assert first.predict(model, graph) > 0
-    assert set(first.costs(model, graph)) == {group.name for group in graph.groups}
-    assert min(first.costs(model, graph).values()) >= 0
+    cost = first.cost(model, graph)
+    assert cost.total() > 0
+    assert set(cost.per_channel()) == {group.name for group in graph.groups}
+    assert min(cost.per_channel().values()) >= 0
     assert first.measure(model, EXAMPLE) > 0
     monkeypatch.setattr(
         "prunedge.latency.steering.measure_table", lambda *_: pytest.fail("it was measured already")
@@ -166,7 +167,9 @@ def test_costly_channels_cost_more(tmp_path: Path) -> None:
     )
     graph, layers = trace(model, EXAMPLE), [shape for _, shape in layers_of(model, EXAMPLE)]
     steering = Steering(Timer(), measure_table(layers, Clock()), Fit(1.0, 0.0, 0.0))  # type: ignore[arg-type]
-    first, second = (steering.costs(model, graph)[group.name] for group in graph.groups)
+    first, second = (
+        steering.cost(model, graph).per_channel()[group.name] for group in graph.groups
+    )
     # A channel of the first layer is made by 27 weights and taken by 288; one of the second is made by 288 and taken by 2.
     assert first == pytest.approx((27 + 288) / 1000, rel=0.05)
     assert second == pytest.approx((288 + 2) / 1000, rel=0.1)

@@ -29,22 +29,30 @@ PLAN = Plan({"features.0": (0, 1, 2), "features.3": (1, 4, 5, 7)})
 
 
 @dataclass(frozen=True)
+class TenToOneCost:
+    graph: ChannelGraph
+
+    def total(self, plan: Plan | None = None) -> float:
+        total = 0.0
+        for group in self.graph.groups:
+            kept = len(plan.keep[group.name]) if plan and group.name in plan.keep else group.size
+            total += kept * self.per_channel()[group.name]
+        return total
+
+    def per_channel(self) -> dict[str, float]:
+        costs = dict.fromkeys((group.name for group in self.graph.groups), 0.1)
+        costs[self.graph.groups[0].name] = 1.0
+        return costs
+
+
+@dataclass(frozen=True)
 class TenToOne:
     """A device on which the first group's channels take ten times as long as all others."""
 
     multiple: int = 1
 
-    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
-        costs = dict.fromkeys((group.name for group in graph.groups), 0.1)
-        costs[graph.groups[0].name] = 1.0
-        return costs
-
-    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
-        total = 0.0
-        for group in graph.groups:
-            kept = len(plan.keep[group.name]) if plan and group.name in plan.keep else group.size
-            total += kept * self.costs(model, graph)[group.name]
-        return total
+    def cost(self, model: nn.Module, graph: ChannelGraph) -> TenToOneCost:
+        return TenToOneCost(graph)
 
     def measure(self, model: nn.Module, example: torch.Tensor) -> float:
         raise AssertionError("a plan is predicted")

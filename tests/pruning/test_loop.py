@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -463,6 +463,19 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(
     assert "the limit" not in caplog.text
 
 
+@dataclass(frozen=True)
+class BoardCost:
+    graph: ChannelGraph
+    costly: str
+
+    def total(self, plan: Plan | None = None) -> float:
+        kept = dict(plan.keep) if plan else {}
+        return 0.5 * len(kept.get(self.costly, range(self.graph.group(self.costly).size)))
+
+    def per_channel(self) -> dict[str, float]:
+        return {group.name: float(group.name == self.costly) for group in self.graph.groups}
+
+
 class Board:
     """A device on which only the channels of `costly` groups take time, in steps of four."""
 
@@ -471,19 +484,15 @@ class Board:
     def __init__(self, costly: str, slow: int = 0) -> None:
         self.costly, self.slow, self.asked = costly, slow, 0
 
-    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
-        return {group.name: float(group.name == self.costly) for group in graph.groups}
-
-    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
-        kept = dict(plan.keep) if plan else {}
-        return 0.5 * len(kept.get(self.costly, range(graph.group(self.costly).size)))
+    def cost(self, model: nn.Module, graph: ChannelGraph) -> BoardCost:
+        return BoardCost(graph, self.costly)
 
     def measure(self, model: nn.Module, example: torch.Tensor) -> float:
         self.asked += 1
         if 1 < self.asked <= 1 + self.slow:
             return 1e9
         graph = trace(model, example)
-        return 2 * self.predict(model, graph)
+        return 2 * self.cost(model, graph).total()
 
 
 def device_loop(

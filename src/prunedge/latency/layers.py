@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -132,7 +132,7 @@ def after(shape: Shape, weight: tuple[int, ...]) -> Shape:
 
 
 def shapes_after(
-    layers: list[tuple[str, Shape]], sizes: Mapping[str, tuple[int, ...]]
+    layers: Sequence[tuple[str, Shape]], sizes: Mapping[str, tuple[int, ...]]
 ) -> list[Shape]:
     """All layers with the weights' shapes in `sizes` (`ChannelGraph.sizes`)."""
     return [after(shape, sizes[name]) if name in sizes else shape for name, shape in layers]

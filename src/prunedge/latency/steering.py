@@ -109,16 +109,9 @@ class Steering:
         """The step in the numbers of channels that the runtime likes."""
         return self.table.step
 
-    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
-        """Milliseconds of one image after the plan."""
-        return self._whole(layers_of(model, _tensor(graph)), graph, plan)
-
-    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
-        """Milliseconds that one channel of each group costs: those that the group's next steps down
-        would save, shared among them.
-        """
-        layers = layers_of(model, _tensor(graph))
-        return channel_costs(graph, lambda plan: self._whole(layers, graph, plan), self.multiple)
+    def cost(self, model: nn.Module, graph: ChannelGraph) -> LatencyCost:
+        """What a model, and a channel of it, is predicted to take."""
+        return LatencyCost(self, tuple(layers_of(model, _tensor(graph))), graph)
 
     @traced("device")
     def measure(self, model: nn.Module, example: torch.Tensor) -> float:
@@ -144,10 +137,27 @@ class Steering:
         timer = Timer(record["address"], record["target"], table.threads)
         return cls(timer, table, Fit(**fit))
 
-    def _whole(
-        self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Plan | None
-    ) -> float:
-        return self.fit.ms(*_sums(self.table, shapes_after(layers, graph.sizes(plan))))
+
+@dataclass(frozen=True)
+class LatencyCost:
+    """Milliseconds for one image on a device, as its table of `layers` predicts them of the model
+    with this graph.
+    """
+
+    steering: Steering
+    layers: tuple[tuple[str, Shape], ...]
+    graph: ChannelGraph
+
+    def total(self, plan: Plan | None = None) -> float:
+        """Milliseconds after the plan."""
+        shapes = shapes_after(self.layers, self.graph.sizes(plan))
+        return self.steering.fit.ms(*_sums(self.steering.table, shapes))
+
+    def per_channel(self) -> dict[str, float]:
+        """Milliseconds of one channel of each group: those that the group's next steps down would
+        save, shared among them.
+        """
+        return channel_costs(self.graph, self.total, self.steering.multiple)
 
 
 def steer(

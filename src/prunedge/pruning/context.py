@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
-import torch
 from torch import nn
 
 from prunedge.config.sections import Currency
 from prunedge.data import Dataset
-from prunedge.graph import ChannelGraph
-from prunedge.graph.plan import Plan
+from prunedge.pruning.costs import Device
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
 from prunedge.surgery.compensate import How
@@ -50,23 +48,6 @@ class RecoveryConfig:
             raise ValueError(
                 f"sparsity_strength must be above 0, and finite, not {self.sparsity_strength}"
             )
-
-
-class Device(Protocol):
-    """A device that steers the pruning (`prunedge.latency`): milliseconds of one image on it."""
-
-    @property
-    def multiple(self) -> int:
-        """The numbers of channels that it likes are multiples of this."""
-
-    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
-        """What one channel of each group costs."""
-
-    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
-        """What the model would take after the plan."""
-
-    def measure(self, model: nn.Module, example: torch.Tensor) -> float:
-        """What the model takes."""
 
 
 @dataclass(frozen=True)

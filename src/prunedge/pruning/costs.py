@@ -15,7 +15,6 @@ from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.latency.layers import channel_costs, layers_of, shapes_after
 from prunedge.models.cost import FLOAT32_BYTES
-from prunedge.pruning.context import Device
 from prunedge.utils.advice import option
 
 
@@ -27,6 +26,20 @@ class Cost(Protocol):
 
     def per_channel(self) -> dict[str, float]:
         """What one channel of each group costs."""
+
+
+class Device(Protocol):
+    """A device that steers the pruning (`prunedge.latency`): milliseconds of one image on it."""
+
+    @property
+    def multiple(self) -> int:
+        """The numbers of channels that it likes are multiples of this."""
+
+    def cost(self, model: nn.Module, graph: ChannelGraph) -> Cost:
+        """What a model, and a channel of it, is predicted to take."""
+
+    def measure(self, model: nn.Module, example: torch.Tensor) -> float:
+        """What the model takes."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +58,6 @@ class CountedCost:
         return channel_costs(self.graph, self.count)
 
 
-@dataclass(frozen=True)
-class DeviceCost:
-    """Milliseconds for one image on a device, as its table of layers predicts them."""
-
-    device: Device
-    model: nn.Module
-    graph: ChannelGraph
-
-    def total(self, plan: Plan | None = None) -> float:
-        """Milliseconds after a plan."""
-        return self.device.predict(self.model, self.graph, plan)
-
-    def per_channel(self) -> dict[str, float]:
-        """Milliseconds of one channel of each group."""
-        return self.device.costs(self.model, self.graph)
-
-
 def cost_of(
     currency: Currency, model: nn.Module, graph: ChannelGraph, device: Device | None = None
 ) -> Cost:
@@ -77,7 +73,7 @@ def cost_of(
                 f"{option('cost', 'latency')} needs a device",
                 remedy=f"name one with {option('device')}, or save {option('cost', 'macs')}",
             )
-        return DeviceCost(device, model, graph)
+        return device.cost(model, graph)
     if currency == "macs":
         return CountedCost(graph, graph.macs)
     if currency == "params":

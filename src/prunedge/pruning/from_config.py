@@ -12,7 +12,8 @@ from prunedge.config import RunConfig
 from prunedge.config.sections import Currency
 from prunedge.data import Dataset
 from prunedge.errors import ConfigError
-from prunedge.pruning.context import Device, PruneContext, RecoveryConfig
+from prunedge.pruning.context import PruneContext, RecoveryConfig
+from prunedge.pruning.costs import Device
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.tasks import metric_among, metric_named, task_named

@@ -135,11 +135,12 @@ class StepPlanner:
         # differ by much the same.
         measured = last_accepted(self.work.history).latency_ms
         assert measured is not None
-        scale = measured / device.predict(self.work.state.model, self.work.graph)
+        cost = device.cost(self.work.state.model, self.work.graph)
+        scale = measured / cost.total()
 
         def is_enough(plan: Plan) -> bool:
             if reaches_target is not None and reaches_target(plan):
                 return True
-            return scale * device.predict(self.work.state.model, self.work.graph, plan) <= limit
+            return scale * cost.total(plan) <= limit
 
         return is_enough

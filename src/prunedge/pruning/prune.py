@@ -17,7 +17,7 @@ from prunedge.errors import ConfigError
 from prunedge.graph import copied, trace
 from prunedge.importance import refuse_without_norms
 from prunedge.models.build import require_model
-from prunedge.pruning.context import Device
+from prunedge.pruning.costs import Device
 from prunedge.pruning.from_config import (
     constraints_of,
     context_of,

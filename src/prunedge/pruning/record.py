@@ -66,7 +66,7 @@ def record_step(
         limited=limited,
     )
     if context.device is not None:
-        predicted = context.device.predict(work.state.model, work.graph, cut.plan)
+        predicted = context.device.cost(work.state.model, work.graph).total(cut.plan)
         step = replace(step, latency_ms=cut.latency_ms, predicted_ms=predicted)
 
     scores = gathered(context, recovered.model, recovered.scores, distill=context.finetune.distill)
@@ -123,7 +123,7 @@ def step_zero(
         latency = distributed.broadcast_object(
             context.device.measure(model, context.data.example())
         )
-        predicted = context.device.predict(model, graph)
+        predicted = context.device.cost(model, graph).total()
         step = replace(step, latency_ms=latency, predicted_ms=predicted)
     return Iteration(step, State(model, plan or Plan({}), scores, optimizer_state, graph))
 
