@@ -23,6 +23,7 @@ from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import targets_of
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class LoadOptions:
         progress: Progress | None,
     ) -> LoadOptions:
         """The options that keywords ask for; what they don't say is as in a run's config."""
+        for name, share in zip(("val", "test"), shares, strict=True):
+            require(name, share, (int, float), "a share of the images, from 0 to 1")
         # What says so itself, and takes more than a file can hold, is left out.
         plain = {key: value for key, value in given.items() if key not in ("size", "range")}
         RunConfig.make("images", data="given", model="given", **plain)

@@ -34,9 +34,10 @@ from prunedge.pruning.refusals import (
 )
 from prunedge.pruning.steps import Step
 from prunedge.tasks import make_task
-from prunedge.train import Engine, TrainConfig, measure_engine
+from prunedge.train import Engine, TrainConfig, measure_engine, require_engine
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,12 @@ def prune(
     """
     require_model(model)
     require_dataset(data)
+    if engine is not None:
+        require_engine(engine)
+    if finetune is not None:
+        require("finetune", finetune, TrainConfig, "a TrainConfig")
+    if device is not None and not hasattr(device, "measure"):
+        raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
     config = _config(data, device, finetune, settings)
     name = type(model).__name__
     refuse_probabilities(model, data.example(4), name)
