@@ -251,10 +251,10 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
     count = sum(look is not None and look.depth == COLOURS for look in decoded.looks)
     if count:
         text = (
-            "%s: %d images have colours of 16 bits, of which only the upper 8 are read; "
+            "%s: %s colours of 16 bits, of which only the upper 8 are read; "
             "`prunedge check` says what is left"
         )
-        log.warning(text, listing.where, count)
+        log.warning(text, listing.where, counted(count, "image has", "images have"))
 
 
 def _fingerprint(images: LabelledImages, split: _Split, seen: str) -> str:
