@@ -128,6 +128,39 @@ def test_what_lets_no_channel_go_is_refused_before_any_work(
         next(pe.prune(Residual(), data, **settings))
 
 
+@pytest.mark.parametrize("wrong", ["x", None, 5, {"a": (0, 1)}])
+def test_something_else_is_refused_at_the_door(data: Any, wrong: Any) -> None:
+    model = Residual().eval()
+    graph = pe.trace(model, data.example())
+    scores = pe.rank(model, graph, data.train, "weight-l2")
+    plan = pe.choose(graph, scores, remove=0.2)
+    other = 5 if wrong is None else wrong  # None is the default of these
+    uses: dict[str, Callable[[], object]] = {
+        "model is": lambda: pe.remove(wrong, graph, plan),
+        "graph is": lambda: pe.remove(model, wrong, plan),
+        "plan is": lambda: pe.remove(model, graph, wrong),
+        "scores is": lambda: pe.choose(graph, wrong),
+        "constraints is": lambda: pe.choose(graph, scores, constraints=other),
+        "engine is": lambda: pe.evaluate(model, data.val, engine=other),
+        "finetune is": lambda: next(pe.prune(model, data, finetune=other)),
+        "timer is": lambda: pe.steer(model, data.example(), wrong),
+        "bundle is": lambda: pe.Candidate(wrong),
+        "candidates is": lambda: pe.bench(wrong),
+        "example is": lambda: pe.cost(model, wrong),
+        "steps is": lambda: pe.write_report("page.html", [wrong], data),
+    }
+    for words, use in uses.items():
+        with pytest.raises(TypeError, match=f"^{words} "):
+            use()
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_what_is_no_path(wrong: Any) -> None:
+    for read in (pe.load, pe.open_run, pe.open_bundle, pe.load_folder, pe.load_manifest):
+        with pytest.raises(TypeError, match="is the path of a file or folder"):
+            read(wrong)
+
+
 @pytest.mark.parametrize("wrong", ["resnet18", None, 5])
 def test_what_is_no_model(data: Any, wrong: Any, tmp_path: Path) -> None:
     for use in (

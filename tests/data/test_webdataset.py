@@ -149,7 +149,7 @@ def test_classes_txt_names_the_integers(tmp_path: Path) -> None:
     )
     (tmp_path / "classes.txt").write_text("sound\n")
     with pytest.raises(
-        DataError, match=r"1 labels are not in classes.txt: '1' of train/000.tar/0001.png first"
+        DataError, match=r"1 label is not in classes.txt: '1' of train/000.tar/0001.png first"
     ):
         load(tmp_path, size=16)
 
@@ -254,8 +254,8 @@ def test_links_in_a_shard_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("{}/x.tar", "1 of 1 shards are missing"),
-        ("{}/{{000..005}}.tar", r"2 of 6 shards are missing, .*004\.tar first"),
+        ("{}/x.tar", "1 of 1 shard can't be found"),
+        ("{}/{{000..005}}.tar", r"2 of 6 shards can't be found, .*004\.tar first"),
         ("{}/x.tar.gz", r"compressed \(gz\).*plain .tar"),
         ("{}/{{000..1.tar", "braces that don't match"),
         ("nosuch://bucket/x.tar", "no file system for this URL.*nosuch"),

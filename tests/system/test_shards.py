@@ -55,7 +55,7 @@ def test_check_from_a_relative_pattern_and_what_it_refuses(tmp_path: Path) -> No
     assert told["formats"] == {"PNG": 40}
     done = prunedge("check", pattern.replace("003", "004"), "--size", 16)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: 1 of 5 shards are missing")
+    assert done.stderr.startswith("error: 1 of 5 shards can't be found")
     assert done.stderr.count("\n") == 1
     shard = tmp_path / "s" / "002.tar"
     shard.write_bytes(shard.read_bytes()[:5000])

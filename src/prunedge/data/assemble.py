@@ -23,6 +23,7 @@ from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import targets_of
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class LoadOptions:
         progress: Progress | None,
     ) -> LoadOptions:
         """The options that keywords ask for; what they don't say is as in a run's config."""
+        for name, share in zip(("val", "test"), shares, strict=True):
+            require(name, share, (int, float), "a share of the images, from 0 to 1")
         # What says so itself, and takes more than a file can hold, is left out.
         plain = {key: value for key, value in given.items() if key not in ("size", "range")}
         RunConfig.make("images", data="given", model="given", **plain)
@@ -246,10 +249,10 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
     count = sum(look is not None and look.depth == COLOURS for look in decoded.looks)
     if count:
         text = (
-            "%s: %d images have colours of 16 bits, of which only the upper 8 are read; "
+            "%s: %s colours of 16 bits, of which only the upper 8 are read; "
             "`prunedge check` says what is left"
         )
-        log.warning(text, listing.where, count)
+        log.warning(text, listing.where, counted(count, "image has", "images have"))
 
 
 def _fingerprint(images: LabelledImages, split: _Split, seen: str) -> str:

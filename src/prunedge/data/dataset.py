@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks.base import Targets, TaskSpec
 from prunedge.errors import DataError
+from prunedge.utils.arguments import require
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and listing or checking images needs none of it.
@@ -234,8 +235,10 @@ class Dataset:
 
 
 def require_batches(batches: object) -> None:
-    """TypeError where a whole Dataset, or its name, was given for one of its splits."""
-    if isinstance(batches, Dataset | str | Path):
+    """TypeError where a whole Dataset, its name, or nothing to go through was given for one of its
+    splits.
+    """
+    if isinstance(batches, Dataset | str | Path) or not isinstance(batches, Iterable):
         raise TypeError(
             "batches is a split, such as data.val, or (images, targets) pairs, not "
             f"{type(batches).__name__}"
@@ -244,7 +247,4 @@ def require_batches(batches: object) -> None:
 
 def require_dataset(data: object) -> None:
     """TypeError where something else was given than a Dataset: a folder's name, say."""
-    if not isinstance(data, Dataset):
-        raise TypeError(
-            f"data is a Dataset, such as prunedge.load_folder(...) gives, not {type(data).__name__}"
-        )
+    require("data", data, Dataset, "a Dataset, such as prunedge.load_folder(...) gives")

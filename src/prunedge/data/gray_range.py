@@ -39,6 +39,7 @@ from prunedge.edge.image.read import (
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.machine import unusable_cache
+from prunedge.utils.wording import counted
 
 TAIL = 0.1  # per cent of an image's pixels that are left out at each end: dead and hot ones
 STRANGE = 0.05  # share of a stratum's images that may be quite unlike the others
@@ -179,7 +180,7 @@ def mixture(kinds: Counter[Depth]) -> str | None:
         "of more bits": integers,
         "of floats": kinds["floats"],
     }
-    present = [f"{count:,} images {name}" for name, count in counts.items() if count]
+    present = [f"{counted(count, 'image')} {name}" for name, count in counts.items() if count]
     return " and ".join(present) if len(present) > 1 else None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from prunedge.data.records import Listing, Record
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 
 def groups_of(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
@@ -42,8 +43,8 @@ def groups_of(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
         if not source:
             missed.append(record.name)
     if missed:
-        count = len(listing.records)
-        what = f"'{group_by}' doesn't match {len(missed)} of {count} images, {missed[0]} first"
+        images = counted(len(listing.records), "image")
+        what = f"'{group_by}' doesn't match {len(missed):,} of {images}, {missed[0]} first"
         raise DataError(
             what,
             where=option("group_by"),

@@ -14,6 +14,7 @@ from prunedge.data.assemble import LoadOptions, assemble
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
 from prunedge.data.listing import list_data, list_folder, list_manifest
+from prunedge.utils.arguments import require_path
 
 # Shares of the images, where they don't come split.
 VAL = 0.15
@@ -54,6 +55,7 @@ def load(
     Raises DataError for whatever can't be used: all unreadable images are named at once, unless
     `skip_unreadable`.
     """
+    require_path("data", data)
     listing = list_data(data, cache_dir, progress)
     return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
 
@@ -76,6 +78,7 @@ def load_folder(
 
     Example: `data = pe.load_folder("cracks/", size=224, seed=0)`
     """
+    require_path("root", root)
     listing = list_folder(Path(root), cache_dir, progress)
     return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
 
@@ -100,5 +103,6 @@ def load_manifest(
 
     Example: `data = pe.load_manifest("cracks.csv", root="images", size=224)`
     """
+    require_path("csv", csv)
     listing = list_manifest(Path(csv), None if root is None else Path(root))
     return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))

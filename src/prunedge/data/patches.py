@@ -107,7 +107,7 @@ def cut_patches(
     if not all(counts.values()):
         missing = " and ".join(f"no {name}" for name, n in counts.items() if not n)
         raise DataError(
-            f"{missing} patches in {len(pairs)} photographs",
+            f"{missing} patches in {counted(len(pairs), 'photograph')}",
             where=photos,
             remedy="see the masks, --size, --min-damage",
         )
@@ -217,7 +217,7 @@ def _sources(group_by: str | None, pairs: Sequence[Pair]) -> dict[str, str]:
             sources[pair.name] = (match[1] if pattern.groups else match[0]) or pair.name
     if missed:
         what = (
-            f"'{group_by}' doesn't match {len(missed)} of {len(pairs)} photographs, "
+            f"'{group_by}' doesn't match {len(missed)} of {counted(len(pairs), 'photograph')}, "
             f"{missed[0]} first"
         )
         raise DataError(

@@ -30,6 +30,7 @@ from prunedge.edge.tasks import decoder_of
 from prunedge.errors import BundleError
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
+from prunedge.utils.arguments import require_path
 from prunedge.utils.files import real_path, require_regular
 from prunedge.utils.filetypes import instead, is_bundle
 from prunedge.utils.machine import pass_on_reading
@@ -86,6 +87,7 @@ def open_bundle(path: Path | str) -> Bundle:
     is not known, names a file outside the folder, or a file is missing, has another size or another
     checksum.
     """
+    require_path("path", path)
     folder = Path(path)
     manifest = _manifest(folder)
     for name, entry in manifest.files.items():

@@ -11,6 +11,7 @@ import numpy as np
 
 from prunedge.graph.observations import Operation, Read, Reshape, Resize, Statistic
 from prunedge.graph.sizes import CodeCall, Shape
+from prunedge.utils.arguments import require
 
 if TYPE_CHECKING:
     from prunedge.graph.plan import Plan
@@ -253,3 +254,8 @@ def _leaving(group: Group, plan: Plan) -> np.ndarray:
     leaves = np.ones(group.size, dtype=bool)
     leaves[keep] = False
     return leaves
+
+
+def require_graph(graph: object) -> None:
+    """TypeError where something else was given than a channel graph."""
+    require("graph", graph, ChannelGraph, "a ChannelGraph, such as prunedge.trace(...) gives")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from prunedge.graph.channels import ChannelGraph
+from prunedge.utils.arguments import require
 from prunedge.utils.wording import counted
 
 
@@ -20,6 +21,8 @@ class Plan:
     keep: Mapping[str, tuple[int, ...]]
 
     def __post_init__(self) -> None:
+        hint = "the channels that stay of each group, by its name"
+        require("keep", self.keep, Mapping, hint)
         for name, kept in self.keep.items():
             if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0:
                 raise ValueError(
@@ -57,3 +60,8 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that `to_json` wrote."""
         return cls({name: tuple(kept) for name, kept in json.loads(text).items()})
+
+
+def require_plan(plan: object) -> None:
+    """TypeError where something else was given than a plan."""
+    require("plan", plan, Plan, "a Plan, such as prunedge.choose(...) gives")

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args, overload
 
 import torch
 from torch import nn
 
 from prunedge.graph import ChannelGraph
 from prunedge.importance.scores import Scores
+from prunedge.utils.arguments import require
 
 Reads = Literal["weights", "activations", "gradients"]
 Values = dict[str, torch.Tensor]  # group -> the score of each of its channels
@@ -105,6 +106,10 @@ def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
         def peak(values):
             return values.amax(2)
     """
+
+    require("name", name, str, 'the name of the criterion: @criterion("peak")')
+    if reads not in get_args(Reads):
+        raise ValueError(f"reads must be one of {', '.join(get_args(Reads))}, not {reads!r}")
 
     def register(function: Any) -> Any:
         if reads == "weights":

@@ -13,6 +13,7 @@ from torch import nn
 from prunedge.data.dataset import require_batches
 from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
+from prunedge.graph.channels import require_graph
 from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
 from prunedge.importance.computes import Computes
@@ -26,6 +27,7 @@ from prunedge.tasks import Task, task_of_batches
 from prunedge.tasks.logits import Loss
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,9 @@ def rank(
     finite.
     """
     require_model(model)
+    require_graph(graph)
     require_batches(batches)
+    require("criterion", criterion, str, "the name of a criterion")
     task = task or task_of_batches(batches)
     chosen = criterion_named(criterion)
     if not graph.groups:

@@ -26,7 +26,9 @@ from prunedge.graph.plan import Plan
 from prunedge.latency.layers import Shape, channel_costs, layers_of, shapes_after
 from prunedge.latency.table import LatencyTable, measure_table
 from prunedge.latency.timer import Timed, Timer
+from prunedge.models.build import require_model
 from prunedge.surgery import remove
+from prunedge.utils.arguments import require
 from prunedge.utils.files import make_folder
 from prunedge.utils.tracing import traced
 
@@ -169,6 +171,10 @@ def steer(
     The table of a device, a runtime and a set of layers is measured once and kept in the cache
     folder (`PRUNEDGE_CACHE`).
     """
+    require_model(model)
+    require("example", example, torch.Tensor, "a batch of images (N, 3, H, W)")
+    if not hasattr(timer, "time"):
+        raise TypeError(f"timer is a prunedge.Timer, not {type(timer).__name__}")
     shapes = [shape for _, shape in layers_of(model, example)]
     whole = time_models([model], example, timer)
     file = _cached(shapes, timer, whole, cache)

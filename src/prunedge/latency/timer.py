@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prunedge.edge.bench.probe import require_timed
 from prunedge.edge.bench.ssh import Host
 from prunedge.errors import PrunedgeError
+from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 from prunedge.utils.files import real_path
 
 LOCAL = "local"
@@ -40,6 +43,13 @@ class Timer:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        require("address", self.address, str, "local, or ssh://user@host")
+        require("threads", self.threads, int, "a whole number")
+        if self.threads < 1:
+            raise PrunedgeError(
+                f"{self.threads} threads", where=option("threads"), remedy="give 1 or more"
+            )
+        require_timed(self.target)
         if self.address != LOCAL:
             Host.parse(self.address)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from prunedge.models.makers import Maker, made, made_on_meta, maker_of, other_we
 from prunedge.models.weight_files import refuse_other_files
 from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.utils import trust
+from prunedge.utils.arguments import require
 from prunedge.utils.tracing import traced
 
 
@@ -34,6 +36,9 @@ def build(
 
         model = build("resnet18", ["crack", "sound"], weights="none")
     """
+    require("name", name, str, "the name of a model")
+    require("classes", classes, (int, Collection), "a list of names, or how many")
+    require("weights", weights, (str, os.PathLike), "imagenet, none or a path")
     if isinstance(classes, str):
         raise ModelError(
             f"classes is a text, {classes!r}",
@@ -46,10 +51,7 @@ def build(
 
 def require_model(model: object) -> None:
     """TypeError where something else was given than a model: its name, say."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model is an nn.Module, such as prunedge.build(...) gives, not {type(model).__name__}"
-        )
+    require("model", model, nn.Module, "an nn.Module, such as prunedge.build(...) gives")
 
 
 def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:

@@ -15,6 +15,7 @@ from prunedge.config import plain_size
 from prunedge.edge.image.size import Size, square
 from prunedge.errors import ModelError
 from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 from prunedge.utils.machine import pass_on
 
 FLOAT32_BYTES = 4
@@ -46,6 +47,8 @@ def cost(model: nn.Module, example: torch.Tensor) -> Cost:
     float32: parameters and floating-point buffers, 4 bytes each. Raises ModelError when the model
     doesn't take an image of this size.
     """
+    require("model", model, nn.Module, "an nn.Module, such as prunedge.build(...) gives")
+    require("example", example, torch.Tensor, "a batch of images (N, 3, H, W)")
     params = sum(parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers() if buffer.is_floating_point())
     return Cost(

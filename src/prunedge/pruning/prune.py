@@ -34,9 +34,10 @@ from prunedge.pruning.refusals import (
 )
 from prunedge.pruning.steps import Step, handed_over, last_accepted
 from prunedge.tasks import make_task, refuse_ending
-from prunedge.train import Engine, TrainConfig, measure_engine
+from prunedge.train import Engine, TrainConfig, measure_engine, require_engine
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import option
+from prunedge.utils.arguments import require
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def prune(
     step.
 
     `model` is not changed; one that answers a single class is pruned with a warning. The best model
-    is that of the last step that is `accepted` and `keeps_rule`. `engine` (`pe.make_engine("32")`)
+    is that of the last step that `keeps_rule`. `engine` (`pe.make_engine("32")`)
     computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
     saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
@@ -69,6 +70,12 @@ def prune(
     """
     require_model(model)
     require_dataset(data)
+    if engine is not None:
+        require_engine(engine)
+    if finetune is not None:
+        require("finetune", finetune, TrainConfig, "a TrainConfig")
+    if device is not None and not hasattr(device, "measure"):
+        raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
     config = _config(data, device, finetune, settings)
     name = type(model).__name__
     task = make_task(data.spec)

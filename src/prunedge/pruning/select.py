@@ -11,8 +11,10 @@ import torch
 
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group
+from prunedge.graph.channels import require_graph
 from prunedge.graph.plan import Plan
 from prunedge.importance import NORMALISERS, Scores, normalised
+from prunedge.utils.arguments import require
 from prunedge.utils.tracing import traced
 from prunedge.utils.wording import counted
 
@@ -166,10 +168,15 @@ def choose(
     ValueError when `remove` lies outside (0, 1), PrunedgeError when the scores are
     those of a model of other widths.
     """
+    require_graph(graph)
+    require("scores", scores, Scores, "the Scores that prunedge.rank(...) gives")
+    require("remove", remove, (int, float), "a share, above 0 and below 1")
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
     constraints = constraints or PlanConstraints()
     scaling = scaling or ScoreScaling()
+    require("constraints", constraints, PlanConstraints, "a PlanConstraints")
+    require("scaling", scaling, ScoreScaling, "a ScoreScaling")
     _fitting(graph, scores)
     values = scaling.values(graph, scores, costs)
     open_groups = [

@@ -150,7 +150,7 @@ def last_accepted(history: Sequence[Step]) -> Step:
 
 def handed_over(history: Sequence[Step]) -> Step:
     """The last step that keeps the rule: the smallest model, and the result."""
-    return [step for step in history if step.accepted and step.keeps_rule][-1]
+    return [step for step in history if step.keeps_rule][-1]
 
 
 def lineage(history: Sequence[Step], index: int) -> list[Step]:

@@ -40,10 +40,12 @@ from prunedge.train import (
     make_engine,
     measure_engine,
     penalty,
+    require_engine,
     transfer,
 )
 from prunedge.train.evaluate import evaluate as judge
 from prunedge.utils.advice import OF_TRAINING, place, speaking
+from prunedge.utils.arguments import require, require_path
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
@@ -75,6 +77,8 @@ def fit(
     """
     require_model(model)
     require_dataset(data)
+    if engine is not None:
+        require_engine(engine)
     _refuse_other_outputs(model, data)
     with speaking(place(), "train"):
         config = RunConfig.make(
@@ -111,6 +115,7 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
     require_model(model)
     require_batches(batches)
     engine = engine or make_engine("32")
+    require_engine(engine)
     return judge(model, batches, engine)
 
 
@@ -143,6 +148,8 @@ def export_bundle(
     """
     require_model(model)
     require_dataset(data)
+    require_path("out", out)
+    require("formats", formats, (list, tuple), 'a list of names, such as ["onnx"]')
     _refuse_other_outputs(model, data)
     _is_of_this_name(model, model_name, data)
     graph = trace(model, data.example())
@@ -192,6 +199,13 @@ def write_report(
             "there is no step to report",
             remedy="collect them: steps = [step for step, _ in pe.prune(model, data)]",
         )
+    for step in steps:
+        require("steps", step, Step, "the list of steps that the loop gave")
+    if models is not None:
+        for one in models if isinstance(models, tuple) else (models,):
+            require_model(one)
+        if not isinstance(models, tuple) or len(models) != 2:
+            raise TypeError("models is a pair, (unpruned, best)")
     config = _config_of_loop(steps, data, model_name, settings)
     test = None
     if models is not None:

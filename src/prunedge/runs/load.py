@@ -14,6 +14,7 @@ from prunedge.runs.run import open_run
 from prunedge.surgery import restore_model
 from prunedge.tasks import make_task
 from prunedge.utils import trust
+from prunedge.utils.arguments import require_path
 
 
 def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> nn.Module:
@@ -28,6 +29,7 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
     PrunedgeError unless you built a model of that name there before, or `trust_code` says that
     you trust who made the folder.
     """
+    require_path("path", path)
     trust.trust_everything(trust_code)
     folder = Path(path)
     if (folder / "config.toml").is_file():

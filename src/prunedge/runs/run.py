@@ -25,6 +25,7 @@ from prunedge.runs.records import KINDS
 from prunedge.runs.step_record import require_step
 from prunedge.utils import checksums
 from prunedge.utils.advice import command, quoted
+from prunedge.utils.arguments import require_path
 from prunedge.utils.distributed import rank_zero_only
 from prunedge.utils.files import write_text
 from prunedge.utils.filetypes import instead, is_bundle
@@ -320,6 +321,7 @@ class Run:
 
 def open_run(path: Path | str) -> Run:
     """The run in a folder; RunError when there is none, or one of another format."""
+    require_path("path", path)
     folder = Path(path)
     if not (folder / CONFIG).is_file():
         why, remedy = instead(folder, CONFIG, "name the folder that --out made")

@@ -30,6 +30,9 @@ def require_step(step: Step, config: RunConfig, first: Step | None = None) -> No
     if step.correct and len(unpacked(step.correct)) != int(images):
         raise ValueError(f"step {step.index} has other answers than it counts")
 
+    if step.keeps_rule and not step.accepted:
+        raise ValueError(f"step {step.index} keeps the rule and was taken back")
+
     if first is None:
         return
     if (step.index > 0) != (step.start is not None):

@@ -27,8 +27,10 @@ from torch import nn
 
 from prunedge.errors import GraphError, SurgeryError
 from prunedge.graph import ChannelGraph
-from prunedge.graph.plan import Plan
+from prunedge.graph.channels import require_graph
+from prunedge.graph.plan import Plan, require_plan
 from prunedge.graph.preserve import copied
+from prunedge.models.build import require_model
 from prunedge.surgery.attempts import Attempts
 from prunedge.surgery.search import Search
 from prunedge.utils.sanitize import by_kind
@@ -88,6 +90,9 @@ def operate(model: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
 
     Groups that can't be are left whole and reported.
     """
+    require_model(model)
+    require_graph(graph)
+    require_plan(plan)
     _refuse_other_model(model, graph)
     attempts = Attempts(model, graph)
     refused: dict[str, str] = {}

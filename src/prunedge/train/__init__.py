@@ -4,7 +4,7 @@
 """
 
 from prunedge.train.config import TrainConfig
-from prunedge.train.engine import Engine, make_engine, measure_engine
+from prunedge.train.engine import Engine, make_engine, measure_engine, require_engine
 from prunedge.train.evaluate import evaluate, observe
 from prunedge.train.extras import Penalty, Progress, TrainExtras, TrainingCollector
 from prunedge.train.fit import FitResult, fit
@@ -38,6 +38,7 @@ __all__ = [
     "measure_engine",
     "observe",
     "penalty",
+    "require_engine",
     "transfer",
     "transfer_rate",
     "unflattened",

@@ -19,6 +19,7 @@ from prunedge.tasks import OF_BATCHES, Task
 from prunedge.train.deterministic import same_bits
 from prunedge.train.malloc import keep_freed_pages
 from prunedge.utils import distributed
+from prunedge.utils.arguments import require
 from prunedge.utils.machine import pass_on
 from prunedge.utils.tracing import is_recording, span, traced
 from prunedge.utils.wording import words_of
@@ -153,6 +154,11 @@ def _overruns(module: nn.Module) -> bool:
         and max(module.stride) > 1
         and 1 < module.in_channels < WIDEST_VECTOR
     )
+
+
+def require_engine(engine: object) -> None:
+    """TypeError where something else was given than an engine: a precision's name, say."""
+    require("engine", engine, Engine, 'what prunedge.make_engine("32") gives')
 
 
 def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:

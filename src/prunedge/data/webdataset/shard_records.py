@@ -16,6 +16,7 @@ from prunedge.data.webdataset.tar_index import packed
 from prunedge.edge.tasks.base import SEPARATOR
 from prunedge.errors import DataError
 from prunedge.utils.files import require_regular
+from prunedge.utils.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,9 @@ def list_shards(
             raise packed(path, kind[1] or kind[2])
     missing = [path for path in paths if not is_url(path) and not Path(path).is_file()]
     if missing:
-        what = f"{len(missing)} of {len(paths)} shards are missing, {missing[0]} first"
+        what = (
+            f"{len(missing)} of {counted(len(paths), 'shard')} can't be found, {missing[0]} first"
+        )
         raise DataError(
             what, where=data, remedy="check the pattern and the files; every shard must be there"
         )
@@ -97,7 +100,8 @@ def list_shards(
             )
     if strangers:
         label, image = next(iter(strangers.items()))
-        what = f"{len(strangers)} labels are not in {CLASSES}: '{label}' of {image} first"
+        count = counted(len(strangers), "label is", "labels are")
+        what = f"{count} not in {CLASSES}: '{label}' of {image} first"
         raise DataError(
             what,
             where=data,

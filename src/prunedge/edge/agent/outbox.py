@@ -17,6 +17,7 @@ from prunedge.edge.logs import log, one_line
 from prunedge.errors import AgentError
 from prunedge.utils.backoff import Backoff
 from prunedge.utils.machine import require_memory
+from prunedge.utils.wording import counted
 
 BACKOFF_S = (1.0, 60.0)  # between two tries to connect: at first, at most
 STATUS_S = 60.0
@@ -167,7 +168,8 @@ class Outbox:
         # the same id.
         self._sent.clear()
         self._status_number, self._status_due = None, 0.0
-        log.info("connected to %s, %d messages wait", self._broker, self._store.waiting())
+        waiting = counted(self._store.waiting(), "message waits", "messages wait")
+        log.info("connected to %s, %s", self._broker, waiting)
         return connection
 
     def _give_up(self, why: str) -> NoReturn:

@@ -14,6 +14,7 @@ from prunedge.edge.bench.hardware import metered
 from prunedge.edge.bench.workload import Workload
 from prunedge.edge.bundle import Bundle
 from prunedge.errors import BundleError, MachineError
+from prunedge.utils.arguments import require
 from prunedge.utils.wording import first_of
 
 
@@ -23,6 +24,10 @@ class Candidate:
 
     bundle: Bundle
     target: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a bundle's path."""
+        require("bundle", self.bundle, Bundle, "what prunedge.open_bundle(...) gives")
 
 
 def unlike(bundles: Sequence[Bundle]) -> list[str]:

@@ -19,6 +19,8 @@ from prunedge.edge.bench.hardware import device, state
 from prunedge.edge.bench.images import pool_of
 from prunedge.edge.bench.ratios import speedup
 from prunedge.edge.bench.workload import ROUNDS, ResourceLimits, Workload
+from prunedge.errors import BundleError
+from prunedge.utils.arguments import require
 
 # Seconds of each batch, block by block.
 Blocks = list[list[float]]
@@ -77,6 +79,13 @@ def bench(
     after all others. Raises BundleError when a bundle can't be run or answers wrongly, DataError
     when the folder has no image.
     """
+    require("candidates", candidates, (list, tuple), "a list of prunedge.Candidate")
+    for candidate in candidates:
+        require("candidates", candidate, Candidate, "a list of prunedge.Candidate(bundle)")
+    if not candidates:
+        raise BundleError("no bundle to measure", remedy="give a prunedge.Candidate(bundle)")
+    for name, number in (("patches", patches), ("batch", batch), ("threads", threads)):
+        require(name, number, int, "a whole number")
     workload = Workload(
         patches=patches,
         batch=batch,

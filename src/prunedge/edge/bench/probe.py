@@ -13,6 +13,7 @@ from prunedge.edge.bench.hardware import device
 from prunedge.edge.runtimes import missing, runtime_of
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError, PrunedgeError
+from prunedge.utils.advice import option
 
 PASSES = (
     3  # over all files, so that a slow moment of the machine does not fall on one of them alone
@@ -20,6 +21,17 @@ PASSES = (
 PASS_S = 0.01  # a file is run for so many seconds in a pass
 LEAST = 5  # times, whatever that takes
 MOST = 50
+
+
+def require_timed(target: str) -> None:
+    """PrunedgeError where single layers can't be timed with a target's runtime."""
+    if target not in TARGETS or not TARGETS[target].times_layers:
+        *others, last = (name for name, known in TARGETS.items() if known.times_layers)
+        raise PrunedgeError(
+            f"layers can't be timed as '{target}'",
+            where=option("runtime"),
+            remedy=f"choose {', '.join(others)} or {last}",
+        )
 
 
 def time_files(
@@ -43,13 +55,7 @@ def time_files(
             where=folder,
             remedy="this verb is for prunedge itself: see prunedge prune --target-latency",
         )
-    if target not in TARGETS or not TARGETS[target].times_layers:
-        *others, last = (name for name, known in TARGETS.items() if known.times_layers)
-        raise PrunedgeError(
-            f"layers can't be timed as '{target}'",
-            where="--runtime",
-            remedy=f"choose {', '.join(others)} or {last}",
-        )
+    require_timed(target)
     runtime = runtime_of(TARGETS[target])
     best: dict[str, float] = {}
     try:

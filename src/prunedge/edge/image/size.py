@@ -58,7 +58,10 @@ def parse_size(text: str | int) -> Size:
         raise DataError(
             f"'{text}' is no size of images",
             where=option("size"),
-            remedy="give one side, or height x width: --size 224, --size 128x384",
+            remedy=(
+                f"give one side, or height x width: {option('size', 224)}, "
+                f"{option('size', '128x384')}"
+            ),
         )
     height = int(match[1])
     width = height if match[2] is None else int(match[2])
