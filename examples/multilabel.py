@@ -54,7 +54,7 @@ def main(
     ):
         print(f"step {step.index}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)
-        if step.accepted:
+        if step.keeps_rule:
             best = pruned
 
     # 4. The test images have not been looked at before.

@@ -95,12 +95,12 @@ class PruneKeywords(TypedDict, total=False):
     model. Default: `'taylor'`."""
     step_ratio: float
     """Share that a step removes of what is left: of the channels, or of what `cost` saves. Default:
-    `0.1`."""
+    `0.75`."""
     cost: Literal["latency", "macs", "params", "memory", "channels"] | None
     """What pruning is to save: latency (milliseconds on the `device`), macs, params, memory
     (weights and the largest layer's values) or channels. A step's share is of that, and a channel's
-    score is divided by what it costs. Unless given: latency with a `device`, else channels.
-    Default: `None`."""
+    score is divided by what it costs. Unless given: latency with a `device`, else macs. Default:
+    `None`."""
     normalise: Literal["none", "l2", "mean", "rank"]
     """What each layer's scores are divided by before layers are compared: their Euclidean norm
     (l2), their mean, nothing (none), or their ranks are compared instead. Default: `'l2'`."""
@@ -120,11 +120,12 @@ class PruneKeywords(TypedDict, total=False):
     """Groups that lose channels keep a multiple of this many (8 or 16 suits many devices). Default:
     `1`."""
     max_ratio: float | None
-    """The largest share that a group may lose in one step. Without it half, or twice the
-    `step_ratio` where that is more, so that groups still compare; but a group keeps at least a
-    quarter of what the step leaves on average (`step_ratio` 0.5: an eighth). Default: `None`."""
+    """The largest share that a group may lose in one step. Without it there is no limit; but with
+    `cost` channels half, or twice the `step_ratio` where that is more, so that groups still
+    compare, and a group keeps at least a quarter of what the step leaves on average (`step_ratio`
+    0.5: an eighth). Default: `None`."""
     epochs: int
-    """Epochs of fine-tuning in each step. Default: `1`."""
+    """Epochs of fine-tuning in each step. Default: `2`."""
     finetune_lr: float | None
     """Peak learning rate of the fine-tuning in each step, instead of the training's. Default:
     `None`."""
@@ -137,7 +138,7 @@ class PruneKeywords(TypedDict, total=False):
     Default: `'none'`."""
     polish: int
     """Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller one
-    beyond the rule, which they may bring back. Default: `0`."""
+    beyond the rule, which they may bring back. Default: `4`."""
     extra_rounds: int
     """How often a step that breaks the rule is fine-tuned for `epochs` more before it is taken
     back. Default: `1`."""

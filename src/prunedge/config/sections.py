@@ -218,7 +218,7 @@ class PruneSection(Section):
         ),
     )
     step_ratio: float = basic(
-        0.1,
+        0.75,
         "Share that a step removes of what is left: of the channels, or of what --for saves.",
         gt=0,
         lt=1,
@@ -229,7 +229,7 @@ class PruneSection(Section):
             "What pruning is to save: latency (milliseconds on the --device), macs, params, memory "
             "(weights and the largest layer's values) or channels. A step's share is of that, and "
             "a channel's score is divided by what it costs. Unless given: latency with a --device, "
-            "else channels."
+            "else macs."
         ),
     )
     normalise: Normalise = setting(
@@ -265,9 +265,10 @@ class PruneSection(Section):
     max_ratio: float | None = setting(
         None,
         (
-            "The largest share that a group may lose in one step. Without it half, or twice the "
-            "--step-ratio where that is more, so that groups still compare; but a group keeps at "
-            "least a quarter of what the step leaves on average (--step-ratio 0.5: an eighth)."
+            "The largest share that a group may lose in one step. Without it there is no limit; "
+            "but with --for channels half, or twice the --step-ratio where that is more, so that "
+            "groups still compare, and a group keeps at least a quarter of what the step leaves on "
+            "average (--step-ratio 0.5: an eighth)."
         ),
         gt=0,
         le=1,
@@ -287,7 +288,7 @@ class RecoverSection(Section):
 
     title = "Recovery"
 
-    epochs: int = basic(1, "Epochs of fine-tuning in each step.", ge=1)
+    epochs: int = basic(2, "Epochs of fine-tuning in each step.", ge=1)
     lr: float | None = setting(
         None,
         "Peak learning rate of the fine-tuning in each step, instead of the training's.",
@@ -316,7 +317,7 @@ class RecoverSection(Section):
         ),
     )
     polish: int = basic(
-        0,
+        4,
         (
             "Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller "
             "one beyond the rule, which they may bring back."

@@ -18,6 +18,7 @@ from prunedge.utils.files import real_path
 SIZE = 128
 STEP = 0.5
 MAX_STEPS = 3
+POLISH = 2
 # As many epochs as this machine trains in about two minutes, so that the demo is short on a slow
 # one and good on a fast one.
 TRAIN_SECONDS = 130.0
@@ -36,6 +37,8 @@ def demo_config(images: Path) -> RunConfig:
         size=SIZE,
         train_epochs=_affordable_epochs(),
         step_ratio=STEP,
+        epochs=1,
+        polish=POLISH,
         max_steps=MAX_STEPS,
         max_drop=3.0,
     )
