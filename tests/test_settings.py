@@ -382,6 +382,7 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
         confidence=0.95,
         step_ratio=0.3,
         max_steps=1,
+        polish=0,
         engine=make_engine("32"),
         finetune=finetune,
     )

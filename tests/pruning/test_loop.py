@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -19,7 +20,7 @@ from prunedge.pruning.costs import cost_of
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.polish import to_polish
-from prunedge.pruning.prune import prune
+from prunedge.pruning.prune import prune as prune_and_polish
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step, handed_over, last_accepted, lineage
@@ -28,6 +29,7 @@ from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
 from tests.small_models import Plain, Residual, randomise
 
+prune = partial(prune_and_polish, polish=0)  # most tests are of the search
 RULE = StopPolicy(ACCURACY, max_drop=3.0, step_ratio=0.4)
 BOLD = replace(RULE, step_ratio=0.75)
 START = Step(
