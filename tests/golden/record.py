@@ -65,6 +65,12 @@ PRUNING = (
     "1",
     "--extra-rounds",
     "0",
+    "--for",
+    "channels",
+    "--confidence",
+    "0.5",
+    "--polish",
+    "0",
 )
 STUDY = """
 data = "{data}"
@@ -78,6 +84,10 @@ criterion = ["taylor", "weight-l2"]
 step_ratio = [0.3, 0.5]
 max_drop = 50.0
 max_steps = 1
+cost = "channels"
+confidence = 0.5
+epochs = 1
+polish = 0
 """
 
 
