@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from prunedge.config import RunConfig
-from prunedge.errors import RunError
+from prunedge.errors import PrunedgeError, RunError
 from prunedge.report import write_report
 from prunedge.report.text import pruned
 from prunedge.runs import baselines, execute
@@ -279,7 +279,10 @@ def test_for_a_new_result_they_are_taught_anew(recipe: RunConfig, tmp_path: Path
             "softmax",
         ),
         ("tests.runs.test_small_networks:ByCount=none", "can't export the model to ONNX"),
-        ("tests.runs.test_small_networks:narrow", "has no ImageNet weights"),
+        (
+            "tests.runs.test_small_networks:narrow",
+            "use --small tests.runs.test_small_networks:narrow=FILE or --small",
+        ),
         ("inception_v3=none", "doesn't take an image"),
         ("=none", "is not MODEL or MODEL=WEIGHTS"),
     ],
@@ -312,5 +315,18 @@ def test_a_network_with_weights_of_its_own_finds_its_own_rate_and_says_what_it_t
     assert [line for line in heard if line.startswith("squeezenet1_0: learning rate ")]
     (network,) = compared(run)
     assert network.network is not None
-    assert network.network.title == f"squeezenet1_0 ({SQUEEZENET})"
+    assert network.network.title == f"squeezenet1_0 ({SQUEEZENET.name})"
     assert network.params == 736_450
+
+
+@pytest.mark.usefixtures("untimed")
+def test_weights_that_images_of_the_test_split_taught_are_refused(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
+    narrow_run = execute.train(
+        recipe.with_values(model=NARROW.removesuffix("=none"), seed=4), tmp_path / "other"
+    )
+    small = f"{NARROW.removesuffix('=none')}={narrow_run.path}"
+    with pytest.raises(PrunedgeError, match=r"test images and .* taught .*small="):
+        execute.prune(recipe.with_values(small=[small]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -31,4 +32,4 @@ class SmallNetwork:
             return self.model
         if self.weights == "none":
             return f"{self.model} from random weights"
-        return f"{self.model} ({self.weights})"
+        return f"{self.model} ({Path(self.weights).name})"

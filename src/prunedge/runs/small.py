@@ -9,7 +9,7 @@ from torch import nn
 
 from prunedge.config import RunConfig
 from prunedge.config.small_networks import SmallNetwork
-from prunedge.errors import MachineError, PrunedgeError
+from prunedge.errors import MachineError, PrunedgeError, WeightsError
 from prunedge.latency import Timer
 from prunedge.latency.side_by_side import require_exportable, time_side_by_side
 from prunedge.models import build_with_report, cost
@@ -47,9 +47,17 @@ def refuse_unfit(session: RunSession) -> list[str]:
         except MachineError:
             raise
         except PrunedgeError as error:
-            where = option("small", network.text)
-            raise type(error)(error.what, where=where, remedy=error.remedy) from None
+            raise of_network(network, error) from None
     return lines
+
+
+def of_network(network: SmallNetwork, error: PrunedgeError) -> PrunedgeError:
+    """The error as one of this network's, with a remedy that can be written where it is named."""
+    remedy = error.remedy
+    if isinstance(error, WeightsError) and network.weights == "imagenet":
+        file, none = (option("small", f"{network.model}={weights}") for weights in ("FILE", "none"))
+        remedy = f"use {file} or {none}: a file that you have, or random weights"
+    return type(error)(error.what, where=option("small", network.text), remedy=remedy)
 
 
 def _unfit(session: RunSession, network: SmallNetwork) -> list[str]:

@@ -16,6 +16,7 @@ from prunedge.importance import criterion_named
 from prunedge.latency import Timer
 from prunedge.models import refuse_unknown
 from prunedge.pruning.from_config import refuse_wrong_metric
+from prunedge.runs.small import of_network
 from prunedge.study.grid import Grid, trials
 from prunedge.train.engine import NAMES
 from prunedge.utils import trust
@@ -142,7 +143,12 @@ def _small_networks(configs: Iterable[RunConfig], here: bool) -> set[str]:
 def _small(text: str) -> None:
     network = SmallNetwork.parse(text)
     trust.give(network.model)
-    refuse_unknown(network.model, network.weights)
+    try:
+        refuse_unknown(network.model, network.weights)
+    except MachineError:
+        raise
+    except PrunedgeError as error:
+        raise of_network(network, error) from None
 
 
 def _criterion(name: str) -> None:
