@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+from torch import nn
+
 from prunedge.config import RunConfig
+from prunedge.latency import Timer
+from prunedge.latency.side_by_side import Milliseconds, SideBySide
+from prunedge.runs import small
 from prunedge.runs.run import Run, open_run
 
 
@@ -36,6 +44,17 @@ def onward(recipe: RunConfig, start: Path, **changes: Any) -> RunConfig:
             **changes,
         }
     )
+
+
+def leave_untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks are neither exported nor timed, which takes longer than their training here."""
+
+    def times(models: Mapping[str, nn.Module], example: torch.Tensor, timer: Timer) -> SideBySide:
+        ms = dict.fromkeys(models, Milliseconds(1.0, 1.0, 1.0))
+        return SideBySide(ms, timer, "none", {"processor": "none"})
+
+    monkeypatch.setattr(small, "time_side_by_side", times)
+    monkeypatch.setattr(small, "require_exportable", lambda model, example: None)
 
 
 def essence(run: Run | Path) -> list[dict[str, object]]:

@@ -40,6 +40,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
     "precision": "pe.make_engine gives `engine`",
     "rewind": "the loop knows no schedule of the training before: finetune=TrainConfig(start=...)",
     "baseline": "prunes other models beside this one, and decides nothing about it",
+    "small": "teaches other models beside this one, and decides nothing about it",
 }
 
 
@@ -188,6 +189,7 @@ def test_the_settings_of_a_study_reach_its_trials() -> None:
         "sparsity": "growing",
         "sparsity_strength": 0.1,
         "baseline": ["random"],
+        "small": ["squeezenet1_0=none"],
         "ignore": ["conv1"],
         "min_channels": 8,
         "round_to": 4,

@@ -30,6 +30,7 @@ def write_bundle(
     size: int | Size,
     resize: Resize = "stretch",
     view: View | None = None,
+    task: str = "classification",
 ) -> Path:
     """A bundle in the new `folder` whose model's nodes lead from "images" (n, 3, height, width) to "logits" (n, classes)."""
     size = square(size) if isinstance(size, int) else size
@@ -58,7 +59,7 @@ def write_bundle(
         ["model.onnx", "selftest.npz", *OPTIONAL],
         OPTIONAL,
         model=model_name,
-        task=TaskSpec(name="classification", classes=tuple(classes), size=size, resize=resize),
+        task=TaskSpec(name=task, classes=tuple(classes), size=size, resize=resize),
         view=view,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -116,4 +117,28 @@ def write_darkest(
         size=size,
         resize=resize,
         view=view,
+    )
+
+
+def write_dark_and_bright(folder: Path, size: int) -> Path:
+    """A bundle of several labels whose answers are known: an image has a crack when one of its pixels is dark, and salt when one is bright; it may have both, or none."""
+    weights = {
+        "head": np.array([[4.0] * 3 + [0.0] * 3, [0.0] * 3 + [4.0] * 3]),
+        "shift": np.array([-15.0, -15.0]),
+    }
+    nodes = [
+        helper.make_node("Neg", ["images"], ["dark"]),
+        helper.make_node("Concat", ["dark", "images"], ["both"], axis=1),
+        helper.make_node("GlobalMaxPool", ["both"], ["extremes"]),
+        helper.make_node("Flatten", ["extremes"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "head", "shift"], ["logits"], transB=1),
+    ]
+    return write_bundle(
+        folder,
+        nodes,
+        weights,
+        model_name="dark and bright",
+        classes=["crack", "salt"],
+        size=size,
+        task="multilabel",
     )

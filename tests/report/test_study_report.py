@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,8 +23,10 @@ from prunedge.report.study.figures import curves, ends
 from prunedge.report.study.numbers import curve, groups, shares, time_ratios, views
 from prunedge.report.study.page import StudyFindings, command, page
 from prunedge.report.study.pareto import Place, front, mean_places, step_places
+from prunedge.report.study.section import StudyRows
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table
+from prunedge.report.study.talk import beside
 from prunedge.runs.callbacks import Callbacks
 from prunedge.study import Grid, create
 from prunedge.study.results import to_csv
@@ -249,6 +252,15 @@ def test_the_talk_stands_beside_with_what_differs() -> None:
     assert "8.9 times; ResNet18: 36.8 s → 8.9 s" in text
     assert "a board, onnxruntime, 1 thread, batch 1; the talk: a TITAN X and a Jetson TX2" in text
     assert "The talk:" not in words(html(study("two")))
+
+
+def test_beside_the_talk_the_metric_has_its_own_name() -> None:
+    found = study("talk")
+    other = replace(ACCURACY, name="f1")
+    results = beside(StudyRows(done(found), found.axes, other, found.benches)).lines
+    names = [result for result, *_ in results]
+    assert "f1 without pruning" in names
+    assert not [name for name in names if "accuracy" in name]
 
 
 def test_the_table_inside_is_the_whole_table() -> None:

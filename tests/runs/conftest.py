@@ -11,6 +11,7 @@ import pytest
 from prunedge.config import RunConfig
 from prunedge.runs import execute
 from prunedge.runs.profile import profiled
+from tests.small_runs import leave_untimed
 from tests.tiny_images import write_tiny
 
 
@@ -35,11 +36,17 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     execute.prune(config, root / "start")
 
     onward = config.with_values(
-        start=str(root / "start"), train_epochs=0, schedule_epochs=3, baseline=["random"]
+        start=str(root / "start"),
+        train_epochs=0,
+        schedule_epochs=3,
+        baseline=["random"],
+        small=["tests.runs.test_run:normless=none"],
     )
-    with profiled(root / "run"):
-        execute.prune(onward, root / "run")
-    execute.resume(root / "run", None, {"max_steps": 2})
+    with pytest.MonkeyPatch.context() as patched:
+        leave_untimed(patched)
+        with profiled(root / "run"):
+            execute.prune(onward, root / "run")
+        execute.resume(root / "run", None, {"max_steps": 2})
     return root / "run"
 
 

@@ -95,6 +95,7 @@ NAMES = (
     "test.json",
     "stop.json",
     "baselines.json",
+    "times.json",
     "resumed.json",
     "chain.json",
     "lr.json",

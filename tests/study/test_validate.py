@@ -30,6 +30,11 @@ def grid(images: Path, **values: object) -> Grid:
         ({"precision": "fp16"}, r"`precision = \"fp16\"`: input should be 'auto', '32', .*'bf16'"),
         ({"data": "/nowhere"}, r"no such file or folder \(/nowhere\)"),
         ({"model": "nowhere:build"}, "can't import nowhere:build"),
+        (
+            {"small": ["resnet18=none", "resnet81=none"]},
+            r"no model is called 'resnet81' \(`small = \"resnet81=none\"`\): did you mean",
+        ),
+        ({"small": ["resnet18=gone.pth"]}, r"no such weights file \(`small = .*gone.pth\"`\)"),
         ({"device": "pi"}, "not a device's address: pi"),
     ],
 )
@@ -58,6 +63,7 @@ def test_all_of_them_are_named_together(tiny_data: Path) -> None:
 def test_a_sound_grid_passes_and_elsewhere_files_are_not_looked_for(tiny_data: Path) -> None:
     check(grid(tiny_data, criterion=["taylor", "random"]))
     check(grid(Path("/there"), weights="/there/weights.pth", model="there:model"), here=False)
+    check(grid(Path("/there"), small=["resnet18=/there/weights.pth", "there:model"]), here=False)
 
 
 def test_no_trial_is_started_for_a_grid_that_can_not_be_run(

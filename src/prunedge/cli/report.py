@@ -11,7 +11,7 @@ def report(folder: str, *, json: Flag = False) -> None:
     """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the
     pruned model gets wrong.
 
-    A study: every combination with its spread, accuracy at each pruned fraction, time, Pareto
+    A study: every combination with its spread, the metric at each pruned fraction, time, Pareto
     fronts, paired comparisons, the table.
 
     Example: `prunedge report runs/cracks`

@@ -22,6 +22,8 @@ def changes_to(
     for key in ("model", "criterion"):
         if key in values:
             trust.give(values[key])
+    for text in values.get("small", []):
+        trust.give(text.partition("=")[0])
     return changes_of(_opened(resume, out, verb), values, verb)
 
 

@@ -45,7 +45,7 @@ def sign(
     topic
         The only topic on which it may be announced; any, unless given.
     new_classes
-        The classes differ from those of the bundle at work, and that is meant.
+        The classes or the task differ from those of the bundle at work, and that is meant.
     """
     from prunedge.cli.console import tell
     from prunedge.edge import open_bundle

@@ -65,7 +65,7 @@ def grid(file: Path, *, where: Where) -> None:
 @study.command
 @with_trial_settings
 def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
-    """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and
+    """How stable is it? Cross-validation: the metric at each pruned fraction over the folds, and
     where the rule stops each.
 
     Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
@@ -84,7 +84,7 @@ def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
 @study.command
 @with_trial_settings
 def epochs(data: Data, *, model: Models, where: Where, **values: Any) -> None:
-    """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each
+    """How few epochs of fine-tuning are enough? The metric against the pruned fraction for each
     number, and the pruning time of each.
 
     Example: `prunedge study epochs cracks/ --model vgg16_bn --epochs 1,2,5,10 --out studies/epochs`
@@ -114,7 +114,7 @@ def criteria(data: Data, *, model: Models, where: Where, **values: Any) -> None:
 @study.command
 @with_trial_settings
 def models(data: Data, *, model: Models, where: Where, **values: Any) -> None:
-    """Which model? Filters left in each layer, time, size, MACs and accuracy side by side.
+    """Which model? Filters left in each layer, time, size, MACs and the metric side by side.
 
     Example: `prunedge study models cracks/ --models vgg16_bn,resnet18 --out studies/models`
     """

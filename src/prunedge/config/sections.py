@@ -12,6 +12,7 @@ from pydantic import ValidationInfo, field_validator
 from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
+from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS
@@ -281,6 +282,21 @@ class PruneSection(Section):
             "and compare on test data."
         ),
     )
+    small: list[str] = setting(
+        [],
+        (
+            "Is a network that is small by design better? Also teach this one for as many epochs, "
+            "and compare on test data and in milliseconds: any --model, or MODEL=WEIGHTS with any "
+            "--weights (squeezenet1_0=none); imagenet, unless given."
+        ),
+    )
+
+    @field_validator("small")
+    @classmethod
+    def _small_are_networks(cls, small: list[str]) -> list[str]:
+        for text in small:
+            SmallNetwork.parse(text)
+        return list(dict.fromkeys(small))
 
 
 class RecoverSection(Section):

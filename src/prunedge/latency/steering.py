@@ -219,14 +219,21 @@ def _sums(table: LatencyTable, layers: Sequence[Shape]) -> tuple[float, float]:
 def time_models(models: Sequence[nn.Module], example: torch.Tensor, timer: Timer) -> Timed:
     """Milliseconds of whole models on the device, as model-0.onnx and so on."""
     with tempfile.TemporaryDirectory() as folder:
-        size = Size(*example.shape[-2:])
-        files = {}
-        for number, model in enumerate(models):
-            name = f"model-{number}.onnx"
-            files[name] = Path(folder) / name
-            # The loop's own model stays where it is, and in its mode.
-            write_onnx(copied(model).cpu().eval(), files[name], size)
-        return timer.time(files)
+        return timer.time(write_models(models, example, Path(folder)))
+
+
+def write_models(
+    models: Sequence[nn.Module], example: torch.Tensor, folder: Path
+) -> dict[str, Path]:
+    """Write whole models as model-0.onnx and so on; gives the files by their names."""
+    size = Size(*example.shape[-2:])
+    files = {}
+    for number, model in enumerate(models):
+        name = f"model-{number}.onnx"
+        files[name] = folder / name
+        # The loop's own model stays where it is, and in its mode.
+        write_onnx(copied(model).cpu().eval(), files[name], size)
+    return files
 
 
 def _tensor(graph: ChannelGraph) -> torch.Tensor:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from prunedge.config import RunConfig
+from prunedge.config.small_networks import SmallNetwork
 from prunedge.edge.bench.ratios import in_words
+from prunedge.latency.side_by_side import Milliseconds
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
 from prunedge.runs.chain import Reference
+from prunedge.runs.compared import TIMES, better, compared, times
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
@@ -93,6 +96,7 @@ def to_mind(run: Run) -> list[str]:
         *(run.read(SEEN) or []),
         *_origin(run),
         *lost_on_test_data(run.config, run.test()),
+        *_better(run),
         *looks,
     ]
 
@@ -210,13 +214,67 @@ def _baselines(run: Run) -> list[str]:
         "random": "as many channels at random",
     }
     metric = metric_of(run.config)
-    baselines = (run.test() or {}).get("baselines") or {}
-    if not baselines:
+    figures = []
+    for each in compared(run):
+        if each.test is not None:
+            title = titles[each.name] if each.network is None else each.network.title
+            figures.append(f"{title} {metric.text(each.test)}")
+    if not figures:
         return []
-    figures = [
-        f"{titles[name]} {metric.text(metrics[metric.name])}" for name, metrics in baselines.items()
+    return [f"baselines on test data: {', '.join(figures)}", *_small(run)]
+
+
+def _small(run: Run) -> list[str]:
+    """What the small networks cost, taught as long, and how fast they are beside the unpruned and
+    the pruned model.
+    """
+    lines = []
+    for each in compared(run):
+        if each.network is not None:
+            lines.append(
+                f"{each.network.title}, taught as long ({counted(each.epochs, 'epoch')}): MACs "
+                f"{each.macs / 1e6:,.1f} million, parameters {each.params / 1e6:.2f} million, "
+                f"{each.size_mb:.1f} MB"
+            )
+    times = times_in_words(run)
+    return lines if times is None else [*lines, times]
+
+
+def times_in_words(run: Run) -> str | None:
+    """How long the unpruned model, the pruned one and the small networks take, with the spread;
+    None where they weren't timed.
+    """
+    record = run.read(TIMES)
+    if record is None:
+        return None
+    titles = {"baseline": "unpruned", "best": "pruned"}
+    figures = []
+    for name, ms in times(run).items():
+        title = titles[name] if name in titles else SmallNetwork.parse(name).title
+        figures.append(f"{title} {ms_text(ms)}")
+    return (
+        f"timed side by side ({record['device']['processor']}, {record['runtime']}, "
+        f"{counted(record['threads'], 'thread')}, batch 1): {', '.join(figures)}"
+    )
+
+
+def ms_text(ms: Milliseconds) -> str:
+    """The median of the rounds with the fastest and the slowest."""
+    return f"{ms.median:.3g} ms ({ms.low:.3g} to {ms.high:.3g})"
+
+
+def _better(run: Run) -> list[str]:
+    """That a small network is better, where one is."""
+    found = better(run)
+    if found is None or found.network is None or found.test is None or found.ms is None:
+        return []
+    metric = metric_of(run.config)
+    test = run.test() or {}
+    best = metric.text(test["best"][metric.name])
+    return [
+        f"{found.network.title}, taught as long, is better: {metric.text(found.test)} at "
+        f"{found.ms.median:.3g} ms beside {best} at {times(run)['best'].median:.3g} ms"
     ]
-    return [f"baselines on test data: {', '.join(figures)}"]
 
 
 def _resumptions(run: Run) -> list[str]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from prunedge.errors import RunError
-from prunedge.models import rebuild
+from prunedge.models import cost, rebuild
 from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.from_config import transfer_settings
 from prunedge.pruning.steps import lineage
 from prunedge.runs.run import Run
+from prunedge.runs.small import note_times, small_networks, taught
 from prunedge.surgery import restore_model, save_model
 from prunedge.train import FitResult
 from prunedge.utils import distributed
@@ -39,27 +40,51 @@ def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
     for name in config.prune.baseline:
         # Random weights of its own, in the unpruned shape.
         fresh = rebuild(config.model.name, session.task.outputs, seed=config.data.seed + 1)
-        records = run.read(RECORD) or {}
-        if name in records:
-            models[name] = restore_model(fresh, baseline_file(run, name))
-            continue
         seed = 20_000 * (config.data.seed + 1) + len(models)
-        made = _MAKERS[name](session, context, fresh, seed)
-        if made is None:
-            continue
-        fitted, epochs = made
-        assert fitted.val is not None
-        file = _file(run, name)
-        file.parent.mkdir(exist_ok=True)
-        record = {
-            "epochs": epochs,
-            "seconds": fitted.seconds,
-            "val": fitted.val.to_json(),
-            "sha256": _write(fitted.model, file),
-        }
-        run.write(RECORD, {**records, name: record})
-        models[name] = fitted.model
+        kept = _kept(run, name, fresh)
+        if kept is None:
+            made = _MAKERS[name](session, context, fresh, seed)
+            if made is None:
+                continue
+            kept = _keep(session, name, *made)
+        models[name] = kept
+
+    for network in small_networks(config):
+        kept = _kept(run, network.text, rebuild(network.model, session.task.outputs))
+        if kept is None:
+            epochs = _epochs(run)
+            kept = _keep(session, network.text, taught(session, network, epochs), epochs)
+        models[network.text] = kept
+    if config.prune.small:
+        note_times(session, models)
     return models
+
+
+def _kept(run: Run, name: str, fresh: nn.Module) -> nn.Module | None:
+    """The model of a baseline as it was kept when the run was cut off; None before that."""
+    if name not in (run.read(RECORD) or {}):
+        return None
+    return restore_model(fresh, baseline_file(run, name))
+
+
+def _keep(session: RunSession, name: str, fitted: FitResult, epochs: int) -> nn.Module:
+    """Keep the model of a baseline in the run, and give it."""
+    run = session.run
+    assert fitted.val is not None
+    measured = cost(fitted.model, session.data.example())
+    file = _file(run, name)
+    file.parent.mkdir(exist_ok=True)
+    record = {
+        "epochs": epochs,
+        "macs": measured.macs,
+        "params": measured.params,
+        "size_mb": measured.size_mb,
+        "seconds": fitted.seconds,
+        "val": fitted.val.to_json(),
+        "sha256": _write(fitted.model, file),
+    }
+    run.write(RECORD, {**(run.read(RECORD) or {}), name: record})
+    return fitted.model
 
 
 def _scratch(
@@ -143,4 +168,7 @@ def baseline_file(run: Run, name: str) -> Path:
 
 
 def _file(run: Run, name: str) -> Path:
-    return run.path / "baselines" / f"{name}.safetensors"
+    small = run.config.prune.small
+    # A network's text may be a path; the config's list never changes in a run.
+    stem = f"small-{small.index(name)}" if name in small else name
+    return run.path / "baselines" / f"{stem}.safetensors"

@@ -14,6 +14,7 @@ from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
 from prunedge.runs.session import LATENCY, RunSession, timer_of
+from prunedge.runs.small import refuse_unfit
 from prunedge.runs.training import refuse_one_class, taught
 from prunedge.tasks import refuse_ending
 from prunedge.utils import trust
@@ -43,6 +44,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
         refuse_one_class(session.start.best(), session.task, how)
     refuse_ending(session.model, session.data.example(4), session.task, config.model.name)
     refuse_unsuited(session, verb)
+    of_small = refuse_unfit(session)
     device = session.device if verb == "prune" else None
 
     session.run = create(out, config, verb)
@@ -55,4 +57,6 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     if session.loaded is not None:
         session.run.write("weights.json", session.loaded.to_json())
         callbacks.say(session.loaded.sentence())
+    for line in of_small:
+        callbacks.say(line)
     return session

@@ -26,6 +26,7 @@ from prunedge.runs.resumption import change
 from prunedge.runs.run import FAILED, Run, open_run
 from prunedge.runs.run_models import require_plan
 from prunedge.runs.session import RunSession
+from prunedge.runs.small import small_networks
 from prunedge.runs.testing import on_test
 from prunedge.runs.training import refuse_one_class, taught
 from prunedge.train.collapse import NOTHING_TO_PRUNE
@@ -107,7 +108,9 @@ def _failure_noted(run: Run) -> Iterator[None]:
 
 def _resume(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None) -> RunSession:
     run = open_run(path)
-    for name in (run.config.model.name, run.config.prune.criterion):
+    named = [run.config.model.name, run.config.prune.criterion]
+    named += [network.model for network in small_networks(run.config)]
+    for name in named:
         trust.check(name, path)
     # As the first process finds them: it may have made them before another looks.
     changes = distributed.broadcast_object(changes)
@@ -156,7 +159,7 @@ def _prune(session: RunSession) -> Run:
     _polish(session, context)
 
     compared = {}
-    if session.config.prune.baseline:
+    if session.config.prune.baseline or session.config.prune.small:
         compared = baselines.make(session, context)
     run.write("test.json", _test(session, compared))
     return run

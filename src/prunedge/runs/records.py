@@ -18,7 +18,7 @@ from pydantic import (
 from prunedge.edge.image.read import parse_range
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
-from prunedge.runs.time_records import BenchRecord, LatencyRecord
+from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
 from prunedge.tasks import TASKS
 from prunedge.utils.records import Record
 
@@ -80,7 +80,7 @@ class TestRecord(Record):
     best: MetricsRecord
     start: MetricsRecord | None = None
     mistakes: list[MistakeRecord] = Field(default_factory=list)
-    baselines: dict[Literal["scratch", "random"], MetricsRecord] = Field(default_factory=dict)
+    baselines: dict[str, MetricsRecord] = Field(default_factory=dict)
     looks_before: NonNegativeInt = 0
 
 
@@ -92,9 +92,12 @@ class StopRecord(Record):
 
 
 class BaselineRecord(Record):
-    """A baseline that was trained."""
+    """A baseline that was trained: one of the config's `baseline`, or of its `small` networks."""
 
     epochs: NonNegativeInt
+    macs: PositiveInt
+    params: PositiveInt
+    size_mb: PositiveFloat
     seconds: float
     val: MetricsRecord
     sha256: str
@@ -182,7 +185,8 @@ KINDS: dict[str, Any] = {
     "engine.json": EngineRecord,
     "test.json": TestRecord,
     "stop.json": StopRecord,
-    "baselines.json": dict[Literal["scratch", "random"], BaselineRecord],
+    "baselines.json": dict[str, BaselineRecord],
+    "times.json": TimesRecord,
     "resumed.json": list[ResumptionRecord],
     "chain.json": ChainRecord,
     "lr.json": RateRecord,

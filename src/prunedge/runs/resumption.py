@@ -33,7 +33,15 @@ RULE_KEYS = (
 JUDGING = ("max_drop", "confidence")
 CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 # What was measured of the model that was the result until then.
-RESULTS = ("test.json", "stop.json", "baselines.json", "baselines", "bench.json", "bundle")
+RESULTS = (
+    "test.json",
+    "stop.json",
+    "baselines.json",
+    "baselines",
+    "times.json",
+    "bench.json",
+    "bundle",
+)
 
 Say = Callable[[str], None]
 

@@ -44,6 +44,7 @@ FAILED = "failed.json"
 REPEATED = {
     "test.json": "--resume measures it again",
     "stop.json": "--resume finds out again",
+    "times.json": "only the times of the small networks are lost",
     "bench.json": "`prunedge bench` writes it again",
     FAILED: "it only says how the last attempt ended",
 }

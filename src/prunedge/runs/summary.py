@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prunedge.pruning.steps import Step
+from prunedge.runs.compared import TIMES, compared
 from prunedge.runs.profile import profile_of
 from prunedge.utils.wording import counted
 
@@ -34,6 +35,8 @@ def summary_of(run: Run) -> dict[str, Any]:
         "references": references,
         "best": {**_figures(best), "step": best.index, "channels": best.channels},
         "test": _test(run),
+        "baselines": [each.to_json() for each in compared(run)],
+        "times": run.read(TIMES),
         "test_looks_before": run.looks_before(),
         "resumptions": run.resumptions(),
         "computing": _computing(run),

@@ -137,6 +137,31 @@ class LatencyRecord(Record):
     fit: FitRecord
 
 
+class MillisecondsRecord(Record):
+    """How long an image takes."""
+
+    median: PositiveFloat
+    low: PositiveFloat
+    high: PositiveFloat
+
+
+class TimesRecord(Record):
+    """times.json: the small networks beside the unpruned and the pruned model."""
+
+    address: str
+    target: str
+    threads: PositiveInt
+    runtime: str
+    device: Processor
+    ms: dict[str, MillisecondsRecord]
+
+    @model_validator(mode="after")
+    def _has_both_models(self) -> TimesRecord:
+        if not {"baseline", "best"} <= self.ms.keys():
+            raise ValueError("the times of the unpruned or of the pruned model are missing")
+        return self
+
+
 class SpanRecord(Record):
     """The sums of one place in the code (profile/profile.json)."""
 

@@ -48,26 +48,36 @@ def rate_of(
     """
     if (kept := kept_rate(run)) is not None:
         return kept
-    config = run.config
-    if config.train.lr is not None:
-        rate = Rate(config.train.lr, "as it was asked for")
-    elif not config.train.epochs:
-        rate = Rate(how.lr, "the usual one, since nothing was trained")
-    else:
-        pretrained = config.model.weights != "none"
-        rate = transfer_rate(
-            model,
-            data,
-            how,
-            pretrained=pretrained,
-            engine=engine,
-            seed=config.data.seed,
-            progress=progress,
-        )
-        rate = distributed.broadcast_object(rate)
+    rate = first_rate(run.config, model, data, how, engine, progress=progress)
     run.write(NAME, rate.to_json())
     tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
     return rate
+
+
+def first_rate(
+    config: RunConfig,
+    model: nn.Module,
+    data: Dataset,
+    how: TrainConfig,
+    engine: Engine,
+    *,
+    progress: Progress | None,
+) -> Rate:
+    """The rate for the first training of `model`: the user's, or one that is found."""
+    if config.train.lr is not None:
+        return Rate(config.train.lr, "as it was asked for")
+    if not config.train.epochs:
+        return Rate(how.lr, "the usual one, since nothing was trained")
+    rate = transfer_rate(
+        model,
+        data,
+        how,
+        pretrained=config.model.weights != "none",
+        engine=engine,
+        seed=config.data.seed,
+        progress=progress,
+    )
+    return distributed.broadcast_object(rate)
 
 
 def inherit_rate(run: Run, source: Run) -> None:

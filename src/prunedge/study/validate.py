@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prunedge.config import RunConfig
+from prunedge.config.small_networks import SmallNetwork
 from prunedge.data.listing import list_data
 from prunedge.data.paths import is_url
 from prunedge.edge.tasks import targets_of
@@ -15,6 +16,7 @@ from prunedge.importance import criterion_named
 from prunedge.latency import Timer
 from prunedge.models import refuse_unknown
 from prunedge.pruning.from_config import refuse_wrong_metric
+from prunedge.runs.small import of_network
 from prunedge.study.grid import Grid, trials
 from prunedge.train.engine import NAMES
 from prunedge.utils import trust
@@ -37,6 +39,7 @@ def check(grid: Grid, *, here: bool = True) -> None:
             _model,
         ),
         *_weights(configs, here),
+        *_of("small", _small_networks(configs, here), _small),
         *_of(
             "criterion",
             {
@@ -124,6 +127,28 @@ def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:
 def _model(name: str) -> None:
     trust.give(name)  # the grid names it, which the user gave
     refuse_unknown(name, "none")
+
+
+def _small_networks(configs: Iterable[RunConfig], here: bool) -> set[str]:
+    """Those that can be looked at from here."""
+    found = set()
+    for text in {text for config in configs for text in config.prune.small}:
+        network = SmallNetwork.parse(text)
+        is_elsewhere = ":" in network.model or network.weights not in ("imagenet", "none")
+        if here or not is_elsewhere:
+            found.add(text)
+    return found
+
+
+def _small(text: str) -> None:
+    network = SmallNetwork.parse(text)
+    trust.give(network.model)
+    try:
+        refuse_unknown(network.model, network.weights)
+    except MachineError:
+        raise
+    except PrunedgeError as error:
+        raise of_network(network, error) from None
 
 
 def _criterion(name: str) -> None:

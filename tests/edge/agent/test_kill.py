@@ -24,7 +24,14 @@ from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 IMAGES = 40
 
 
-def command(bundle: Path, folder: Path, state: Path, broker: str, *more: object) -> list[str]:
+def command(
+    bundle: Path,
+    folder: Path,
+    state: Path,
+    broker: str,
+    *more: object,
+    damage: tuple[str, ...] = ("--damage", "crack"),
+) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -45,8 +52,7 @@ def command(bundle: Path, folder: Path, state: Path, broker: str, *more: object)
         "0.1",
         "--settle",
         "0",
-        "--damage",
-        "crack",
+        *damage,
         *map(str, more),
     ]
 

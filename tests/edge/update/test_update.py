@@ -118,6 +118,7 @@ def huge(folder: Path) -> None:
         (lambda folder: None, {}, {"bundle": "http://models.example/v2"}, "https only"),
         (lambda folder: None, {}, {"classes": ["crack", "sound"]}, "classes"),
         (lambda folder: None, {"task": {"classes": ["crack", "sound"]}}, {}, "classes"),
+        (lambda folder: None, {"task": {"name": "multilabel"}}, {}, "task.*multilabel"),
         (
             lambda folder: None,
             {"task": {"classes": ["a", "b", "c"]}},
@@ -205,6 +206,7 @@ def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
         altered(bundles[1], models / "v7", macs=7),
     )
     other = altered(bundles[1], models / "other", task={"classes": ["crack", "sound", "rust"]})
+    labelled = altered(bundles[1], models / "labelled", task={"name": "multilabel"})
     past = datetime.now(UTC) - timedelta(seconds=1)
     plain = base64.b64encode(SIGNER.sign((new / "manifest.json").read_bytes())).decode()
     refusals: list[tuple[Path, dict[str, Any], str]] = [
@@ -216,6 +218,7 @@ def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
         (new, signed(new, 7, expires=past), "expired"),
         (new, signed(new, 7, classes=["crack", "sound", "rust"]), "signed statement's"),
         (other, signed(other, 7, classes=["crack", "sound", "rust"]), "--new-classes"),
+        (labelled, signed(labelled, 7), "task is multilabel, .* classification.*--new-classes"),
         (new, signed(old, 7), "not that of its signed statement"),
         (
             new,

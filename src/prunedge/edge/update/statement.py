@@ -43,7 +43,7 @@ class Release(BaseModel):
 
     `version` only rises from one release to the next. `devices` are ids, or patterns with * and ?.
     `topic` is the only one on which the announcement counts; None for any. `new_classes`: that they
-    differ from those of the bundle at work is meant.
+    or the task differ from those of the bundle at work is meant.
     """
 
     model_config = _STRICT

@@ -21,6 +21,7 @@ from prunedge.edge.inspect import Settings
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.logs import log, one_line
 from prunedge.edge.manifest import Manifest
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.update.announcement import (
     Announcement,
     check_manifest,
@@ -161,8 +162,8 @@ class Updater:
             stop=self._stop,
             seconds=settings.update.fetch_seconds,
         )
-        at_work = list(self._current().bundle.manifest.task.classes)
-        check_classes(manifest, announcement, statement, at_work)
+        at_work = self._current().bundle.manifest.task
+        check_task(manifest.task, announcement, statement, at_work)
         settings.inspection.fitted(manifest)  # do its classes tell what damage is?
         milliseconds = selftest(self._incoming, self._images(), settings.runtime)
         self._refuse_slow(manifest, milliseconds)
@@ -261,26 +262,29 @@ def _patches(manifest: Manifest, inspection: Settings) -> int:
     return Grid(width, height, (view.width, view.height), (across, down)).patches
 
 
-def check_classes(
-    manifest: Manifest, announcement: Announcement, statement: Statement | None, at_work: list[str]
+def check_task(
+    task: TaskSpec, announcement: Announcement, statement: Statement | None, at_work: TaskSpec
 ) -> None:
-    """AgentError when a bundle tells other classes apart than are wanted: those who read the
-    findings rely on them.
+    """AgentError when a bundle predicts something else than is wanted, or tells other classes
+    apart: those who read the findings rely on both.
     """
     if statement is not None:
-        _check_stated(manifest, statement, at_work)
+        _check_stated(task, statement, at_work)
         return
-    wanted = announcement.classes or at_work
-    classes = list(manifest.task.classes)
+    wanted = announcement.classes or list(at_work.classes)
+    classes = list(task.classes)
+    remedy = "announce its classes in 'classes' if that is meant"
     if classes != wanted:
         raise AgentError(
             f"the bundle's classes are {', '.join(classes)}, wanted are {', '.join(wanted)}",
-            remedy="announce new ones in 'classes' if that is meant",
+            remedy=remedy,
         )
+    if announcement.classes is None:
+        _refuse_other_task(task, at_work, remedy)
 
 
-def _check_stated(manifest: Manifest, statement: Statement, at_work: list[str]) -> None:
-    classes = list(manifest.task.classes)
+def _check_stated(task: TaskSpec, statement: Statement, at_work: TaskSpec) -> None:
+    classes = list(task.classes)
     stated_classes = statement.release.classes
     if classes != stated_classes:
         what = (
@@ -288,8 +292,23 @@ def _check_stated(manifest: Manifest, statement: Statement, at_work: list[str]) 
             f"{', '.join(stated_classes)}"
         )
         raise AgentError(what, remedy="don't trust this bundle")
-    if classes != at_work and not statement.release.new_classes:
+    if statement.release.new_classes:
+        return
+    remedy = "sign it with --new-classes if that is meant"
+    if classes != list(at_work.classes):
         raise AgentError(
-            f"the bundle's classes are {', '.join(classes)}, wanted are {', '.join(at_work)}",
-            remedy="sign it with --new-classes if that is meant",
+            f"the bundle's classes are {', '.join(classes)}, "
+            f"wanted are {', '.join(at_work.classes)}",
+            remedy=remedy,
+        )
+    _refuse_other_task(task, at_work, remedy)
+
+
+def _refuse_other_task(task: TaskSpec, at_work: TaskSpec, remedy: str) -> None:
+    """Classes of the same names mean something else to another task; size, resizing and thresholds
+    are a model's own.
+    """
+    if task.name != at_work.name:
+        raise AgentError(
+            f"the bundle's task is {task.name}, wanted is {at_work.name}", remedy=remedy
         )

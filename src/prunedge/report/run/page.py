@@ -17,7 +17,7 @@ from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
-from prunedge.report.text import lost_on_test_data, to_mind
+from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
 
@@ -61,7 +61,8 @@ def write_report(run: Run) -> Path:
         figures=sections.figures_of(drawn_steps, best, config, audit, run.read("latency.json")),
         time=sections.time_of_run(run, steps),
         layers=sections.layers_of(run),
-        baselines=sections.baselines_of(run, test),
+        baselines=sections.baselines_of(run),
+        timed=times_in_words(run),
         begun=sections.beginning_of(run, steps[0], best),
         minds=[] if is_training else to_mind(run),
         command=command(config, run.path, run.verb()),
@@ -100,6 +101,7 @@ def write_loop_report(
         time=sections.time_of_steps(steps),
         layers=[],
         baselines=[],
+        timed=None,
         begun=sections.nothing_begun(),
         minds=lost_on_test_data(config, test),
         command="",

@@ -9,12 +9,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 from prunedge.config import RunConfig
+from prunedge.latency.side_by_side import Milliseconds
 from prunedge.models import Loaded
 from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
-from prunedge.report.text import name_of
+from prunedge.report.text import ms_text, name_of
+from prunedge.runs.compared import Compared, compared, times
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
@@ -96,27 +98,52 @@ def layers_of(run: Run) -> list[dict[str, Any]]:
     return listed
 
 
-def baselines_of(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The baselines beside the result: what it is, epochs, and the metric on validation and test
-    data.
+def baselines_of(run: Run) -> list[dict[str, Any]]:
+    """The baselines below the result and the unpruned model: what it is, epochs, costs, time, and
+    the metric on validation and test data.
     """
     titles = {
         "scratch": "the same shape, trained from random weights",
         "random": "as many channels of each group, drawn at random",
     }
-    metric = run.config.task.metric
-    tested = (test or {}).get("baselines") or {}
+    found = compared(run)
+    if not found:
+        return []
+    metric = metric_of(run.config)
+    test = run.test() or {}
+    ms = times(run)
     listed = []
-    for name, record in (run.read("baselines.json") or {}).items():
-        listed.append(
-            {
-                "name": titles[name],
-                "epochs": record["epochs"],
-                "val": record["val"][metric],
-                "test": tested.get(name, {}).get(metric),
-            }
+    both = (("best", "the result", run.best()), ("baseline", "the unpruned model", run.first()))
+    for key, name, step in both:
+        tested = test[key][metric.name] if key in test else None
+        listed.append(_compared(metric, name, "", step, ms.get(key), step.metric_after, tested))
+    for each in found:
+        name = (
+            titles[each.name] if each.network is None else f"{each.network.title}, taught as long"
         )
+        listed.append(_compared(metric, name, each.epochs, each, each.ms, each.val, each.test))
     return listed
+
+
+def _compared(
+    metric: Metric,
+    name: str,
+    epochs: int | str,
+    costs: Step | Compared,
+    ms: Milliseconds | None,
+    val: float,
+    test: float | None,
+) -> dict[str, Any]:
+    """A row of the table of baselines."""
+    return {
+        "name": name,
+        "epochs": epochs,
+        "macs": f"{costs.macs / 1e6:,.1f}",
+        "size_mb": f"{costs.size_mb:.2f}",
+        "ms": "" if ms is None else ms_text(ms),
+        "val": value_text(metric, val),
+        "test": "" if test is None else value_text(metric, test),
+    }
 
 
 def beginning_of(run: Run, first: Step, best: Step) -> dict[str, Any]:

@@ -119,11 +119,12 @@ def beside(study: StudyRows) -> Table:
     by_epochs = _by_epochs(study)
     speeds = _speeds(study.benches, study.names())
     unit = "points" if is_share(study.metric) else study.metric.unit
+    name = study.metric.name
     lines = [
-        ("accuracy without pruning", "VGG16, shown in a figure", before),
-        ("accuracy after pruning", "stays decent", after),
+        (f"{name} without pruning", "VGG16, shown in a figure", before),
+        (f"{name} after pruning", "stays decent", after),
         ("where filters go", "early layers lose less", _each(combinations, _thirds)),
-        ("epochs: accuracy", "hardly depends on them (1 to 10)", by_epochs),
+        (f"epochs: {name}", "hardly depends on them (1 to 10)", by_epochs),
         ("epochs: pruning time, the fewest", "1.5 h, 4.6 × faster than 10", _times(study)),
         ("inference, server", "VGG16 3.5 × faster (TITAN X)", speeds),
         ("inference, edge", "VGG16 8.9 ×, ResNet18 4.1 × faster (Jetson TX2)", _ELSEWHERE),
