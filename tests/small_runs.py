@@ -28,6 +28,8 @@ def small_recipe(data: Path, **changes: Any) -> RunConfig:
         "step_ratio": 0.3,
         "max_drop": 100.0,
         "max_steps": 1,
+        "epochs": 1,
+        "polish": 0,
         "batch_size": 8,
         "seed": 3,
     }

@@ -42,6 +42,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         step_ratio=0.3,
         max_drop=60.0,
         max_steps=1,
+        epochs=1,
+        polish=0,
         batch_size=8,
     )
     return {
@@ -76,6 +78,8 @@ def another(verb: Callable[..., None], name: str, now: Any) -> list[str]:
         return []
     if name == "target_latency":
         return ["5ms"]
+    if name == "budget":
+        return ["5min"]
     if name in NUMBERS:
         return [NUMBERS[name]]
     if int in kinds:
@@ -127,7 +131,8 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     else:
         assert code == 0, said
         assert after != before
-        assert f"{key.replace('_', ' ')}: {after} instead of {before or 'none'}" in said
+        old = "none" if before is None else before
+        assert f"{key.replace('_', ' ')}: {after} instead of {old}" in said
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -281,6 +281,19 @@ def test_which_model_is_polished(verdicts: str, polished: str, wanted: int | Non
     assert (None if step is None else step.index) == wanted
 
 
+def test_a_search_that_goes_on_leaves_polished_models_aside_and_polishes_anew() -> None:
+    steps = [START, _judged(1, 0, "k"), replace(_judged(2, 1, "k"), is_polish=True)]
+    assert last_accepted(steps).index == 1
+    steps.append(_judged(3, 1, "d"))
+    assert handed_over(steps).index == 2
+    step = to_polish(steps)
+    assert step is not None
+    assert step.index == 3
+    steps.append(replace(_judged(4, 3, "-"), is_polish=True))
+    assert to_polish(steps) is None
+    assert handed_over(steps).index == 2
+
+
 def _judged(index: int, start: int, verdict: str) -> Step:
     return replace(
         START, index=index, start=start, accepted=verdict != "-", keeps_rule=verdict == "k"

@@ -56,6 +56,8 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         step_ratio=0.3,
         max_drop=60.0,
         max_steps=2,
+        epochs=1,
+        polish=0,
         batch_size=8,
     )
     return execute.prune(recipe, tmp_path_factory.mktemp("runs") / "run")

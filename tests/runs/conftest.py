@@ -30,6 +30,8 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         step_ratio=0.3,
         max_drop=100.0,
         max_steps=1,
+        epochs=1,
+        polish=0,
         batch_size=8,
         seed=3,
     )

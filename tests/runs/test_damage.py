@@ -59,6 +59,8 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         step_ratio=0.3,
         max_drop=90.0,
         max_steps=1,
+        epochs=1,
+        polish=0,
         batch_size=8,
         seed=3,
     )

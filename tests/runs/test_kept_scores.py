@@ -45,6 +45,8 @@ def recipe(tiny_data: Path) -> RunConfig:
         step_ratio=0.4,
         max_drop=99.0,
         max_steps=1,
+        epochs=1,
+        polish=0,
         batch_size=8,
         augment="flips",
     )

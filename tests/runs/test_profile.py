@@ -33,6 +33,8 @@ def recipe(tiny_data: Path) -> RunConfig:
         step_ratio=0.3,
         max_drop=100.0,
         max_steps=2,
+        epochs=1,
+        polish=0,
         batch_size=8,
         seed=3,
     )

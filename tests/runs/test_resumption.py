@@ -118,6 +118,27 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
     assert len(same.steps()) >= done + 1
 
 
+def test_an_ended_run_is_polished_when_that_is_asked_for_later(
+    ended: Path, recipe: RunConfig, tmp_path: Path
+) -> None:
+    run = execute.resume(ended, None, {"polish": 2})
+    whole = execute.prune(recipe.with_values(**{"polish": 2, "max_steps": 1}), tmp_path / "whole")
+    assert [step.is_polish for step in run.steps()] == [False, False, True]
+    assert essence(run) == essence(whole)
+    assert run.looks_before() == 1
+    stop = run.read("stop.json")
+    assert stop["keep"] == run.best().index
+    # The search goes on from what was not polished, as if it had never been.
+    further = execute.resume(ended, None, {"max_steps": 2})
+    steps = further.steps()
+    assert [step.start for step in steps][:4] == [None, 0, 1, 1]
+    two = execute.prune(recipe.with_values(**{"max_steps": 2, "polish": 2}), tmp_path / "two")
+    assert steps[3].kept == two.steps()[2].kept
+    assert steps[3].metrics == two.steps()[2].metrics
+    for name, value in two.load().state_dict().items():
+        assert torch.equal(further.load().state_dict()[name], value), name
+
+
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
     steps = history(True, False, False, False, False)
     assert isinstance(StopPolicy(ACCURACY, step_ratio=0.4).next_action(steps), Finished)

@@ -14,6 +14,8 @@ VALUES = {
     "step_ratio": 0.3,
     "max_drop": 60,
     "max_steps": 2,
+    "epochs": 1,
+    "polish": 0,
     "batch_size": 8,
     "precision": "32",
 }

@@ -80,6 +80,7 @@ def test_every_criterion_ranks_the_starting_model_itself(
     values: dict[str, object], tmp_path: Path
 ) -> None:
     criteria = ["taylor", "weight-l2", "random", "activation-mean"]
+    values["cost"] = "channels"
     study = create(
         tmp_path / "out",
         presets.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values),

@@ -118,6 +118,8 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
         step_ratio=0.3,
         max_drop=60.0,
         max_steps=2,
+        epochs=1,
+        polish=0,
         batch_size=8,
         seed=3,
     )

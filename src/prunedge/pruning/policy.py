@@ -10,7 +10,7 @@ from math import inf
 
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
-from prunedge.pruning.steps import Step, handed_over, last_accepted
+from prunedge.pruning.steps import Step, handed_over, last_accepted, removals
 from prunedge.tasks import Metric, Metrics, Task
 from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.utils.advice import option
@@ -198,15 +198,15 @@ class StopPolicy:
         reached = self._target_reached(last_accepted(history), first or history[0])
         if reached is not None:
             return Finished(reached, result)
-        removals = [step for step in history[1:] if not step.is_polish]
-        if self.max_steps is not None and len(removals) >= self.max_steps:
+        made = removals(history)[1:]
+        if self.max_steps is not None and len(made) >= self.max_steps:
             done = f"{counted(self.max_steps, 'step')} done ({option('max_steps')})"
             return Finished(done, result)
-        spent = self._spent(removals)
+        spent = self._spent(made)
         if spent is not None:
             return Finished(spent, result)
 
-        taken_back = [step for step in removals if _counts(step, self.judged_from)]
+        taken_back = [step for step in made if _counts(step, self.judged_from)]
         if len(taken_back) <= HALVINGS:
             return Continue(self._ratio(len(taken_back)))
 
@@ -224,14 +224,14 @@ class StopPolicy:
         """
         return float(1 - (1 - self.step_ratio) ** (0.5**halvings))
 
-    def _spent(self, removals: Sequence[Step]) -> str | None:
+    def _spent(self, made: Sequence[Step]) -> str | None:
         """That the time is up, or would be with one more step as long as the last and the polish;
         None where it is not, or there is no budget.
         """
-        if self.budget is None or not removals:
+        if self.budget is None or not made:
             return None
-        last = removals[-1]
-        spent = sum(step.seconds for step in removals)
+        last = made[-1]
+        spent = sum(step.seconds for step in made)
         polish = self.polish * last.seconds_finetune / max(1, last.epochs)
         if spent + last.seconds + polish <= self.budget * MINUTE_S:
             return None

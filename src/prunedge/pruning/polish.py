@@ -11,7 +11,15 @@ from prunedge.graph import copied, trace
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.policy import Outcome, StopPolicy, Verdict
 from prunedge.pruning.record import step_of
-from prunedge.pruning.steps import Clock, Iteration, State, Step, handed_over, last_accepted
+from prunedge.pruning.steps import (
+    Clock,
+    Iteration,
+    State,
+    Step,
+    handed_over,
+    last_accepted,
+    removals,
+)
 from prunedge.train import TrainExtras, fit
 
 # A loop of its own: the same seed would show the images in the order of a step's fine-tuning.
@@ -43,12 +51,11 @@ def polish(
 
 def to_polish(history: Sequence[Step]) -> Step | None:
     """The step whose model is to be polished next; None where there is nothing to do any more."""
-    if handed_over(history).is_polish:
-        return None
-    removals = [step for step in history if not step.is_polish]
+    result = handed_over(history)
     polished = {step.start for step in history if step.is_polish}
-    for step in (last_accepted(removals), handed_over(removals)):
-        if step.index and step.index not in polished:
+    for step in (last_accepted(history), handed_over(removals(history))):
+        is_behind = result.start is not None and result.is_polish and result.start >= step.index
+        if step.index and step.index not in polished and not is_behind:
             return step
     return None
 
@@ -59,7 +66,8 @@ def _polished(
     """The model of the step `start` after a fine-tuning of its own."""
     clock = Clock()
     graph = state.graph or trace(state.model, context.data.example())
-    number = len(history)
+    # The same number however often the run was gone on with.
+    number = len(removals(history[: start.index]))
     fitted = fit(
         copied(state.model),
         context.data.train,
@@ -87,7 +95,7 @@ def _polished(
         fitted.val,
         fitted.val,
         clock.seconds,
-        index=number,
+        index=len(history),
         removed=0,
         accepted=verdict.accepted,
         keeps_rule=verdict.keeps_rule,

@@ -143,9 +143,14 @@ class Clock:
         self._last = now
 
 
+def removals(history: Sequence[Step]) -> list[Step]:
+    """The steps of the search, step 0 first; without those that polished what it found."""
+    return [step for step in history if not step.is_polish]
+
+
 def last_accepted(history: Sequence[Step]) -> Step:
     """The step that the search goes on from."""
-    return [step for step in history if step.accepted][-1]
+    return [step for step in removals(history) if step.accepted][-1]
 
 
 def handed_over(history: Sequence[Step]) -> Step:

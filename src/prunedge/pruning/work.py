@@ -10,7 +10,7 @@ from prunedge.importance import Scores, rank
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import kept_scores
 from prunedge.pruning.policy import StopPolicy
-from prunedge.pruning.steps import Clock, State, Step
+from prunedge.pruning.steps import Clock, State, Step, removals
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StepWork:
     @property
     def seed(self) -> int:
         """What all that is random in the step follows from: made again, it is the same."""
-        return self.context.seed * 10_000 + self.number
+        return self.context.seed * 10_000 + len(removals(self.history))
 
     def of(self, state: State) -> StepWork:
         """The same step with the model in another state."""

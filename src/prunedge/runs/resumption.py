@@ -14,6 +14,7 @@ from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome
+from prunedge.pruning.polish import to_polish
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
@@ -94,6 +95,8 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     move = policy_of(config).next_action(steps, run.first()) if steps else None
     has_ended = run.test() is not None
     goes_on = isinstance(move, Continue) and not _is_exhausted(run)
+    if config.recover.polish and steps and to_polish(steps) is not None:
+        goes_on = True
     if goes_on and data is None:
         refuse_gone(config, run.verb(), "DATA", "--resume", run.path)  # before anything is noted
     record = {key: [begun[key], value] for key, value in changes.items()}

@@ -227,7 +227,7 @@ class Run:
         before = read_history(self)
         files = step_files.write_checkpoint(self, iteration) if step.accepted else {}
         write_history(self, [*before, HistoryLine(step, files)])
-        if step.accepted and step.index:
+        if step.accepted and step.index and not step.is_polish:
             # The others keep their model alone.
             last = last_accepted([line.step for line in before])
             step_files.forget_state(self, last.index)
