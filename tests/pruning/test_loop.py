@@ -23,7 +23,7 @@ from prunedge.pruning.polish import to_polish
 from prunedge.pruning.prune import prune as prune_and_polish
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
-from prunedge.pruning.steps import Step, handed_over, last_accepted, lineage
+from prunedge.pruning.steps import Step, doubts, handed_over, last_accepted, lineage
 from prunedge.tasks import OF_BATCHES, Metrics, packed
 from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
@@ -246,6 +246,22 @@ def test_with_confidence_only_a_sure_drop_is_taken_back_and_only_the_rule_hands_
         assert ("maybe by chance" in verdict.reason) == (goes_on and not keeps)
 
 
+def test_the_third_model_in_a_row_beyond_the_rule_is_no_chance() -> None:
+    right = [True] * 90 + [False] * 10
+    start = replace(START, metric_after=0.9, correct=packed(right))
+    after = Outcome.of_metrics(_metrics([False] * 4 + right[4:]), ACCURACY, OF_BATCHES)
+    rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=0.95)
+    for before, goes_on in ((0, True), (1, True), (2, False)):
+        verdict = rule.accepts(start, after, [None] * 100, doubts=before)
+        assert verdict.accepted is goes_on
+        assert not verdict.keeps_rule
+    assert verdict.reason.endswith("after 2 in a row beyond the rule again more than 3 below")
+    steps = [*history(True, True, True), _judged(4, 3, "d"), _judged(5, 4, "-")]
+    assert doubts(steps) == 1
+    assert doubts([*steps, _judged(6, 4, "d")]) == 2
+    assert doubts(steps[:4]) == 0
+
+
 def test_what_is_handed_over_keeps_the_rule_though_the_search_went_further() -> None:
     steps = [*history(True, True), replace(history(True)[1], index=3, start=2, keeps_rule=False)]
     assert last_accepted(steps).index == 3
@@ -264,6 +280,9 @@ def test_what_is_handed_over_keeps_the_rule_though_the_search_went_further() -> 
         ("kk-", "", 2),
         ("kd", "", 2),  # beyond the rule, maybe by chance: polishing may bring it back
         ("kd", "2-", 1),
+        ("kdd", "3-", 2),
+        ("kdd", "3-2-", 1),
+        ("kdd", "3-2k", None),
         ("kd", "2k", None),
         ("kd", "2-1-", None),
         ("kk", "2-", None),

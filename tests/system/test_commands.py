@@ -201,6 +201,8 @@ def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> No
         "random",
         "--max-drop",
         90,
+        "--polish",
+        0,
         "--max-steps",
         2,
         "--step-ratio",

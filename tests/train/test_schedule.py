@@ -26,7 +26,7 @@ def test_very_short_trainings_still_learn(total: int) -> None:
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(
         TrainError,
-        match=r"lr = -1 \(above 0\); batch_size = 1 .*; metric = speed \(one of accuracy, f1, auroc\)",
+        match=r"lr = -1 \(above 0\); batch_size = 1 .*; metric = speed \(one of accuracy, f1, auroc, ",
     ):
         TrainConfig(lr=-1, batch_size=1, metric="speed")
 

@@ -138,7 +138,7 @@ class PruneKeywords(TypedDict, total=False):
     Default: `'none'`."""
     polish: int
     """Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller one
-    beyond the rule, which they may bring back. Default: `4`."""
+    beyond the rule, which they may bring back. Default: `8`."""
     extra_rounds: int
     """How often a step that breaks the rule is fine-tuned for `epochs` more before it is taken
     back. Default: `1`."""

@@ -333,7 +333,7 @@ class RecoverSection(Section):
         ),
     )
     polish: int = basic(
-        4,
+        8,
         (
             "Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller "
             "one beyond the rule, which they may bring back."

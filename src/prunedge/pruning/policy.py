@@ -17,6 +17,7 @@ from prunedge.utils.advice import option
 from prunedge.utils.wording import counted
 
 HALVINGS = 3
+DOUBTS = 2  # models in a row that may lie beyond the rule by chance
 MINUTE_S = 60
 COLLAPSED = "every validation image gets the same answer"
 
@@ -77,7 +78,7 @@ class StopPolicy:
 
     With `confidence` (0.5 to 1) the search also goes on from a model that lies beyond the rule, as
     long as it may do so by chance: it is taken back when the metric has dropped by more with that
-    confidence (`paired_drop_interval`).
+    confidence (`paired_drop_interval`), and when `DOUBTS` models in a row have lain beyond.
 
     `step_ratio` is the share that a step removes of what is left of the `saved` (the channels, or a
     cost). Whenever a step is taken back, the next one goes half as far on the logarithmic scale
@@ -146,13 +147,15 @@ class StopPolicy:
         outcome: Outcome,
         sources: Sequence[str | None],
         start: Step | None = None,
+        doubts: int = 0,
     ) -> Verdict:
         """Whether a model keeps the rule, and what is to be said about it.
 
         `first` is the unpruned model, `start` the one that the run began with where that is
-        another; `sources` are those of the validation images. A model that answers one class
-        whatever it sees breaks every rule, unless one of these did so already: nothing is left in
-        it that could be pruned.
+        another; `sources` are those of the validation images. `doubts` models in a row, from which
+        this one was made, lie beyond the rule already: after `DOUBTS` it is no chance. A model that
+        answers one class whatever it sees breaks every rule, unless one of these did so already:
+        nothing is left in it that could be pruned.
         """
         metric = self.metric
         drop = metric.drop(first.metric_after, outcome.value)
@@ -174,12 +177,13 @@ class StopPolicy:
             low, high = paired_drop_interval(
                 first.correct, outcome.correct, self.confidence, sources
             )
-            accepted = keeps_rule or low <= self.max_drop + 1e-9
+            accepted = keeps_rule or (doubts < DOUBTS and low <= self.max_drop + 1e-9)
             reason += (
                 f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} "
                 "confidence)"
             )
-            surely = "surely "
+            is_sure = low > self.max_drop + 1e-9
+            surely = "surely " if is_sure else f"after {DOUBTS} in a row beyond the rule again "
         side = "below" if metric.higher_is_better else "above"
         if not accepted:
             reason += f": {surely}more than {self.max_drop:g} {side}"

@@ -18,6 +18,7 @@ from prunedge.pruning.steps import (
     Step,
     handed_over,
     last_accepted,
+    lineage,
     removals,
 )
 from prunedge.train import TrainExtras, fit
@@ -34,10 +35,10 @@ def polish(
 ) -> Iterator[Iteration]:
     """Fine-tune what the search has found for `policy.polish` epochs, and yield each attempt.
 
-    The smallest model that was accepted comes first: where it lies beyond the rule, polishing may
-    bring it back, and else the smallest that keeps the rule is polished. An attempt that is worse
-    than the model that it began with is taken back. `state_of` gives the state of a step; its
-    momentum is not used, so that it doesn't matter whether it was kept.
+    The smallest model that was accepted comes first. Where it lies beyond the rule, polishing may
+    bring it back; else the one that it was made from follows, up to the smallest that keeps the
+    rule. An attempt that is worse than the model that it began with is taken back. `state_of` gives
+    the state of a step; its momentum is not used, so that it doesn't matter whether it was kept.
     """
     history = list(history)
     while policy.polish:
@@ -53,10 +54,13 @@ def to_polish(history: Sequence[Step]) -> Step | None:
     """The step whose model is to be polished next; None where there is nothing to do any more."""
     result = handed_over(history)
     polished = {step.start for step in history if step.is_polish}
-    for step in (last_accepted(history), handed_over(removals(history))):
-        is_behind = result.start is not None and result.is_polish and result.start >= step.index
-        if step.index and step.index not in polished and not is_behind:
+    for step in reversed(lineage(history, last_accepted(history).index)):
+        if result.is_polish and result.start is not None and result.start >= step.index:
+            return None
+        if step.index not in polished:
             return step
+        if step.keeps_rule:
+            return None
     return None
 
 

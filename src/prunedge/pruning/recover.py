@@ -14,6 +14,7 @@ from prunedge.importance import Scores, gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.cut import Cut
 from prunedge.pruning.policy import Outcome, Verdict
+from prunedge.pruning.steps import doubts
 from prunedge.pruning.work import StepWork
 from prunedge.surgery import OptimState
 from prunedge.tasks import Metrics
@@ -110,7 +111,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         optimizer_state = fitted.optimizer_state
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
-        verdict = policy.accepts(first, outcome, context.sources(), start)
+        verdict = policy.accepts(first, outcome, context.sources(), start, doubts(work.history))
         if verdict.keeps_rule or rounds > context.extra_rounds:
             break
 

@@ -158,6 +158,16 @@ def handed_over(history: Sequence[Step]) -> Step:
     return [step for step in history if step.keeps_rule][-1]
 
 
+def doubts(history: Sequence[Step]) -> int:
+    """How many models in a row, up to the one that the search goes on from, lie beyond the rule."""
+    count = 0
+    for step in reversed(lineage(history, last_accepted(history).index)):
+        if step.keeps_rule:
+            break
+        count += 1
+    return count
+
+
 def lineage(history: Sequence[Step], index: int) -> list[Step]:
     """The steps that led from step 0 to step `index`, without step 0 and with that one."""
     steps: list[Step] = []
