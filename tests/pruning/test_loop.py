@@ -136,7 +136,7 @@ def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> Non
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
     generous, collapsed = (
         StopPolicy(ACCURACY, max_drop=100.0),
-        replace(START, index=1, metric_after=0.9, only=1),
+        replace(START, index=1, metric_after=0.9, only_answer=1),
     )
     verdict = generous.accepts(START, Outcome.of_step(collapsed), [])
     assert not verdict.accepted
@@ -152,13 +152,15 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
     )
     outcome = Outcome.of_metrics(metrics, ACCURACY, OF_BATCHES)
     assert not generous.accepts(START, outcome, []).accepted
-    assert generous.accepts(replace(START, only=1), Outcome.of_step(collapsed), []).accepted
-    assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0)).accepted
+    assert generous.accepts(replace(START, only_answer=1), Outcome.of_step(collapsed), []).accepted
+    assert generous.accepts(
+        START, Outcome.of_step(collapsed), [], replace(START, only_answer=0)
+    ).accepted
 
 
 def test_a_search_that_ends_in_one_answer_says_so() -> None:
     broken = [
-        replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0)
+        replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only_answer=0)
         for step in history(False, False, False, False)[1:]
     ]
     stop = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=0.4).next_action([START, *broken])
@@ -189,8 +191,8 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
         model.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [step for step, _ in prune(model, data, engine=make_engine("32"), **rules)]
-    assert steps[0].only is None
-    assert steps[1].only is not None
+    assert steps[0].only_answer is None
+    assert steps[1].only_answer is not None
     assert not steps[1].accepted
     assert steps[1].reason.endswith(COLLAPSED)
 

@@ -148,7 +148,7 @@ def test_random_weights_keep_the_usual_rate(
 def test_a_run_of_a_model_with_one_answer_is_not_pruned(tiny_data: Path, tmp_path: Path) -> None:
     run = execute.train(recipe(tiny_data, "none", train_epochs=0), tmp_path / "untrained")
     step = run.steps()[0]
-    assert step.only is not None
+    assert step.only_answer is not None
     assert step.majority == pytest.approx(step.metric_after, abs=0.2)
     with pytest.raises(TrainError, match=r"answers '.*' for every validation image"):
         execute.prune(

@@ -126,7 +126,7 @@ def test_wrong_values_in_the_history(copied: Callable[[str], Path]) -> None:
         {**value, "accepted": False},
     ]
     wrongs += [
-        {**value, "only": 2},
+        {**value, "only_answer": 2},
         {**value, "largest": 7},
         {**value, "correct": "9:ff"},
         {**value, "macs": 0},

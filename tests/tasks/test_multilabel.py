@@ -133,9 +133,9 @@ def test_the_constant_answer_scores_what_a_model_that_gives_it_scores(metric: st
 
 
 def test_equal_scores_for_all_images_are_a_silent_model() -> None:
-    assert TASK.is_silent(measure(torch.tensor([[0.3, -2.0, 1.0]]).expand(5, 3)))
-    assert not TASK.is_silent(measure(random_answers(5)[0]))
-    assert TASK.loss_without_knowledge(measure(torch.zeros(5, 3))) == pytest.approx(
+    assert TASK.has_constant_outputs(measure(torch.tensor([[0.3, -2.0, 1.0]]).expand(5, 3)))
+    assert not TASK.has_constant_outputs(measure(random_answers(5)[0]))
+    assert TASK.uninformed_loss(measure(torch.zeros(5, 3))) == pytest.approx(
         measure(torch.zeros(5, 3)).loss
     )
 

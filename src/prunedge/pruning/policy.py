@@ -41,18 +41,19 @@ class Finished:
 class Outcome:
     """What a model does on the validation split, as far as the rule asks.
 
-    `value` is the metric. `only` is the answer that every image gets, None where answers differ.
+    `value` is the metric. `only_answer` is the answer that every image gets, None where answers
+    differ.
     `correct` says which images were answered right (`prunedge.tasks.packed`).
     """
 
     value: float
-    only: int | None
+    only_answer: int | None
     correct: str
 
     @classmethod
     def of_step(cls, step: Step) -> Outcome:
         """That of a step in the history."""
-        return cls(step.metric_after, step.only, step.correct)
+        return cls(step.metric_after, step.only_answer, step.correct)
 
     @classmethod
     def of_metrics(cls, metrics: Metrics, metric: Metric, task: Task) -> Outcome:
@@ -165,8 +166,10 @@ class StopPolicy:
             change = metric.change(start.metric_after, outcome.value)
             reason += f", {change:+.2f} against the start's"
 
-        was_collapsed = first.only is not None or (start is not None and start.only is not None)
-        if outcome.only is not None and not was_collapsed:
+        was_collapsed = first.only_answer is not None or (
+            start is not None and start.only_answer is not None
+        )
+        if outcome.only_answer is not None and not was_collapsed:
             return Verdict(accepted=False, keeps_rule=False, reason=f"{reason}: {COLLAPSED}")
 
         keeps_rule = drop <= self.max_drop + 1e-9

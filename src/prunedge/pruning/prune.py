@@ -104,8 +104,8 @@ def prune(
     )
     policy = policy_of(config)
     start = step_zero(context, model, policy)
-    if start.step.only is not None:
-        log.warning("%s", one_class_warning(task.answer_name(start.step.only)))
+    if start.step.only_answer is not None:
+        log.warning("%s", one_class_warning(task.answer_name(start.step.only_answer)))
     yield start.step, start.state.model
 
     history = [start.step]

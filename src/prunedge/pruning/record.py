@@ -161,8 +161,8 @@ def step_of(
         original=first.original if first else widths,
         correct=after.correct,
         majority=constant.score,
-        largest=constant.answer,
-        only=task.only_answer(after),
+        majority_answer=constant.answer,
+        only_answer=task.only_answer(after),
         **seconds,
         **fields,
     )

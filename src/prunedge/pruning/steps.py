@@ -40,12 +40,12 @@ class Step:
     removes nothing: it is the last, longer fine-tuning of a model that is about to be handed over.
 
     `correct` says which validation images were answered right (`prunedge.tasks.packed`). `majority`
-    is what the best constant answer, `largest`, scores by the metric; `only` is the answer that
-    the model gives every validation image, None where its answers differ. Where a device steers,
-    `latency_ms` was measured on it for one image, `predicted_ms` predicted before. `scored` says
-    where the scores came from: gathered `while training` the model that was cut, or `in a pass`
-    over it. `limited` is what is to be said where not the scores but the limit on what a group may
-    lose decides in most groups.
+    is what the best constant answer, `majority_answer`, scores by the metric; `only_answer` is the
+    answer that the model gives every validation image, None where its answers differ. Where a
+    device steers, `latency_ms` was measured on it for one image, `predicted_ms` predicted before.
+    `scored` says where the scores came from: gathered `while training` the model that was cut, or
+    `in a pass` over it. `limited` is what is to be said where not the scores but the limit on what
+    a group may lose decides in most groups.
     """
 
     # For whoever reads a step back: no infinities.
@@ -83,8 +83,8 @@ class Step:
     scored: str = ""
     limited: str = ""
     majority: float | None = None
-    largest: NonNegativeInt | None = None
-    only: NonNegativeInt | None = None
+    majority_answer: NonNegativeInt | None = None
+    only_answer: NonNegativeInt | None = None
 
     @property
     def seconds(self) -> float:

@@ -141,18 +141,18 @@ def name_of(step: Step) -> str:
 
 def beside_majority(run: Run, step: Step) -> str:
     """What always answering the largest class would score."""
-    if step.majority is None or step.largest is None:
+    if step.majority is None or step.majority_answer is None:
         return ""
-    largest = task_of(run.config).answer_name(step.largest)
+    largest = task_of(run.config).answer_name(step.majority_answer)
     score = metric_of(run.config).text(step.majority)
     return f" (always answering '{largest}' scores {score})"
 
 
 def one_class(run: Run, step: Step) -> str | None:
     """The warning about a model that answers one class alone; None for others."""
-    if step.only is None:
+    if step.only_answer is None:
         return None
-    answer = task_of(run.config).answer_name(step.only)
+    answer = task_of(run.config).answer_name(step.only_answer)
     return f"mind: {one_class_warning(answer, taught(run))}"
 
 

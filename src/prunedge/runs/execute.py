@@ -140,7 +140,7 @@ def _prune(session: RunSession) -> Run:
     run = session.run
     steps = run.steps()
     base = last_accepted(steps).index
-    if steps[0].only is not None:
+    if steps[0].only_answer is not None:
         run.finish(Finished(NOTHING_TO_PRUNE, 0))
     refuse_one_class(steps[0], session.task, taught(run))
 

@@ -59,8 +59,8 @@ def write_bundle(
     refuse_full(out)  # before the work
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
-    if chosen.step.only is not None:
-        answer = task_of(config).answer_name(chosen.step.only)
+    if chosen.step.only_answer is not None:
+        answer = task_of(config).answer_name(chosen.step.only_answer)
         log.warning("mind: %s", one_class_warning(answer, taught(run)))
     data = images_of(config, run.verb(), "DATA", "--resume", run.path)
     if chosen.number is not None and chosen.plan.keep:

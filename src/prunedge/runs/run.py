@@ -253,7 +253,7 @@ class Run:
         if self.test() is not None:
             return True
         steps = self.steps()
-        return bool(steps) and (self.verb() == "train" or steps[0].only is not None)
+        return bool(steps) and (self.verb() == "train" or steps[0].only_answer is not None)
 
     def summary(self) -> dict[str, Any]:
         """What `prunedge show --json` prints."""

@@ -19,7 +19,7 @@ def require_step(step: Step, config: RunConfig, first: Step | None = None) -> No
     if (step.latency_ms is None) != (config.device.address is None):
         raise ValueError(f"step {step.index} was timed on another device than the run's")
     answers = task_of(config).answers if config.data.classes else None
-    for answer in (step.largest, step.only):
+    for answer in (step.majority_answer, step.only_answer):
         if answers is not None and answer is not None and answer >= answers:
             raise ValueError(f"step {step.index} names answer {answer} of {answers}")
     for group in step.frozen:

@@ -119,6 +119,6 @@ def refuse_one_class(step: Step, task: Task, how: Taught) -> None:
     """Raise TrainError where the model of a step answers one class whatever it sees: its channels
     tell nothing of the task.
     """
-    if step.only is not None:
-        what, _, remedy = one_class_warning(task.answer_name(step.only), how).partition(": ")
+    if step.only_answer is not None:
+        what, _, remedy = one_class_warning(task.answer_name(step.only_answer), how).partition(": ")
         raise TrainError(what, remedy=remedy)

@@ -86,7 +86,9 @@ def at_fractions(
     `rows` are the trial's steps, the unpruned model first. Fractions beyond its last accepted
     step are left out: nothing is extrapolated.
     """
-    accepted = sorted((row for row in rows if row["accepted"]), key=lambda row: row[by])
+    # A polish adds no fraction.
+    passed = [row for row in rows if row["accepted"] and not row.get("is_polish")]
+    accepted = sorted(passed, key=lambda row: row[by])
     positions = [row[by] for row in accepted]
     values = [row[key] for row in accepted]
     if not positions:

@@ -244,10 +244,10 @@ class Task(Protocol):
     def answer_name(self, answer: int) -> str:
         """A constant answer for a reader."""
 
-    def loss_without_knowledge(self, metrics: Metrics) -> float:
+    def uninformed_loss(self, metrics: Metrics) -> float:
         """The loss of a model that knows nothing and says so."""
 
-    def is_silent(self, metrics: Metrics) -> bool:
+    def has_constant_outputs(self, metrics: Metrics) -> bool:
         """Whether the outputs are the same whatever the image: the model's units have died."""
 
     def purpose(self) -> str:

@@ -154,11 +154,11 @@ class Classification:
         """The class's name."""
         return self.spec.classes[answer] if self.spec else str(answer)
 
-    def loss_without_knowledge(self, metrics: Metrics) -> float:
+    def uninformed_loss(self, metrics: Metrics) -> float:
         """That of equal scores for all classes."""
         return math.log(len(metrics.details["confusion"]))
 
-    def is_silent(self, metrics: Metrics) -> bool:
+    def has_constant_outputs(self, metrics: Metrics) -> bool:
         """Whether all images get equal scores, as after a step so large that all ReLUs died."""
         auroc = metrics.values["auroc"]
         return auroc is not None and abs(auroc - 0.5) < 1e-6

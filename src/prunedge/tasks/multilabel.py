@@ -186,11 +186,11 @@ class Multilabel:
         names = [name for index, name in enumerate(self.spec.classes) if answer >> index & 1]
         return ", ".join(names) or NOTHING
 
-    def loss_without_knowledge(self, metrics: Metrics) -> float:
+    def uninformed_loss(self, metrics: Metrics) -> float:
         """That of a probability of a half for each class."""
         return math.log(2)
 
-    def is_silent(self, metrics: Metrics) -> bool:
+    def has_constant_outputs(self, metrics: Metrics) -> bool:
         """Whether all images get equal scores: the average precision of each class is its share."""
         telling = 0
         precisions = metrics.details["average_precision"]

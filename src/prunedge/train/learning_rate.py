@@ -184,7 +184,7 @@ def find_rate(
 
     untrained = metrics_after(0, config)
     steps = rounds * math.ceil(len(learners) / config.batch_size)
-    rate = search(untrained.loss, task.loss_without_knowledge(untrained), loss_after)
+    rate = search(untrained.loss, task.uninformed_loss(untrained), loss_after)
     return replace(rate, steps=steps)
 
 
@@ -237,7 +237,7 @@ def _gains(start: float, alike: float, losses: Mapping[float, float | None]) -> 
     """By how much each rate lowered the loss, where it neither diverged nor silenced the model."""
     gains = {}
     for rate, loss in losses.items():
-        if loss is None or not math.isfinite(loss) or _is_silent(rate, alike, losses):
+        if loss is None or not math.isfinite(loss) or _has_constant_outputs(rate, alike, losses):
             continue
         gains[rate] = start - loss
     return gains
@@ -253,11 +253,11 @@ def _good(gains: Mapping[float, float]) -> list[float]:
 
 def _ceiling(alike: float, losses: Mapping[float, float | None]) -> float:
     """The highest rate that is far enough from any that silenced the model."""
-    silent_rates = [rate for rate in losses if _is_silent(rate, alike, losses)]
+    silent_rates = [rate for rate in losses if _has_constant_outputs(rate, alike, losses)]
     return min(silent_rates, default=math.inf) / BELOW * 1.01
 
 
-def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:
+def _has_constant_outputs(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:
     """Whether a rate brought the loss to that of equal scores while a lower one teaches."""
     loss = losses[rate]
     if loss is None:
@@ -273,7 +273,7 @@ def _loss(task: Task, metrics: Metrics) -> float | None:
     if not math.isfinite(metrics.loss):
         return math.inf
     # Units that fell silent don't learn any more.
-    return None if task.is_silent(metrics) else metrics.loss
+    return None if task.has_constant_outputs(metrics) else metrics.loss
 
 
 def _divided(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int]:

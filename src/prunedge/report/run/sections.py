@@ -151,11 +151,11 @@ def beginning_of(run: Run, first: Step, best: Step) -> dict[str, Any]:
     task = task_of(run.config)
     weights = run.read_as("weights.json", Loaded.from_json)
     rate = run.read_as("lr.json", Rate.from_json)
-    only = first.only if best.only is None else best.only
+    only = first.only_answer if best.only_answer is None else best.only_answer
     majority = None
-    if first.majority is not None and first.largest is not None:
+    if first.majority is not None and first.majority_answer is not None:
         score = value_text(metric_of(run.config), first.majority)
-        majority = (task.answer_name(first.largest), score)
+        majority = (task.answer_name(first.majority_answer), score)
     one_class = []
     if only is not None:
         one_class.append(one_class_warning(task.answer_name(only), taught(run)))
