@@ -35,6 +35,9 @@ class Plain(Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
+        if "width" not in settings:
+            # COLUMNS, which programs hand on to those that they start, is a terminal's.
+            self._width = None
 
     @property
     def size(self) -> ConsoleDimensions:
