@@ -20,6 +20,7 @@ from prunedge.errors import ConfigError
 from prunedge.pruning.from_config import context_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
+from prunedge.report.run import repeat
 from prunedge.study.grid import FOUND_OUT, Grid, trials
 from prunedge.train import TrainConfig, make_engine
 from prunedge.utils.advice import OF_TRAINING
@@ -392,3 +393,11 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):
         with pytest.raises(ValueError, match="confidence"):
             next(pe.prune(model, data, **wrong))  # type: ignore[arg-type]
+
+
+def test_a_time_is_written_with_its_unit_as_the_command_line_takes_it() -> None:
+    config = RunConfig.make("test", data="d", model="m", device="local", budget=1, target_latency=5)
+    words = repeat.command(config, Path("runs/a"))
+    assert "--budget 1min" in words
+    assert "--target-latency 5ms" in words
+    assert ("budget", "1min") in repeat.facts(config)

@@ -13,7 +13,7 @@ import pytest
 from prunedge.cli.app import main
 from prunedge.cli.prune import prune
 from prunedge.cli.train import train
-from prunedge.config import RunConfig
+from prunedge.config import RunConfig, settings
 from prunedge.runs import execute
 from prunedge.runs.resumption import CHANGEABLE
 from prunedge.runs.run import open_run
@@ -131,8 +131,9 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     else:
         assert code == 0, said
         assert after != before
-        old = "none" if before is None else before
-        assert f"{key.replace('_', ' ')}: {after} instead of {old}" in said
+        written = settings()[key].written
+        change = f"{written(after)} instead of {written(before)}"
+        assert f"{key.replace('_', ' ')}: {change}" in said
 
 
 @pytest.mark.parametrize("verb", VERBS)

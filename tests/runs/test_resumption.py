@@ -74,7 +74,7 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
     assert heard[0] == "max steps: 3 instead of 1"
     assert "has been looked at before" in heard[1]
     assert "looked at 1 time before" in pruned(run)
-    assert "max steps 1 -> 3" in pruned(run)
+    assert "max steps was 1 and is 3" in pruned(run)
     page = write_report(run).read_text(encoding="utf-8")
     assert "looked at 1 time before the run went on" in page
     assert "measured once" not in page

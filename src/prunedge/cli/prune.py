@@ -30,13 +30,13 @@ def prune(
     """Teach a model your images, then remove the channels that they don't need, as far as the rule
     allows.
 
-    Each step ranks the channels, removes the least important, fine-tunes and measures on validation
-    data. A step that drops the metric by more than --max-drop points below the unpruned model's is
-    taken back and halved. The last model that kept the rule is the result; both are measured once
-    on the test split at the end.
+    Each step ranks the channels, removes those that matter least for what they cost, fine-tunes and
+    measures on validation data. A step that surely drops the metric by more than --max-drop points
+    below the unpruned model's is taken back, and the next goes half as far. The last model that
+    keeps the rule by its own figure is polished, and is the result; it and the unpruned one are
+    measured once on the test split at the end.
 
-    Example: `prunedge prune cracks/ --model resnet18 --criterion taylor --step-ratio 0.1 --max-drop
-    3 --out runs/cracks`
+    Example: `prunedge prune cracks/ --model resnet18 --max-drop 3 --out runs/cracks`
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def prune(
         refused. What is not said here is as in that run.
     resume
         A run folder to go on with, from its last step; nothing else is needed. What ends a run
-        (--max-steps, --max-drop, --confidence, --extra-rounds, --target-...) may be given anew,
+        (--max-steps, --max-drop, --confidence, --budget, --extra-rounds, --polish, --target-...)
+        may be given anew,
         also to a run that has ended, and DATA where the images were moved; whatever else differs
         from what the run began with is refused.
     profile

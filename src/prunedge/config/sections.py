@@ -383,7 +383,7 @@ class StopSection(Section):
     target_latency: Milliseconds | None = setting(
         None,
         "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms, 0.2s.",
-        Notes(kind=float | str | None),
+        Notes(kind=float | str | None, unit="ms"),
         gt=0,
     )
     max_steps: int | None = setting(None, "Stop after this many steps.", ge=1)
@@ -393,7 +393,7 @@ class StopSection(Section):
             "Stop when the steps together would take longer than this: 30min, 90s, 2h. A step that "
             "has begun is finished, and time is left for --polish."
         ),
-        Notes(kind=float | str | None),
+        Notes(kind=float | str | None, unit="min"),
         gt=0,
     )
     judged_from: int = derived(0, ge=0)

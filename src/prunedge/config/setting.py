@@ -17,7 +17,8 @@ class Notes:
     which the command line takes it, where that is not the attribute's. A `is_basic` one comes first
     in the help. One that `is_inherited` a run that goes on from another has from there. One that
     `is_derived` is worked out by the run itself, and nobody asks for it. `choices` says what there
-    is to choose from, of one whose values other files define.
+    is to choose from, of one whose values other files define. `unit` is that of its number, which
+    the command line wants to see.
     """
 
     key: str | None = None
@@ -26,6 +27,7 @@ class Notes:
     is_derived: bool = False
     is_inherited: bool = True
     choices: str = ""
+    unit: str = ""
 
 
 def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: Any) -> Any:
@@ -104,3 +106,9 @@ class Setting:
     def full_help(self) -> str:
         """The same with what there is to choose from, where other files define that."""
         return f"{self.help} {self.notes.choices}".rstrip()
+
+    def written(self, value: Any) -> str:
+        """A value as the command line takes it, and as a reader knows it: `30min`, `none`."""
+        if value is None:
+            return "none"
+        return f"{value:g}{self.notes.unit}" if self.notes.unit else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prunedge.config import RunConfig
+from prunedge.config import RunConfig, settings
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.edge.bench.ratios import in_words
 from prunedge.latency.side_by_side import Milliseconds
@@ -281,9 +281,17 @@ def _resumptions(run: Run) -> list[str]:
     """What changed when the run was gone on with."""
     lines = []
     for entry in run.resumptions():
-        changes = [
-            f"{key.replace('_', ' ')} {old} -> {new}"
-            for key, (old, new) in entry["changes"].items()
-        ]
-        lines.append(f"gone on with after step {max(0, entry['after_step'])}: {', '.join(changes)}")
+        changes = []
+        for key, values in entry["changes"].items():
+            old, new = (_written(key, value) for value in values)
+            changes.append(f"{key.replace('_', ' ')} was {old} and is {new}")
+        lines.append(
+            f"the run was gone on with after step {max(0, entry['after_step'])}: "
+            f"{', '.join(changes)}"
+        )
     return lines
+
+
+def _written(key: str, value: object) -> str:
+    """A value of what changed: a setting's, or how many threads or processes compute."""
+    return settings()[key].written(value) if key in settings() else str(value)

@@ -102,7 +102,8 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     record = {key: [begun[key], value] for key, value in changes.items()}
     _apply(run, config, record, puts_aside=has_ended and goes_on, after=len(steps) - 1)
     for key, (old, new) in record.items():
-        say(f"{key.replace('_', ' ')}: {_text(new)} instead of {_text(old)}")
+        written = settings()[key].written
+        say(f"{key.replace('_', ' ')}: {written(new)} instead of {written(old)}")
     if has_ended and goes_on:
         say(
             "the run goes on from its last good step; its test split has been looked at "
@@ -245,7 +246,3 @@ def _moved(mistake: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
         **mistake,
         "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else mistake["path"],
     }
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else str(value)

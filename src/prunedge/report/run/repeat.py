@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import START_KEYS, RunConfig, asked
+from prunedge.config import START_KEYS, RunConfig, Setting, asked, settings
 from prunedge.utils import advice
 
 # What the page of a loop without a run folder can tell of.
@@ -29,7 +29,7 @@ def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
         is_option = key in asked() and key not in GIVEN_OTHERWISE
         if not is_option or is_of_start or is_of_pruning:
             continue
-        words += _option(advice.flag(key, verb), value)
+        words += _option(settings()[key], advice.flag(key, verb), value)
     return advice.command(*words, "--out", f"{path.name}-again")
 
 
@@ -38,12 +38,12 @@ def facts(config: RunConfig, known: Collection[str] | None = None) -> list[tuple
     listed = []
     for key, value in config.flat().items():
         if value is not None and (known is None or key in known):
-            text = ", ".join(value) if isinstance(value, list) else str(value)
+            text = ", ".join(value) if isinstance(value, list) else settings()[key].written(value)
             listed.append((key.replace("_", " "), text))
     return listed
 
 
-def _option(flag: str, value: Any) -> Iterator[str]:
+def _option(setting: Setting, flag: str, value: Any) -> Iterator[str]:
     """The words that give a setting this value; none where it has none."""
     if value is None or value is False:
         return
@@ -55,4 +55,4 @@ def _option(flag: str, value: Any) -> Iterator[str]:
             yield f"{flag}={item}"
         else:
             yield flag
-            yield str(item)
+            yield setting.written(item)
