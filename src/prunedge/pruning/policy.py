@@ -42,8 +42,7 @@ class Outcome:
     """What a model does on the validation split, as far as the rule asks.
 
     `value` is the metric. `only_answer` is the answer that every image gets, None where answers
-    differ.
-    `correct` says which images were answered right (`prunedge.tasks.packed`).
+    differ. `correct` says which images were answered right (`prunedge.tasks.packed`).
     """
 
     value: float
@@ -213,7 +212,8 @@ class StopPolicy:
         if spent is not None:
             return Finished(spent, result)
 
-        taken_back = [step for step in made if _counts(step, self.judged_from)]
+        judged = [step for step in made if step.index >= self.judged_from]
+        taken_back = [step for step in judged if not step.accepted]
         if len(taken_back) <= HALVINGS:
             return Continue(self._ratio(len(taken_back)))
 
@@ -278,8 +278,3 @@ class StopPolicy:
         ):
             return f"target reached: {latency:.3g} ms on the device"
         return None
-
-
-def _counts(step: Step, judged_from: int) -> bool:
-    """Whether a removal was taken back by the rule that holds now."""
-    return not step.accepted and step.index >= judged_from
