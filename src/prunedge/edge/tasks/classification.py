@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from prunedge.edge.probabilities import is_share, is_sigmoid, squash_of, squash_warning
-from prunedge.edge.tasks import label_kinds
+from prunedge.edge.tasks import by_class, label_kinds
 from prunedge.edge.tasks.base import (
     DeviceDefinition,
     Findings,
@@ -35,7 +35,6 @@ METRICS = {
     for metric in (ACCURACY, Metric("f1", is_macro=True), Metric("auroc", is_macro=True))
 }
 TOLERANCE = 1e-3  # of a sum of probabilities
-NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,7 @@ class Classification:
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""
-        classes = len(self.spec.classes)
-        if outputs.shape == (count, classes):
-            return None
-        return f"the model gives {outputs.shape}, the manifest has {classes} classes"
+        return by_class.check_logits(outputs, count, len(self.spec.classes))
 
     def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
         """Whether they are one row of probabilities for each image."""
@@ -148,8 +144,8 @@ class Classification:
         return None
 
     def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
-        """Whether no probability differs by more than `NEAR`."""
-        return not np.abs(predictions - others).max() > NEAR
+        """Whether no probability differs by more than `by_class.NEAR`."""
+        return by_class.is_near(predictions, others)
 
     def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
         """The same label, or one whose wanted logit is within `tolerance` of the highest."""
@@ -171,18 +167,7 @@ class Classification:
         chosen = [self.spec.classes.index(label) for label in damage]
         values = predictions[:, chosen]  # (tiles, damage classes)
         sums = values.sum(1, dtype=np.float64).clip(0, 1).astype(np.float32)
-        labels = np.asarray(damage)[values.argmax(1)]
-
-        by_tile = sums.reshape(tiles.shape)
-        mean, surest = tiles.maps(by_tile, threshold)
-        return Findings(
-            mean=mean,
-            peak=sums[surest],
-            labels=labels[surest],
-            is_damaged=tiles.damaged(by_tile, mean, threshold),
-            surest=float(sums.max()),
-            tiles=int((sums >= threshold).sum()),
-        )
+        return by_class.findings_of(sums, values, tiles, damage, threshold)
 
 
 DEFINITION = DeviceDefinition(NAME, METRICS, Classification, classes_of, ClassTargets)

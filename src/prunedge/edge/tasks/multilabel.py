@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from prunedge.edge.probabilities import TOLERANCE, is_share, is_sigmoid, squash_warning
-from prunedge.edge.tasks import label_kinds
+from prunedge.edge.tasks import by_class, label_kinds
 from prunedge.edge.tasks.base import (
     SEPARATOR,
     DeviceDefinition,
@@ -35,7 +35,6 @@ METRICS = {
     )
 }
 THRESHOLD = 0.5  # from which probability on a class is there, unless the spec has another
-NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
 LAYOUT = (
     f"list several labels of an image with {SEPARATOR} between them (crack{SEPARATOR}rust), or in "
@@ -147,10 +146,7 @@ class Multilabel:
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""
-        classes = len(self.spec.classes)
-        if outputs.shape == (count, classes):
-            return None
-        return f"the model gives {outputs.shape}, the manifest has {classes} classes"
+        return by_class.check_logits(outputs, count, len(self.spec.classes))
 
     def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
         """Whether they are a probability for each class of each image."""
@@ -164,8 +160,8 @@ class Multilabel:
         return None
 
     def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
-        """Whether no probability differs by more than `NEAR`."""
-        return not np.abs(predictions - others).max() > NEAR
+        """Whether no probability differs by more than `by_class.NEAR`."""
+        return by_class.is_near(predictions, others)
 
     def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
         """The same labels, but for classes whose wanted logit is within `tolerance` of the
@@ -189,18 +185,7 @@ class Multilabel:
         chosen = [self.spec.classes.index(label) for label in damage]
         values = predictions[:, chosen]  # (tiles, damage classes)
         highest = values.max(1).astype(np.float32)
-        labels = np.asarray(damage)[values.argmax(1)]
-
-        by_tile = highest.reshape(tiles.shape)
-        mean, surest = tiles.maps(by_tile, threshold)
-        return Findings(
-            mean=mean,
-            peak=highest[surest],
-            labels=labels[surest],
-            is_damaged=tiles.damaged(by_tile, mean, threshold),
-            surest=float(highest.max()),
-            tiles=int((highest >= threshold).sum()),
-        )
+        return by_class.findings_of(highest, values, tiles, damage, threshold)
 
 
 DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, classes_of, LabelTargets)

@@ -1,0 +1,46 @@
+"""What tasks with a logit and a probability for each class have in common; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prunedge.edge.tasks.base import Findings, Tiles
+
+NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
+
+
+def check_logits(outputs: np.ndarray, count: int, classes: int) -> str | None:
+    """Why these are not one logit for each class of each image, in words; None where they are."""
+    if outputs.shape == (count, classes):
+        return None
+    return f"the model gives {outputs.shape}, the manifest has {classes} classes"
+
+
+def is_near(predictions: np.ndarray, others: np.ndarray) -> bool:
+    """Whether no probability differs by more than `NEAR`."""
+    return not np.abs(predictions - others).max() > NEAR
+
+
+def findings_of(
+    scores: np.ndarray,
+    values: np.ndarray,
+    tiles: Tiles,
+    damage: Sequence[str],
+    threshold: float,
+) -> Findings:
+    """What tiles tell of damage, each with the probability in `scores` (tiles,) float32; its label
+    is the surest of the `damage` classes, by their probabilities `values` (tiles, damage classes).
+    """
+    labels = np.asarray(damage)[values.argmax(1)]
+    by_tile = scores.reshape(tiles.shape)
+    mean, surest = tiles.maps(by_tile, threshold)
+    return Findings(
+        mean=mean,
+        peak=scores[surest],
+        labels=labels[surest],
+        is_damaged=tiles.damaged(by_tile, mean, threshold),
+        surest=float(scores.max()),
+        tiles=int((scores >= threshold).sum()),
+    )
