@@ -17,7 +17,7 @@ from prunedge.cli.train import train
 from prunedge.config import IMAGE_KEYS, START_KEYS, RunConfig, asked, settings
 from prunedge.config.keywords import FILE, fit_keys, prune_keys, types_text
 from prunedge.errors import ConfigError
-from prunedge.pruning.from_config import context_of, policy_of
+from prunedge.pruning.from_config import context_of, currency_of, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.report.run import repeat
@@ -163,6 +163,25 @@ def test_a_budget_is_minutes_or_a_text_with_its_unit(given: Any, minutes: float)
     for wrong in ("30", "-5min", "0s", "30 minutes"):
         with pytest.raises(ValueError, match="budget="):
             RunConfig.make("test", data="d", model="m", budget=wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "saved"),
+    [
+        ({}, "latency"),
+        ({"device": "local"}, "latency"),
+        ({"cost": "macs"}, "macs"),
+        ({"per_mac": True}, "channels"),
+        ({"macs_penalty": 0.5}, "channels"),
+        ({"per_layer": True}, "channels"),
+    ],
+)
+def test_milliseconds_are_saved_unless_scores_are_weighed_otherwise(
+    settings: dict[str, Any], saved: str
+) -> None:
+    """Milliseconds would take the place of the penalty, and nobody would be told."""
+    config = RunConfig.make("test", data="x", model="resnet18", **settings)
+    assert currency_of(config) == saved
 
 
 def test_a_step_is_taken_back_only_surely_unless_the_metric_has_no_interval() -> None:

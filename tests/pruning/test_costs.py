@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunedge.errors import ConfigError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
@@ -109,10 +108,33 @@ def test_a_channel_costs_what_its_absence_saves() -> None:
         assert cost.per_channel()[group.name] == pytest.approx(saved / gone)
 
 
-def test_milliseconds_need_a_device() -> None:
-    with pytest.raises(ConfigError, match="needs a device"):
-        cost_of("latency", MODEL, GRAPH)
+def test_milliseconds_are_the_device_s() -> None:
     assert cost_of("latency", MODEL, GRAPH, TenToOne()).total() == pytest.approx(6 + 0.8 + 1.6)
+
+
+@pytest.mark.parametrize("make", [Plain, Residual])
+def test_without_a_device_milliseconds_are_estimated(make: Any) -> None:
+    model = make().eval()
+    graph = trace(model, EXAMPLE)
+    group = graph.groups[0]
+    plan = Plan({group.name: tuple(range(group.size // 2))})
+    small = remove(model, graph, plan)
+    measured = measured_cost(small, EXAMPLE)
+    activations = sum(shape.activations for _, shape in layers_of(small, EXAMPLE))
+
+    # 50 thousand million multiply-accumulates a second, and 20 thousand million bytes.
+    expected = measured.macs / 50e6 + 4 * (measured.params + activations) / 20e6
+    assert cost_of("latency", model, graph).total(plan) == pytest.approx(expected)
+
+
+def test_weights_that_are_read_once_cost_more_than_their_multiplications() -> None:
+    """A linear layer multiplies once with each of its weights, a convolution at every position."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 256, 10)
+    )
+    graph = trace(model.eval(), EXAMPLE)
+    macs = cost_of("macs", model, graph).total()
+    assert macs / 50e6 < 0.25 * cost_of("latency", model, graph).total()
 
 
 def scores(seed: int) -> Scores:

@@ -97,11 +97,12 @@ class PruneKeywords(TypedDict, total=False):
     """Share that a step removes of what is left: of the channels, or of what `cost` saves. Default:
     `0.75`."""
     cost: Literal["latency", "macs", "params", "memory", "channels"] | None
-    """What pruning is to save: latency (milliseconds on the `device`), macs, params, memory
-    (weights and the largest layer's values) or channels. A step's share is of that, and a channel's
-    score is divided by what it costs. Unless given: latency with a `device`, else macs. Default:
+    """What pruning is to save: latency (milliseconds on the `device`; without one, as a processor's
+    core is estimated to take them), macs, params, memory (weights and the largest layer's values)
+    or channels. A step's share is of that, and a channel's score is divided by what it costs.
+    Unless given: latency, or channels with `per_mac`, `macs_penalty` or `per_layer`. Default:
     `None`."""
-    normalise: Literal["none", "l2", "mean", "rank"]
+    normalise: Literal["none", "l2", "sum", "mean", "rank"]
     """What each layer's scores are divided by before layers are compared: their Euclidean norm
     (l2), their mean, nothing (none), or their ranks are compared instead. Default: `'l2'`."""
     per_layer: bool

@@ -48,8 +48,6 @@ class RunConfig(Section):
         stop = self.stop
         costs = prune.macs_penalty or prune.per_mac or prune.per_layer
 
-        if prune.cost == "latency" and self.device.address is None:
-            raise ValueError(f"{option('cost', 'latency')} needs {option('device')}")
         if prune.cost not in (None, "channels") and costs:
             raise ValueError(
                 f"{option('cost', prune.cost)} says itself what channels cost: leave per_mac, "

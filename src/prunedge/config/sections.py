@@ -19,7 +19,7 @@ from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 
 Augment = Literal["none", "flips", "full"]
-Normalise = Literal["none", "l2", "mean", "rank"]
+Normalise = Literal["none", "l2", "sum", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
@@ -227,10 +227,11 @@ class PruneSection(Section):
     cost: Currency | None = setting(
         None,
         (
-            "What pruning is to save: latency (milliseconds on the --device), macs, params, memory "
-            "(weights and the largest layer's values) or channels. A step's share is of that, and "
-            "a channel's score is divided by what it costs. Unless given: latency with a --device, "
-            "else macs."
+            "What pruning is to save: latency (milliseconds on the --device; without one, as a "
+            "processor's core is estimated to take them), macs, params, memory (weights and the "
+            "largest layer's values) or channels. A step's share is of that, and a channel's score "
+            "is divided by what it costs. Unless given: latency, or channels with --per-mac, "
+            "--macs-penalty or --per-layer."
         ),
     )
     normalise: Normalise = setting(

@@ -14,6 +14,7 @@ from prunedge.errors import ConfigError
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.latency.layers import channel_costs, layers_of, shapes_after
+from prunedge.latency.roofline import estimate
 from prunedge.models.cost import FLOAT32_BYTES
 from prunedge.utils.advice import option
 
@@ -63,16 +64,14 @@ def cost_of(
 ) -> Cost:
     """What `model` costs in a currency.
 
-    `latency`: milliseconds on the `device`; ConfigError without one. `macs`: multiply-accumulates
+    `latency`: milliseconds on the `device`, or without one as `prunedge.latency.roofline` estimates
+    them. `macs`: multiply-accumulates
     for one image. `params`: parameters. `memory`: bytes of the weights and of the largest input and
     output of a layer together, in float32. `channels`: channels that can be removed.
     """
     if currency == "latency":
         if device is None:
-            raise ConfigError(
-                f"{option('cost', 'latency')} needs a device",
-                remedy=f"name one with {option('device')}, or save {option('cost', 'macs')}",
-            )
+            return CountedCost(graph, estimate(model, graph))
         return device.cost(model, graph)
     if currency == "macs":
         return CountedCost(graph, graph.macs)

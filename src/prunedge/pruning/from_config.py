@@ -107,10 +107,16 @@ def context_of(
 
 
 def currency_of(config: RunConfig) -> Currency:
-    """What a run saves: what it was asked for, or else a device's milliseconds."""
-    if config.prune.cost is not None:
-        return config.prune.cost
-    return "macs" if config.device.address is None else "latency"
+    """What a run saves: what it was asked for, or else milliseconds.
+
+    Channels, where scores are to be weighed or compared in another way: what a channel costs in
+    milliseconds would take the place of that.
+    """
+    prune = config.prune
+    if prune.cost is not None:
+        return prune.cost
+    is_weighed = prune.per_mac or prune.macs_penalty or prune.per_layer
+    return "channels" if is_weighed else "latency"
 
 
 def transfer_settings(config: RunConfig) -> TransferSettings:

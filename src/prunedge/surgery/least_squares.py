@@ -44,7 +44,8 @@ def layer_outputs(
         def hook(layer: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
             is_first_call = len(sampled[name]) == batch  # a layer is solved for its first call
             if is_first_call:
-                sampled[name].append(_sampled_outputs(layer, out, batch)[:, layers[name]])
+                outputs = _sampled_outputs(layer, out, batch)
+                sampled[name].append(outputs[:, layers[name].to(outputs.device)])
 
         return hook
 
@@ -75,23 +76,26 @@ def solve_weights(
     The shift is without meaning where none was asked for (`with_shift`).
     """
     layer: Any = small.get_submodule(name)
-    gram = torch.zeros(())  # features^T @ features
-    product = torch.zeros(())  # features^T @ (target - outputs)
+    width = layer.weight[0].numel()
+    unknowns = width + int(with_shift)
+    # In float32, where the model is: the ridge is far above what rounding does to them.
+    like = {"dtype": torch.float32, "device": layer.weight.device}
+    gram = torch.zeros(unknowns, unknowns, **like)  # features^T @ features
+    product = torch.zeros(unknowns, len(layer.weight), **like)  # features^T @ (target - outputs)
     done = 0  # samples of the target that were met so far
     batch = 0
 
     def add_batch(module: nn.Module, args: tuple[Any, ...]) -> None:
-        nonlocal gram, product, done
-        features = _sampled_patches(module, args[0], batch).double()
+        nonlocal done
+        features = _sampled_patches(module, args[0], batch).float()
         out = type(module).forward(module, args[0])
-        outputs = _sampled_outputs(module, out, batch).double()
-        missing = target[done : done + len(features)].double() - outputs
+        outputs = _sampled_outputs(module, out, batch).float()
+        missing = target[done : done + len(features)].to(outputs) - outputs
         done += len(features)
         if with_shift:
-            ones = torch.ones(len(features), 1, dtype=features.dtype)
-            features = torch.cat([features, ones], 1)
-        gram = gram + features.T @ features
-        product = product + features.T @ missing
+            features = torch.cat([features, features.new_ones(len(features), 1)], 1)
+        gram.addmm_(features.T, features)
+        product.addmm_(features.T, missing)
         raise _InputSeen
 
     handle = layer.register_forward_pre_hook(add_batch)
@@ -105,11 +109,16 @@ def solve_weights(
     finally:
         handle.remove()
 
-    width = layer.weight[0].numel()
-    ridge = torch.zeros(len(gram), dtype=gram.dtype)
-    ridge[:width] = _RIDGE * gram.diagonal()[:width].mean().clamp_min(1e-12)
-    change = torch.linalg.solve(gram + ridge.diag(), product)
+    change = _solve(gram, product, width)
     return change[:width].T, change[-1]
+
+
+def _solve(gram: torch.Tensor, product: torch.Tensor, width: int) -> torch.Tensor:
+    """The change of the weights and the shift, (unknowns, outputs); the ridge spares the shift."""
+    exact = gram.double()
+    ridge = torch.zeros(len(exact), dtype=exact.dtype, device=exact.device)
+    ridge[:width] = _RIDGE * exact.diagonal()[:width].mean().clamp_min(1e-12)
+    return torch.linalg.solve(exact + ridge.diag(), product.double())
 
 
 # -- samples of features and outputs ---------------------------------------------------------------
@@ -118,15 +127,15 @@ def solve_weights(
 def _sampled_outputs(layer: nn.Module, out: torch.Tensor, batch: int) -> torch.Tensor:
     """A layer's outputs at the sampled positions of a batch, (samples, outputs)."""
     if not isinstance(layer, nn.Conv2d):
-        return out.reshape(-1, out.shape[-1]).cpu()
+        return out.reshape(-1, out.shape[-1])
     positions = _sampled_positions(out.shape[2:], batch)
-    return torch.cat([out[:, :, row, column] for row, column in positions]).cpu()
+    return torch.cat([out[:, :, row, column] for row, column in positions])
 
 
 def _sampled_patches(layer: nn.Module, z: torch.Tensor, batch: int) -> torch.Tensor:
     """The inputs that these outputs are made from, (samples, input features * kernel size)."""
     if not isinstance(layer, nn.Conv2d):
-        return z.reshape(-1, z.shape[-1]).cpu()
+        return z.reshape(-1, z.shape[-1])
 
     # A single filter on a single image tells the size of the feature map.
     feature_map = functional.conv2d(
@@ -138,7 +147,7 @@ def _sampled_patches(layer: nn.Module, z: torch.Tensor, batch: int) -> torch.Ten
         rows = _window(layer, row, 0)
         columns = _window(layer, column, 1)
         patches.append(padded[:, :, rows, columns].flatten(1))
-    return torch.cat(patches).cpu()
+    return torch.cat(patches)
 
 
 def _window(layer: nn.Conv2d, position: int, axis: int) -> slice:
