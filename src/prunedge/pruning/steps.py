@@ -158,6 +158,18 @@ def handed_over(history: Sequence[Step]) -> Step:
     return [step for step in history if step.keeps_rule][-1]
 
 
+def may_be_polished(history: Sequence[Step]) -> list[Step]:
+    """The models of the search that may yet be polished: the one that it goes on from, and those
+    that it was made from up to the first that keeps the rule.
+    """
+    steps = []
+    for step in reversed(lineage(history, last_accepted(history).index)):
+        steps.append(step)
+        if step.keeps_rule:
+            break
+    return steps
+
+
 def doubts(history: Sequence[Step]) -> int:
     """How many models in a row, up to the one that the search goes on from, lie beyond the rule."""
     count = 0
