@@ -196,6 +196,11 @@ def test_an_ended_run_is_polished_when_that_is_asked_for_later(
     # The search goes on from what was not polished, as if it had never been.
     further = execute.resume(ended, None, {"max_steps": 2})
     steps = further.steps()
+    assert "gone on with after the polish of step 1: max steps was 1 and is 2" in pruned(further)
+    page = write_report(further).read_text(encoding="utf-8")
+    assert "Gone on with after the polish of step 1: max steps 1 → 2" in page
+    assert "<td>polish of 1</td>" in page
+    assert "<td>the result</td>" in page
     assert [step.start for step in steps][:4] == [None, 0, 1, 1]
     two = execute.prune(recipe.with_values(**{"max_steps": 2, "polish": 2}), tmp_path / "two")
     assert steps[3].kept == two.steps()[2].kept

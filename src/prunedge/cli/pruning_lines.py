@@ -28,13 +28,14 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
                 f"{latency}validation {after}"
             )
             return
-        done = f"{step.fraction_removed:.1%} of the channels removed"
+        title = f"step {step.index}: {step.fraction_removed:.1%} of the channels removed"
         if step.is_polish:
-            done = f"step {step.start} polished for {counted(step.epochs, 'epoch')}"
-        verdict = f"  {step.verdict}" if step.verdict else ""
+            title = f"polish: step {step.start} fine-tuned for {counted(step.epochs, 'epoch')} more"
+        rounds = f" {counted(step.rounds, 'time')}" if step.rounds > 1 else ""
+        verdict = f"; {step.verdict}" if step.verdict else ""
         say(
-            f"step {step.index}: {done}, {step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {metric.text(step.metric_before)} -> {after} after fine-tuning{verdict}"
+            f"{title}, {step.macs / 1e6:,.1f} million MACs, {latency}validation "
+            f"{metric.text(step.metric_before)} -> {after} after fine-tuning{rounds}{verdict}"
         )
 
     return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)

@@ -29,6 +29,7 @@ def show(run: Path, *, json: Flag = False) -> None:
         Print everything as JSON.
     """
     from prunedge.cli.console import print_json, tell
+    from prunedge.report.steps_text import notes_on
     from prunedge.report.text import pruned, trained
     from prunedge.runs.run import open_run
     from prunedge.utils.sanitize import by_kind
@@ -43,11 +44,8 @@ def show(run: Path, *, json: Flag = False) -> None:
         tell(trained(opened))
         return
     _table(opened, best)
-    for step in opened.steps():
-        if step.limited:
-            tell(f"step {step.index}: {step.limited}")
-        if step.verdict:
-            tell(f"step {step.index}: {step.verdict}")
+    for line in notes_on(opened.steps()):
+        tell(line)
     frozen = opened.steps()[-1].frozen
     for line in by_kind({group["name"]: group["reason"] for group in frozen}):
         tell(f"left whole: {line}")
@@ -79,7 +77,7 @@ def _table(opened: Run, best: Step) -> None:
 
     from prunedge.cli.console import out
     from prunedge.report.metric_text import metric_of
-    from prunedge.report.text import name_of
+    from prunedge.report.steps_text import became_of, name_of
 
     metric = metric_of(opened.config)
     table = Table(
@@ -90,6 +88,7 @@ def _table(opened: Run, best: Step) -> None:
     )
     for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
         table.add_column(name, justify="right")
+    table.add_column("")
     references = opened.references()
     rows = [("first", reference.step) for reference in references[:-1]]
     rows += [(name_of(step), step) for step in opened.steps()]
@@ -107,6 +106,7 @@ def _table(opened: Run, best: Step) -> None:
             f"{step.params / 1e6:.3f}",
             f"{step.size_mb:.2f}",
             f"{step.seconds:.0f}",
+            became_of(step, best),
             style=style,
         )
     out.print(table)

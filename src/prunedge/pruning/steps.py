@@ -87,6 +87,11 @@ class Step:
     only_answer: NonNegativeInt | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called in a sentence: a polish is not one of the steps that are counted."""
+        return f"the polish of step {self.start}" if self.is_polish else f"step {self.index}"
+
+    @property
     def seconds(self) -> float:
         """What the step took, all parts together."""
         return sum(getattr(self, f"seconds_{part}") for part in PARTS)

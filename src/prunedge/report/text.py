@@ -11,6 +11,7 @@ from prunedge.edge.bench.ratios import in_words
 from prunedge.latency.side_by_side import Milliseconds
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
+from prunedge.report.steps_text import place_of
 from prunedge.runs.chain import Reference
 from prunedge.runs.compared import TIMES, better, compared, times
 from prunedge.runs.run import SEEN, Run
@@ -54,7 +55,7 @@ def pruned(run: Run) -> str:
     steps = run.steps()
     best = run.best()
     references = run.references()
-    title = f"{run.config.model.name}, step {best.index} of {len(steps) - 1}"
+    title = f"{run.config.model.name}, {place_of(best, steps)}"
 
     if len(references) > 1:
         lines = [title]
@@ -132,11 +133,6 @@ def study_rest(counts: StudyProgress) -> str:
         (len(counts.left), "left"),
     )
     return ", ".join(f"{count} {state}" for count, state in others if count)
-
-
-def name_of(step: Step) -> str:
-    """What a step is called in a table."""
-    return f"{step.index}, polish" if step.is_polish else str(step.index)
 
 
 def beside_majority(run: Run, step: Step) -> str:
@@ -285,10 +281,8 @@ def _resumptions(run: Run) -> list[str]:
         for key, values in entry["changes"].items():
             old, new = (_written(key, value) for value in values)
             changes.append(f"{key.replace('_', ' ')} was {old} and is {new}")
-        lines.append(
-            f"the run was gone on with after step {max(0, entry['after_step'])}: "
-            f"{', '.join(changes)}"
-        )
+        after = run.name_of_step(entry["after_step"])
+        lines.append(f"the run was gone on with after {after}: {', '.join(changes)}")
     return lines
 
 

@@ -15,6 +15,7 @@ from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome
 from prunedge.pruning.polish import to_polish
+from prunedge.pruning.steps import removals
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
@@ -202,7 +203,7 @@ def _agrees(
         f"start a new run with {command('prune', '--from', run.path)}, which may take back "
         "what this one has kept"
     )
-    done = len(run.steps()) - 1
+    done = len(removals(run.steps())) - 1
     if (
         config.stop.max_steps is not None
         and "max_steps" in changes
@@ -217,8 +218,7 @@ def _agrees(
         verdict = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
         if step.accepted > verdict.accepted or step.keeps_rule > verdict.keeps_rule:
             raise RunError(
-                f"step {step.index}, which this run has kept, breaks the changed rule "
-                f"({verdict.reason})",
+                f"{step.name}, which this run has kept, breaks the changed rule ({verdict.reason})",
                 where=run.path,
                 remedy=remedy,
             )

@@ -17,6 +17,7 @@ from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
+from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
@@ -90,7 +91,7 @@ def write_loop_report(
         run=None,
         references=[],
         against=[],
-        named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])],
+        named=[("unpruned", first), *((name_of(step), step) for step in steps[1:])],
         computed="",
         resumptions=[],
         trained_only=False,
@@ -130,7 +131,9 @@ def _of_steps(
         "purpose": task_of(config).purpose(),
         "unit": metric.unit,
         "value_text": partial(value_text, metric),
-        "verdicts": sections.verdicts(steps),
+        "best_place": place_of(best, steps),
+        "became_of": became_of,
+        "notes": [f"{note[0].upper()}{note[1:]}" for note in notes_on(steps)],
         "left_whole": sections.left_whole(steps),
         "facts": facts(config, known),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

@@ -15,7 +15,8 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
-from prunedge.report.text import ms_text, name_of
+from prunedge.report.steps_text import name_of
+from prunedge.report.text import ms_text
 from prunedge.runs.compared import Compared, compared, times
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
@@ -180,11 +181,6 @@ def named_steps(run: Run) -> list[tuple[str, Step]]:
     named.append(("start" if len(references) > 1 else "unpruned", start))
     named += [(name_of(step), step) for step in later]
     return named
-
-
-def verdicts(steps: Sequence[Step]) -> list[str]:
-    """What became of each step that was not simply kept, and why."""
-    return [f"Step {step.index} was {step.verdict}" for step in steps if step.verdict]
 
 
 def left_whole(steps: Sequence[Step]) -> list[str]:
