@@ -251,8 +251,27 @@ def test_with_confidence_only_a_sure_drop_is_taken_back_and_only_the_rule_hands_
         verdict = sure.accepts(start, outcome, sources)
         assert verdict.accepted is goes_on
         assert verdict.keeps_rule is keeps
-        assert "95% confidence" in verdict.reason
+        assert "one-sided 95 % bounds" in verdict.reason
         assert ("maybe by chance" in verdict.reason) == (goes_on and not keeps)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "words"),
+    [
+        (0.95, ", surely more than 3 below"),
+        (0.9, ", surely more than 3 below"),
+        (0.6, ", more than 3 below with 60 % confidence"),
+        (0.5, ", more than 3 below with 50 % confidence"),
+    ],
+)
+def test_only_what_is_sure_is_called_so(confidence: float, words: str) -> None:
+    right = [True] * 90 + [False] * 10
+    start = replace(START, metric_after=0.9, correct=packed(right))
+    after = Outcome.of_metrics(_metrics([False] * 30 + right[30:]), ACCURACY, OF_BATCHES)
+    rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=confidence)
+    reason = rule.accepts(start, after, [None] * 100).reason
+    assert reason.endswith(f"one-sided {100 * confidence:g} % bounds){words}")
+    assert ":" not in reason
 
 
 def test_the_third_model_in_a_row_beyond_the_rule_is_no_chance() -> None:

@@ -15,7 +15,7 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.runs.callbacks import Callbacks
-    from prunedge.utils.wording import counted
+    from prunedge.utils.wording import amount, counted
 
     def on_step(step: Step) -> None:
         if quiet:
@@ -24,7 +24,7 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
         after = metric.text(step.metric_after)
         if step.index == 0:  # nothing was removed, and nothing fine-tuned
             say(
-                f"step 0: the model to begin with, {step.macs / 1e6:,.1f} million MACs, "
+                f"step 0: the model to begin with, {amount(step.macs)} MACs, "
                 f"{latency}validation {after}"
             )
             return
@@ -34,7 +34,7 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
         rounds = f" {counted(step.rounds, 'time')}" if step.rounds > 1 else ""
         verdict = f"; {step.verdict}" if step.verdict else ""
         say(
-            f"{title}, {step.macs / 1e6:,.1f} million MACs, {latency}validation "
+            f"{title}, {amount(step.macs)} MACs, {latency}validation "
             f"{metric.text(step.metric_before)} -> {after} after fine-tuning{rounds}{verdict}"
         )
 

@@ -78,6 +78,7 @@ def _table(opened: Run, best: Step) -> None:
     from prunedge.cli.console import out
     from prunedge.report.metric_text import metric_of
     from prunedge.report.steps_text import became_of, name_of
+    from prunedge.utils.wording import unit_of
 
     metric = metric_of(opened.config)
     table = Table(
@@ -86,12 +87,16 @@ def _table(opened: Run, best: Step) -> None:
             "validation data before and after fine-tuning"
         )
     )
-    for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
-        table.add_column(name, justify="right")
-    table.add_column("")
     references = opened.references()
     rows = [("first", reference.step) for reference in references[:-1]]
     rows += [(name_of(step), step) for step in opened.steps()]
+    macs = unit_of(max(step.macs for _, step in rows))
+    params = unit_of(max(step.params for _, step in rows))
+    columns = ["step", "channels", "removed", "before", "after"]
+    columns += [f"{macs.letter} MACs".strip(), f"{params.letter} params".strip(), "MB", "s"]
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_column("")
     for name, step in rows:
         style = None if step.accepted else "dim"
         if step == best:
@@ -102,8 +107,8 @@ def _table(opened: Run, best: Step) -> None:
             f"{step.fraction_removed:.1%}",
             metric.text(step.metric_before),
             metric.text(step.metric_after),
-            f"{step.macs / 1e6:,.1f}",
-            f"{step.params / 1e6:.3f}",
+            f"{step.macs / macs.per:,.{macs.digits(1)}f}",
+            f"{step.params / params.per:,.{params.digits(3)}f}",
             f"{step.size_mb:.2f}",
             f"{step.seconds:.0f}",
             became_of(step, best),

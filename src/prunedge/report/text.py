@@ -20,7 +20,7 @@ from prunedge.runs.training import taught
 from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command, option
-from prunedge.utils.wording import counted, pair, times_words
+from prunedge.utils.wording import amount, amounts, counted, megabytes, pair, times_words
 
 
 def trained(run: Run) -> str:
@@ -36,8 +36,7 @@ def trained(run: Run) -> str:
     lines.append(
         f"{name}: {metric.name} {metric.text(step.metric_after)} on validation data"
         f"{beside_majority(run, step)}, "
-        f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, "
-        f"{step.size_mb:.1f} MB"
+        f"{amount(step.params, 2)} parameters, {amount(step.macs)} MACs, {megabytes(step.size_mb)}"
     )
     lines.append(run.computed_with())
     warning = one_class(run, step)
@@ -158,12 +157,12 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
     best = run.best()
     metric = metric_of(run.config)
 
-    macs = " -> ".join(pair(first.macs / 1e6, best.macs / 1e6, 1))
-    params = " -> ".join(pair(first.params / 1e6, best.params / 1e6, 2))
+    macs = amounts(first.macs, best.macs)
+    params = amounts(first.params, best.params, 2)
     size_mb = " -> ".join(pair(first.size_mb, best.size_mb, 1))
     costs = (
-        f"{title}: MACs {macs} million ({times_words(first.macs / best.macs, 'fewer')}), "
-        f"parameters {params} million, "
+        f"{title}: MACs {macs} ({times_words(first.macs / best.macs, 'fewer')}), "
+        f"parameters {params}, "
         f"{size_mb} MB ({times_words(first.size_mb / best.size_mb, 'smaller')})"
     )
     quality = (
@@ -229,8 +228,8 @@ def _small(run: Run) -> list[str]:
         if each.network is not None:
             lines.append(
                 f"{each.network.title}, taught as long ({counted(each.epochs, 'epoch')}): MACs "
-                f"{each.macs / 1e6:,.1f} million, parameters {each.params / 1e6:.2f} million, "
-                f"{each.size_mb:.1f} MB"
+                f"{amount(each.macs)}, parameters {amount(each.params, 2)}, "
+                f"{megabytes(each.size_mb)}"
             )
     times = times_in_words(run)
     return lines if times is None else [*lines, times]

@@ -14,13 +14,14 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import render, save
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import sections
-from prunedge.report.run.cards import against, cards, cards_of_training
+from prunedge.report.run.cards import against, cards, cards_of_training, saved
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
 from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
+from prunedge.utils.wording import unit_of
 
 
 def write_report(run: Run) -> Path:
@@ -131,6 +132,11 @@ def _of_steps(
         "purpose": task_of(config).purpose(),
         "unit": metric.unit,
         "value_text": partial(value_text, metric),
+        "saved": saved(first, best),
+        "units": [
+            unit_of(max(step.macs for step in steps)),
+            unit_of(max(step.params for step in steps)),
+        ],
         "best_place": place_of(best, steps),
         "became_of": became_of,
         "notes": [f"{note[0].upper()}{note[1:]}" for note in notes_on(steps)],
