@@ -67,7 +67,7 @@ def write_report(run: Run) -> Path:
         timed=times_in_words(run),
         begun=sections.beginning_of(run, steps[0], best),
         minds=[] if is_training else to_mind(run),
-        command=command(config, run.path, run.verb()),
+        command=command(config, run.path, run.verb(), (run.engine() or {}).get("precision")),
         machine=run.environment(),
     )
     return save(page, run.path / "report.html")
