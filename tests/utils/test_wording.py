@@ -13,6 +13,7 @@ from prunedge.utils.wording import (
     counted,
     first_of,
     megabytes,
+    megabytes_pair,
     pair,
     significant_pair,
     times,
@@ -70,6 +71,7 @@ def test_rounding_hides_no_change(
         (99_999, 2, "100.0 thousand"),
         (96_800, 0, "97 thousand"),
         (968, 2, "968"),
+        (280_000, 0, "0.28 million"),
         (0, 1, "0"),
     ],
 )
@@ -96,8 +98,11 @@ def test_what_a_ratio_hardly_changes_is_not_said_in_numbers() -> None:
 
 
 def test_the_size_of_a_tiny_model_is_no_zero() -> None:
-    assert megabytes(44.66) == "44.7 MB"
-    assert megabytes(0.003872) == "0.0039 MB"
+    assert megabytes(44.66) == "44.7"
+    assert megabytes(0.003872) == "0.0039"
+    assert megabytes_pair(44.66, 4.61) == ("44.7", "4.6")
+    assert megabytes_pair(12.3, 12.28) == ("12.30", "12.28")
+    assert megabytes_pair(0.0078, 0.0021) == ("0.0078", "0.0021")
 
 
 def test_rounding_to_digits_hides_no_change_either() -> None:

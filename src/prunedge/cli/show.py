@@ -78,7 +78,7 @@ def _table(opened: Run, best: Step) -> None:
     from prunedge.cli.console import out
     from prunedge.report.metric_text import metric_of
     from prunedge.report.steps_text import became_of, name_of
-    from prunedge.utils.wording import unit_of
+    from prunedge.utils.wording import megabytes, unit_of
 
     metric = metric_of(opened.config)
     table = Table(
@@ -107,9 +107,9 @@ def _table(opened: Run, best: Step) -> None:
             f"{step.fraction_removed:.1%}",
             metric.text(step.metric_before),
             metric.text(step.metric_after),
-            f"{step.macs / macs.per:,.{macs.digits(1)}f}",
-            f"{step.params / params.per:,.{params.digits(3)}f}",
-            f"{step.size_mb:.2f}",
+            macs.text(step.macs, 1),
+            params.text(step.params, 3),
+            megabytes(step.size_mb, 2),
             f"{step.seconds:.0f}",
             became_of(step, best),
             style=style,

@@ -20,7 +20,7 @@ from prunedge.runs.training import taught
 from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command, option
-from prunedge.utils.wording import amount, amounts, counted, megabytes, pair, times_words
+from prunedge.utils.wording import amount, amounts, counted, megabytes, megabytes_pair, times_words
 
 
 def trained(run: Run) -> str:
@@ -36,7 +36,8 @@ def trained(run: Run) -> str:
     lines.append(
         f"{name}: {metric.name} {metric.text(step.metric_after)} on validation data"
         f"{beside_majority(run, step)}, "
-        f"{amount(step.params, 2)} parameters, {amount(step.macs)} MACs, {megabytes(step.size_mb)}"
+        f"{amount(step.params, 2)} parameters, {amount(step.macs)} MACs, "
+        f"{megabytes(step.size_mb)} MB"
     )
     lines.append(run.computed_with())
     warning = one_class(run, step)
@@ -159,7 +160,7 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
 
     macs = amounts(first.macs, best.macs)
     params = amounts(first.params, best.params, 2)
-    size_mb = " -> ".join(pair(first.size_mb, best.size_mb, 1))
+    size_mb = " -> ".join(megabytes_pair(first.size_mb, best.size_mb))
     costs = (
         f"{title}: MACs {macs} ({times_words(first.macs / best.macs, 'fewer')}), "
         f"parameters {params}, "
@@ -229,7 +230,7 @@ def _small(run: Run) -> list[str]:
             lines.append(
                 f"{each.network.title}, taught as long ({counted(each.epochs, 'epoch')}): MACs "
                 f"{amount(each.macs)}, parameters {amount(each.params, 2)}, "
-                f"{megabytes(each.size_mb)}"
+                f"{megabytes(each.size_mb)} MB"
             )
     times = times_in_words(run)
     return lines if times is None else [*lines, times]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_DIGITS = 6  # that two numbers are told apart with
+SMALL_MB = 0.1  # what is less is told by its first two digits
 FINE = 1.1  # a ratio below has two decimals: "1.0 x fewer" says nothing
 
 
@@ -21,6 +22,13 @@ class Unit:
     def digits(self, of_millions: int) -> int:
         """How many decimals its numbers have, where millions have so many."""
         return {"M": of_millions, "k": min(1, of_millions)}.get(self.letter, 0)
+
+    def text(self, value: float, of_millions: int) -> str:
+        """A number in this unit, without its word; below 1 with two decimals, not rounded away."""
+        digits = self.digits(of_millions)
+        if 0 < value < self.per and self.letter:
+            digits = max(digits, 2)
+        return f"{value / self.per:,.{digits}f}"
 
 
 UNITS = (Unit(1e5, 1e6, "million", "M"), Unit(1e3, 1e3, "thousand", "k"), Unit(0, 1, "", ""))
@@ -67,7 +75,7 @@ def amount(value: float, decimals: int = 1) -> str:
     thousand`, `968`. `decimals` are those of millions.
     """
     unit = unit_of(value)
-    return f"{value / unit.per:,.{unit.digits(decimals)}f} {unit.word}".rstrip()
+    return f"{unit.text(value, decimals)} {unit.word}".rstrip()
 
 
 def amounts(before: float, after: float, decimals: int = 1, between: str = " -> ") -> str:
@@ -79,9 +87,16 @@ def amounts(before: float, after: float, decimals: int = 1, between: str = " -> 
     return f"{first}{between}{second} {unit.word}".rstrip()
 
 
-def megabytes(size_mb: float) -> str:
-    """A size in MB, also that of a tiny model: `44.7 MB`, `0.0039 MB`."""
-    return f"{size_mb:,.1f} MB" if size_mb >= 0.1 else f"{size_mb:.2g} MB"
+def megabytes(size_mb: float, decimals: int = 1) -> str:
+    """A size, also that of a tiny model, without its unit: `44.7`, `0.0039`."""
+    return f"{size_mb:,.{decimals}f}" if size_mb >= SMALL_MB else f"{size_mb:.2g}"
+
+
+def megabytes_pair(before: float, after: float) -> tuple[str, str]:
+    """Two sizes; with more digits where rounding would hide that they differ."""
+    if min(before, after) >= SMALL_MB:
+        return pair(before, after, 1)
+    return megabytes(before), megabytes(after)
 
 
 def significant_pair(before: float, after: float, digits: int = 3) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from prunedge.utils.wording import (
     counted,
     is_hardly,
     megabytes,
-    pair,
+    megabytes_pair,
     times,
     times_words,
 )
@@ -40,7 +40,7 @@ def cards(
     """The before/after figures of the first screen: name, before, after, change, and what was
     measured where.
     """
-    size_before, size_after = pair(first.size_mb, best.size_mb, 1)
+    size_before, size_after = megabytes_pair(first.size_mb, best.size_mb)
     work_before, _, work_after = amounts(first.macs, best.macs, 0, "→").partition("→")
     made = [
         _metric_card(first, best, metric, test),
@@ -69,7 +69,7 @@ def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:
     note = "validation split; the test split is kept for the result of a pruning"
     return [
         card(metric.name, "", "", metric.text(step.metric_after), note),
-        card("size", "", "", megabytes(step.size_mb), SIZE_NOTE),
+        card("size", "", "", f"{megabytes(step.size_mb)} MB", SIZE_NOTE),
         card("work", "", "", amount(step.macs, 0), WORK_NOTE),
     ]
 

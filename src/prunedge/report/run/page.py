@@ -21,7 +21,7 @@ from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
-from prunedge.utils.wording import unit_of
+from prunedge.utils.wording import megabytes, unit_of
 
 
 def write_report(run: Run) -> Path:
@@ -132,6 +132,7 @@ def _of_steps(
         "purpose": task_of(config).purpose(),
         "unit": metric.unit,
         "value_text": partial(value_text, metric),
+        "megabytes": megabytes,
         "saved": saved(first, best),
         "units": [
             unit_of(max(step.macs for step in steps)),

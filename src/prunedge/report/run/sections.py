@@ -26,7 +26,7 @@ from prunedge.tasks import Metric, Metrics, Table, metric_named
 from prunedge.train import Rate
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.sanitize import by_kind
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import amount, counted, megabytes
 
 LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
 
@@ -139,8 +139,8 @@ def _compared(
     return {
         "name": name,
         "epochs": epochs,
-        "macs": f"{costs.macs / 1e6:,.1f}",
-        "size_mb": f"{costs.size_mb:.2f}",
+        "macs": amount(costs.macs),
+        "size_mb": megabytes(costs.size_mb, 2),
         "ms": "" if ms is None else ms_text(ms),
         "val": value_text(metric, val),
         "test": "" if test is None else value_text(metric, test),
