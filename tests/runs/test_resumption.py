@@ -129,6 +129,18 @@ def test_a_polished_run_is_polished_anew_where_another_number_of_epochs_is_asked
     assert again.looks_before() == 1
 
 
+def test_a_run_of_which_nothing_can_be_pruned_keeps_its_settings(
+    ended: Path, recipe: RunConfig
+) -> None:
+    with edited(ended):
+        rewrite_history(ended, lambda record: record | {"only_answer": 0})
+    (ended / "test.json").unlink()
+    config = (ended / "config.toml").read_text()
+    with pytest.raises(PrunedgeError, match="for every validation image"):
+        execute.resume(ended, None, {"max_steps": 3})
+    assert (ended / "config.toml").read_text() == config
+
+
 def test_a_run_that_was_cut_off_after_its_search_goes_on_with_it(
     recipe: RunConfig, tmp_path: Path
 ) -> None:

@@ -90,6 +90,9 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     config = RunConfig.make(str(run.path), **{**begun, **changes})
     refuse_wrong_metric(config)
     steps = run.steps()
+    if steps and steps[0].only_answer is not None and set(changes) & set(RULE_KEYS):
+        # Nothing in it can be pruned under any rule: whoever goes on refuses it, and says so.
+        return run
     data = _loaded(run, config) if {"data", *JUDGING} & set(changes) else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
