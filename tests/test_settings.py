@@ -408,7 +408,7 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
         engine=make_engine("32"),
         finetune=finetune,
     )
-    assert [("each with 95% confidence" in step.reason) for step, _ in found] == [False, True]
+    assert [("one-sided 95 % bounds" in step.reason) for step, _ in found] == [False, True]
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):
         with pytest.raises(ValueError, match="confidence"):
             next(pe.prune(model, data, **wrong))  # type: ignore[arg-type]

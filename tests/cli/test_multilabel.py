@@ -65,6 +65,13 @@ def test_check_counts_what_each_image_lists(images: Path) -> None:
         "rust": 80,
     }
     assert 0.2 < report["majority"] < 0.6  # the most frequent of four sets of labels
+    # Of four images one shows neither, and one shows both.
+    assert sum(report["without"].values()) == 40
+    assert sum(report["several"].values()) == 40
+    table = prunedge("check", images, "--task", "multilabel", "--size", "32").stdout
+    rows = [line.split() for line in table.splitlines()]
+    assert [row[-1] for row in rows if row[:1] == ["none"]] == ["40"]
+    assert [row[-1] for row in rows if row[:1] == ["several"]] == ["40"]
 
 
 def test_without_the_task_the_lists_are_refused_and_the_task_is_named(images: Path) -> None:

@@ -128,6 +128,11 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     elif key == "target_latency":
         assert code == 2, said
         assert "--target-latency needs --device" in lines[0], said
+    elif key not in ("max_steps", "polish"):
+        assert code == 2, said
+        assert len(lines) == 1, said
+        assert f"{flag} would change nothing any more: the run has ended (1 step done" in lines[0]
+        assert after == before
     else:
         assert code == 0, said
         assert after != before

@@ -18,6 +18,16 @@ WORDS = {
     "--epochs 1.5: give a whole number": ("train", "D", "--epochs", "1.5"),
     "a threshold of 300: 0 to 254": ("patches", ".", ".", "--threshold", "300", "--out", "p"),
     "--fold 3 needs --folds": ("train", "D", "--fold", "3", "--out", "r"),
+    "--budget -5min: input should be greater than 0": (
+        *("prune", "D", "--model", "resnet18", "--out", "r"),
+        *("--budget", "-5min"),
+    ),
+    "--target-latency -5ms: input should be greater than 0": (
+        *("prune", "D", "--model", "resnet18", "--out", "r"),
+        *("--target-latency", "-5ms"),
+    ),
+    "--target-macs -10%: give a number": ("prune", "D", "--target-macs", "-10%"),
+    "--json -5: give nothing, it stands alone": ("show", "R", "--json", "-5"),
     "--target-latency 5: not a time, write it as 5ms": (
         *("prune", "D", "--model", "resnet18", "--out", "r"),
         *("--target-latency", "5"),

@@ -23,7 +23,14 @@ from prunedge.pruning.polish import to_polish
 from prunedge.pruning.prune import prune as prune_and_polish
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.select import PlanConstraints
-from prunedge.pruning.steps import Step, doubts, handed_over, last_accepted, lineage
+from prunedge.pruning.steps import (
+    Step,
+    doubts,
+    handed_over,
+    last_accepted,
+    lineage,
+    may_be_polished,
+)
 from prunedge.tasks import OF_BATCHES, Metrics, packed
 from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
@@ -244,8 +251,27 @@ def test_with_confidence_only_a_sure_drop_is_taken_back_and_only_the_rule_hands_
         verdict = sure.accepts(start, outcome, sources)
         assert verdict.accepted is goes_on
         assert verdict.keeps_rule is keeps
-        assert "95% confidence" in verdict.reason
+        assert "one-sided 95 % bounds" in verdict.reason
         assert ("maybe by chance" in verdict.reason) == (goes_on and not keeps)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "words"),
+    [
+        (0.95, ", surely more than 3 below"),
+        (0.9, ", surely more than 3 below"),
+        (0.6, ", more than 3 below with 60 % confidence"),
+        (0.5, ", more than 3 below with 50 % confidence"),
+    ],
+)
+def test_only_what_is_sure_is_called_so(confidence: float, words: str) -> None:
+    right = [True] * 90 + [False] * 10
+    start = replace(START, metric_after=0.9, correct=packed(right))
+    after = Outcome.of_metrics(_metrics([False] * 30 + right[30:]), ACCURACY, OF_BATCHES)
+    rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=confidence)
+    reason = rule.accepts(start, after, [None] * 100).reason
+    assert reason.endswith(f"one-sided {100 * confidence:g} % bounds){words}")
+    assert ":" not in reason
 
 
 def test_the_third_model_in_a_row_beyond_the_rule_is_no_chance() -> None:
@@ -297,22 +323,71 @@ def test_which_model_is_polished(verdicts: str, polished: str, wanted: int | Non
         base = last_accepted(steps).index
         steps.append(_judged(len(steps), base, verdict))
     for start, verdict in zip(polished[::2], polished[1::2], strict=True):
-        steps.append(replace(_judged(len(steps), int(start), verdict), is_polish=True))
-    step = to_polish(steps)
+        steps.append(_polished(len(steps), int(start), verdict))
+    step = to_polish(steps, 8)
     assert (None if step is None else step.index) == wanted
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "wanted"),
+    [("", []), ("kk", [2]), ("kd", [2, 1]), ("kdd", [3, 2, 1]), ("kdd-", [3, 2, 1]), ("d", [1])],
+)
+def test_models_that_may_be_polished_are_kept(verdicts: str, wanted: list[int]) -> None:
+    steps = [START]
+    for verdict in verdicts:
+        steps.append(_judged(len(steps), last_accepted(steps).index, verdict))
+    assert [step.index for step in may_be_polished(steps)] == wanted
+    # Whatever is polished in the end is among them.
+    while (step := to_polish(steps, 8)) is not None:
+        assert step.index in wanted
+        steps.append(_polished(len(steps), step.index, "-"))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "polished", "wanted"),
+    [
+        ("kk", "2k", 2),
+        ("kk", "2-", 2),
+        ("kd", "2-1k", 2),
+        ("kd", "2k", 2),
+        # The result is a smaller model already.
+        ("kkd", "3k", 3),
+    ],
+)
+def test_another_number_of_epochs_polishes_anew(verdicts: str, polished: str, wanted: int) -> None:
+    steps = [START]
+    for verdict in verdicts:
+        steps.append(_judged(len(steps), last_accepted(steps).index, verdict))
+    for start, verdict in zip(polished[::2], polished[1::2], strict=True):
+        steps.append(_polished(len(steps), int(start), verdict))
+    step = to_polish(steps, 16)
+    assert step is not None
+    assert step.index == wanted
+
+
+def test_a_polish_that_is_worse_than_the_one_before_leaves_it_the_result() -> None:
+    """Also where it came back within the rule: a larger model is not polished in its place."""
+    steps = [START, _judged(1, 0, "k"), _judged(2, 1, "d"), _polished(3, 2, "k")]
+    steps.append(_polished(4, 2, "-", epochs=16))
+    assert to_polish(steps, 16) is None
+    assert handed_over(steps).index == 3
+
+
 def test_a_search_that_goes_on_leaves_polished_models_aside_and_polishes_anew() -> None:
-    steps = [START, _judged(1, 0, "k"), replace(_judged(2, 1, "k"), is_polish=True)]
+    steps = [START, _judged(1, 0, "k"), _polished(2, 1, "k")]
     assert last_accepted(steps).index == 1
     steps.append(_judged(3, 1, "d"))
     assert handed_over(steps).index == 2
-    step = to_polish(steps)
+    step = to_polish(steps, 8)
     assert step is not None
     assert step.index == 3
-    steps.append(replace(_judged(4, 3, "-"), is_polish=True))
-    assert to_polish(steps) is None
+    steps.append(_polished(4, 3, "-"))
+    assert to_polish(steps, 8) is None
     assert handed_over(steps).index == 2
+
+
+def _polished(index: int, start: int, verdict: str, epochs: int = 8) -> Step:
+    return replace(_judged(index, start, verdict), is_polish=True, epochs=epochs)
 
 
 def _judged(index: int, start: int, verdict: str) -> Step:

@@ -83,6 +83,7 @@ def test_the_rules_line_of_an_error_lies_above() -> None:
     for index, error in enumerate(errors):
         step = SimpleNamespace(
             index=index,
+            name=f"step {index}",
             accepted=True,
             fraction_removed=0.1 * index,
             metric_before=error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -13,13 +14,15 @@ import pytest
 from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
-from prunedge.report.run.repeat import command
+from prunedge.report.run.cards import saved
+from prunedge.report.run.repeat import command, facts
 from prunedge.report.text import pruned
 from prunedge.runs import execute
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import flag
 from prunedge.utils.checksums import sealed
+from prunedge.utils.wording import times
 from tests.needs import program
 from tests.tampering import edited, rewrite_history
 
@@ -186,6 +189,28 @@ def test_the_command_repeats_the_run(run: Run) -> None:
     from prunedge.cli.parser import make_app
 
     make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+def test_the_command_repeats_the_precision_that_was_measured(run: Run) -> None:
+    """Measured anew, another might be faster that day, and the run another run."""
+    automatic = run.config.with_values(precision="auto")
+    words = command(automatic, run.path, "prune", "bf16").split()
+    assert words[words.index("--precision") + 1] == "bf16"
+    assert "--precision 32" in write_report(replace(run, config=automatic)).read_text("utf-8")
+
+
+def test_the_settings_are_those_that_a_user_can_give(run: Run) -> None:
+    told = [name for name, _ in facts(run.config.with_values(judged_from=2, start="runs/a"))]
+    assert {"from", "criterion", "max drop"} <= set(told)
+    internals = {"judged from", "schedule epochs", "classes", "data fingerprint", "start"}
+    assert not internals & set(told)
+
+
+def test_the_title_says_nothing_of_what_is_not_smaller(run: Run) -> None:
+    first = run.steps()[0]
+    assert saved(first, first) == "nothing smaller kept the rule"
+    smaller = replace(first, macs=first.macs // 2)
+    assert saved(first, smaller) == f"{times(first.macs / smaller.macs)} × less work"
 
 
 def test_the_command_names_every_option_as_the_command_line_does(run: Run) -> None:

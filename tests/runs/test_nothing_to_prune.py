@@ -60,7 +60,7 @@ def test_it_is_trained(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     run = open_run(tmp_path / "run")
     assert run.steps()[0].channels == 0
     assert run.steps()[0].fraction_removed == 0
-    assert "GMACs" in trained(run)
+    assert "MACs" in trained(run)
     assert write_report(run).is_file()
     assert "could be pruned" in refusal("prune", "--from", run.path, "--out", tmp_path / "pruned")
     assert not (tmp_path / "pruned").exists()

@@ -18,7 +18,7 @@ from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import create
 from prunedge.runs.resumption import changes_of, note_computing
-from prunedge.runs.run import open_run
+from prunedge.runs.run import Run, open_run
 from prunedge.train import make_engine
 from tests.pruning.test_loop import history
 from tests.small_runs import essence, small_recipe
@@ -80,16 +80,93 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
     assert "measured once" not in page
 
 
-def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_drop": 100.5}, r"max_drop= would change nothing .*\(1 step done \(max_steps=\)\)"),
+        ({"extra_rounds": 4, "confidence": 0.6}, "confidence=, extra_rounds= would change nothing"),
+        ({"target_macs": 0.01}, "target_macs= would change nothing"),
+    ],
+)
+def test_what_would_change_nothing_any_more_is_refused(
+    ended: Path, changes: dict[str, object], words: str
+) -> None:
+    """The run's settings stay those that made it."""
     heard = Heard()
+    config = (ended / "config.toml").read_text()
     before = open_run(ended).test()
-    run = execute.resume(ended, heard.watch(), {"max_drop": 100.5})
+    with pytest.raises(RunError, match=f"{words}.*: change what ended it as well, or start a new"):
+        execute.resume(ended, heard.watch(), changes)
+    run = open_run(ended)
     assert run.test() == before
-    assert run.looks_before() == 0
-    assert heard == [
-        "max drop: 100.5 instead of 100.0",
-        "there is nothing more to do: 1 step done (max_steps=)",
-    ]
+    assert run.resumptions() == []
+    assert (ended / "config.toml").read_text() == config
+    assert heard == []
+
+
+def test_a_polished_run_is_polished_anew_where_another_number_of_epochs_is_asked_for(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
+    """It ends in the model of a run that was polished so from the beginning."""
+    run = execute.prune(recipe.with_values(polish=1), tmp_path / "run")
+    config = (run.path / "config.toml").read_text()
+    with pytest.raises(RunError, match=r"polish= would change nothing any more"):
+        execute.resume(run.path, None, {"polish": 0})
+    with pytest.raises(RunError, match=r"max_drop=, polish= would change nothing any more"):
+        execute.resume(run.path, None, {"polish": 0, "max_drop": 100.5})
+    assert (run.path / "config.toml").read_text() == config
+
+    with pytest.raises(RunError, match=r"extra_rounds= would change nothing any more"):
+        execute.resume(run.path, None, {"polish": 3, "extra_rounds": 4})
+    again = execute.resume(run.path, None, {"polish": 3})
+    assert [step.epochs for step in again.steps() if step.is_polish] == [1, 3]
+    whole = execute.prune(recipe.with_values(polish=3), tmp_path / "whole")
+    last = again.steps()[-1]
+    assert last.metrics == whole.steps()[-1].metrics
+    # No worse than the step, and than the shorter polish, or else taken back.
+    assert last.accepted == (last.metric_after >= again.steps()[-2].metric_after)
+    assert again.read("stop.json")["keep"] == again.best().index
+    assert again.looks_before() == 1
+
+
+def test_a_run_of_which_nothing_can_be_pruned_keeps_its_settings(
+    ended: Path, recipe: RunConfig
+) -> None:
+    with edited(ended):
+        rewrite_history(ended, lambda record: record | {"only_answer": 0})
+    (ended / "test.json").unlink()
+    config = (ended / "config.toml").read_text()
+    with pytest.raises(PrunedgeError, match="for every validation image"):
+        execute.resume(ended, None, {"max_steps": 3})
+    assert (ended / "config.toml").read_text() == config
+
+
+def test_a_run_that_was_cut_off_after_its_search_goes_on_with_it(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
+    """More steps take effect also where the polish had been made and the test had not."""
+    run = execute.prune(recipe.with_values(polish=1), tmp_path / "run")
+    (run.path / "test.json").unlink()
+    with pytest.raises(RunError, match="max_drop= would change nothing any more"):
+        execute.resume(run.path, None, {"max_drop": 100.5})
+    again = execute.resume(run.path, None, {"max_steps": 2})
+    assert [step.is_polish for step in again.steps()] == [False, False, True, False, True]
+    assert again.looks_before() == 0
+
+
+def test_where_nothing_was_polished_the_reason_that_it_ended_is_written_once(
+    recipe: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    finish = Run.finish
+
+    def noted(run: Run, stop: Finished) -> None:
+        written.append(stop)
+        finish(run, stop)
+
+    monkeypatch.setattr(Run, "finish", noted)
+    execute.prune(recipe, tmp_path / "run")
+    assert len(written) == 1
 
 
 def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
@@ -131,6 +208,11 @@ def test_an_ended_run_is_polished_when_that_is_asked_for_later(
     # The search goes on from what was not polished, as if it had never been.
     further = execute.resume(ended, None, {"max_steps": 2})
     steps = further.steps()
+    assert "gone on with after the polish of step 1: max steps was 1 and is 2" in pruned(further)
+    page = write_report(further).read_text(encoding="utf-8")
+    assert "Gone on with after the polish of step 1: max steps 1 → 2" in page
+    assert "<td>polish of 1</td>" in page
+    assert "<td>the result</td>" in page
     assert [step.start for step in steps][:4] == [None, 0, 1, 1]
     two = execute.prune(recipe.with_values(**{"max_steps": 2, "polish": 2}), tmp_path / "two")
     assert steps[3].kept == two.steps()[2].kept

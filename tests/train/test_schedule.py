@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from prunedge.errors import TrainError
@@ -26,9 +29,31 @@ def test_very_short_trainings_still_learn(total: int) -> None:
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(
         TrainError,
-        match=r"lr = -1 \(above 0\); batch_size = 1 .*; metric = speed \(one of accuracy, f1, auroc, ",
+        match=r"lr = -1 \(a number above 0\); batch_size = 1 .*; metric = 'speed' \(one of accuracy, f1, auroc, ",
     ):
         TrainConfig(lr=-1, batch_size=1, metric="speed")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"lr": "a"}, r"lr = 'a' \(a number above 0\)"),
+        ({"lr": None}, r"lr = None \(a number above 0\)"),
+        ({"batch_size": 2.5}, r"batch_size = 2\.5 \(a whole number, at least 2\)"),
+        ({"batch_size": "8"}, r"batch_size = '8' \(a whole number"),
+        ({"clip": float("nan")}, r"clip = nan \(a number above 0\)"),
+        ({"distill": True}, r"distill = True \(a number from 0 to 1\)"),
+        ({"augment": ["flips"]}, r"augment = \['flips'\] \(one of"),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_rule(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainError, match=words):
+        TrainConfig(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = TrainConfig(lr=np.float32(0.5), batch_size=np.int64(8))  # type: ignore[arg-type]
+    assert config.lr == 0.5
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:

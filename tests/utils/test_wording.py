@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.utils.wording import counted, first_of, pair, significant_pair, times
+from prunedge.utils.wording import (
+    amount,
+    amounts,
+    counted,
+    first_of,
+    megabytes,
+    megabytes_pair,
+    pair,
+    significant_pair,
+    times,
+    times_words,
+)
 
 ROOT = Path(__file__).parents[2] / "src" / "prunedge"
 
@@ -49,6 +60,49 @@ def test_rounding_hides_no_change(
     before: float, after: float, decimals: int, texts: tuple[str, str]
 ) -> None:
     assert pair(before, after, decimals) == texts
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [
+        (11_181_642, 2, "11.18 million"),
+        (1_818_600_000, 1, "1,818.6 million"),
+        (100_000, 2, "0.10 million"),
+        (99_999, 2, "100.0 thousand"),
+        (96_800, 0, "97 thousand"),
+        (968, 2, "968"),
+        (280_000, 0, "0.28 million"),
+        (0, 1, "0"),
+    ],
+)
+def test_large_numbers_are_told_in_the_unit_of_their_size(
+    value: float, decimals: int, text: str
+) -> None:
+    assert amount(value, decimals) == text
+
+
+def test_two_large_numbers_share_their_unit_where_it_is_the_same() -> None:
+    assert amounts(11_181_642, 1_050_000, 2) == "11.18 -> 1.05 million"
+    assert amounts(11_181_642, 968, 2) == "11.18 million -> 968"
+    assert amounts(1204, 968, 2) == "1.2 thousand -> 968"
+    assert amounts(968, 968, 2) == "968 -> 968"
+    assert amounts(12_300_000, 11_900_000, 0, " → ") == "12.3 → 11.9 million"
+
+
+def test_what_a_ratio_hardly_changes_is_not_said_in_numbers() -> None:
+    assert times_words(1, "smaller") == "unchanged"
+    assert times_words(1.004, "smaller") == "hardly smaller"
+    assert times_words(1.03, "smaller") == "1.03 x smaller"
+    assert times_words(0.98, "smaller") == "0.98 x smaller"
+    assert times_words(2.41, "smaller", "×") == "2.4 × smaller"
+
+
+def test_the_size_of_a_tiny_model_is_no_zero() -> None:
+    assert megabytes(44.66) == "44.7"
+    assert megabytes(0.003872) == "0.0039"
+    assert megabytes_pair(44.66, 4.61) == ("44.7", "4.6")
+    assert megabytes_pair(12.3, 12.28) == ("12.30", "12.28")
+    assert megabytes_pair(0.0078, 0.0021) == ("0.0078", "0.0021")
 
 
 def test_rounding_to_digits_hides_no_change_either() -> None:

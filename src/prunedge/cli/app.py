@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from prunedge.cli.failures import fail, fail_of_machine, is_raised_in, one_line
 from prunedge.cli.going_on import how_to_go_on, once_mended
-from prunedge.cli.parser import make_app, refuse_what_no_verb_takes
+from prunedge.cli.parser import make_app, refuse_what_no_verb_takes, with_negative_values
 from prunedge.cli.streams import let_go_of_streams, open_streams
 from prunedge.cli.verbs import EXTRAS, TRAINING
 from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
@@ -54,6 +54,7 @@ def _obey(tokens: list[str]) -> None:
 
     _log_to_stderr()
     refuse_what_no_verb_takes(tokens)
+    tokens = with_negative_values(tokens)
     try:
         make_app(tokens[0] if tokens else None)(
             tokens, exit_on_error=False, print_error=False, result_action="return_value"

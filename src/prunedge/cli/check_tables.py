@@ -74,8 +74,12 @@ def _classes(report: CheckReport) -> Table:
     for name in report.classes:
         counts = [report.counts[side][name] for side in report.counts]
         table.add_row(name, *[f"{count:,}" for count in (*counts, sum(counts))])
-    images = report.images.values()
-    table.add_row("images", *[f"{count:,}" for count in (*images, sum(images))])
+    rows = {"images": report.images}
+    # Where every image shows one class, nobody asks.
+    if any((*report.without.values(), *report.several.values())):
+        rows = {"none of them": report.without, "several": report.several, **rows}
+    for name, sides in rows.items():
+        table.add_row(name, *[f"{count:,}" for count in (*sides.values(), sum(sides.values()))])
     return table
 
 

@@ -16,7 +16,7 @@ def print_graph(graph: ChannelGraph) -> None:
 
     from prunedge.cli.console import out
     from prunedge.graph.description import description
-    from prunedge.utils.wording import counted, first_of
+    from prunedge.utils.wording import amount, counted, first_of
 
     about = description(graph)
     table = Table(
@@ -40,7 +40,7 @@ def print_graph(graph: ChannelGraph) -> None:
         out.print(stays)
     out.print(
         f"{counted(graph.channels, 'channel')} in {counted(len(graph.groups), 'group')}; "
-        f"{about['prunable_params']:.1%} of {graph.params() / 1e6:.2f} million "
-        f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count "
+        f"{about['prunable_params']:.1%} of {amount(graph.params(), 2)} "
+        f"parameters are prunable; {amount(graph.macs())} MACs (a layer's MACs count "
         "for those who make and who consume)"
     )

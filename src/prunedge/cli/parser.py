@@ -4,6 +4,7 @@ that is asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports
     # this module before it calls `main`.
     from cyclopts import App, Token
+
+
+_NEGATIVE = re.compile(r"-\.?\d")
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -38,6 +42,20 @@ def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
             if not token.value:
                 raise CoercionError("an empty path names nothing", token=token, target_type=Path)
     return convert(kind, tokens)
+
+
+def with_negative_values(tokens: Sequence[str]) -> list[str]:
+    """The command line with what begins as a negative number joined to the option before it:
+    cyclopts takes `--budget -5min` for an option without a value, and `-5min` for another option.
+    """
+    joined: list[str] = []
+    for token in tokens:
+        takes_value = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]
+        if takes_value and _NEGATIVE.match(token):
+            joined[-1] = f"{joined[-1]}={token}"
+        else:
+            joined.append(token)
+    return joined
 
 
 def make_app(verb: str | None) -> App:

@@ -52,9 +52,8 @@ def prune(
     resume
         A run folder to go on with, from its last step; nothing else is needed. What ends a run
         (--max-steps, --max-drop, --confidence, --budget, --extra-rounds, --polish, --target-...)
-        may be given anew,
-        also to a run that has ended, and DATA where the images were moved; whatever else differs
-        from what the run began with is refused.
+        may be given anew, also to a run that has ended as long as it lets that go on, and DATA
+        where the images were moved; whatever else differs from what the run began with is refused.
     profile
         Write where the time goes into the run (`profile/`): a table, also in the report, and a
         trace that opens in Perfetto. The result stays the same; on a GPU the run takes a little

@@ -15,7 +15,7 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.runs.callbacks import Callbacks
-    from prunedge.utils.wording import counted
+    from prunedge.utils.wording import amount, counted
 
     def on_step(step: Step) -> None:
         if quiet:
@@ -24,17 +24,18 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
         after = metric.text(step.metric_after)
         if step.index == 0:  # nothing was removed, and nothing fine-tuned
             say(
-                f"step 0: the model to begin with, {step.macs / 1e6:,.1f} million MACs, "
+                f"step 0: the model to begin with, {amount(step.macs)} MACs, "
                 f"{latency}validation {after}"
             )
             return
-        done = f"{step.fraction_removed:.1%} of the channels removed"
+        title = f"step {step.index}: {step.fraction_removed:.1%} of the channels removed"
         if step.is_polish:
-            done = f"step {step.start} polished for {counted(step.epochs, 'epoch')}"
-        verdict = f"  {step.verdict}" if step.verdict else ""
+            title = f"polish: step {step.start} fine-tuned for {counted(step.epochs, 'epoch')} more"
+        rounds = f" {counted(step.rounds, 'time')}" if step.rounds > 1 else ""
+        verdict = f"; {step.verdict}" if step.verdict else ""
         say(
-            f"step {step.index}: {done}, {step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {metric.text(step.metric_before)} -> {after} after fine-tuning{verdict}"
+            f"{title}, {amount(step.macs)} MACs, {latency}validation "
+            f"{metric.text(step.metric_before)} -> {after} after fine-tuning{rounds}{verdict}"
         )
 
     return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)

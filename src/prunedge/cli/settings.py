@@ -4,6 +4,7 @@ else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter as Argument
@@ -15,6 +16,8 @@ from prunedge.cli.console import split
 from prunedge.config import Setting, settings
 from prunedge.config.keywords import signature_with
 from prunedge.utils.advice import flag
+
+log = logging.getLogger(__name__)
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -98,5 +101,10 @@ def _group(title: str) -> Group:
 
 
 def steered(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values, where a target of latency without a device is one of this machine."""
-    return {"device": "local", **values} if "target_latency" in values else dict(values)
+    """The same values, where a target of latency without a device is one of this machine, which is
+    said.
+    """
+    if "target_latency" not in values or "device" in values:
+        return dict(values)
+    log.warning("--target-latency without --device: this machine is timed")
+    return {"device": "local", **values}

@@ -29,6 +29,7 @@ def show(run: Path, *, json: Flag = False) -> None:
         Print everything as JSON.
     """
     from prunedge.cli.console import print_json, tell
+    from prunedge.report.steps_text import notes_on
     from prunedge.report.text import pruned, trained
     from prunedge.runs.run import open_run
     from prunedge.utils.sanitize import by_kind
@@ -43,11 +44,8 @@ def show(run: Path, *, json: Flag = False) -> None:
         tell(trained(opened))
         return
     _table(opened, best)
-    for step in opened.steps():
-        if step.limited:
-            tell(f"step {step.index}: {step.limited}")
-        if step.verdict:
-            tell(f"step {step.index}: {step.verdict}")
+    for line in notes_on(opened.steps()):
+        tell(line)
     frozen = opened.steps()[-1].frozen
     for line in by_kind({group["name"]: group["reason"] for group in frozen}):
         tell(f"left whole: {line}")
@@ -79,7 +77,8 @@ def _table(opened: Run, best: Step) -> None:
 
     from prunedge.cli.console import out
     from prunedge.report.metric_text import metric_of
-    from prunedge.report.text import name_of
+    from prunedge.report.steps_text import became_of, name_of
+    from prunedge.utils.wording import megabytes, unit_of
 
     metric = metric_of(opened.config)
     table = Table(
@@ -88,11 +87,16 @@ def _table(opened: Run, best: Step) -> None:
             "validation data before and after fine-tuning"
         )
     )
-    for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
-        table.add_column(name, justify="right")
     references = opened.references()
     rows = [("first", reference.step) for reference in references[:-1]]
     rows += [(name_of(step), step) for step in opened.steps()]
+    macs = unit_of(max(step.macs for _, step in rows))
+    params = unit_of(max(step.params for _, step in rows))
+    columns = ["step", "channels", "removed", "before", "after"]
+    columns += [f"{macs.letter} MACs".strip(), f"{params.letter} params".strip(), "MB", "s"]
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_column("")
     for name, step in rows:
         style = None if step.accepted else "dim"
         if step == best:
@@ -103,10 +107,11 @@ def _table(opened: Run, best: Step) -> None:
             f"{step.fraction_removed:.1%}",
             metric.text(step.metric_before),
             metric.text(step.metric_after),
-            f"{step.macs / 1e6:,.1f}",
-            f"{step.params / 1e6:.3f}",
-            f"{step.size_mb:.2f}",
+            macs.text(step.macs, 1),
+            params.text(step.params, 3),
+            megabytes(step.size_mb, 2),
             f"{step.seconds:.0f}",
+            became_of(step, best),
             style=style,
         )
     out.print(table)

@@ -66,8 +66,8 @@ def summary_table(axes: Sequence[str], lines: Sequence[SummaryLine], metric: Met
             _metric_spread(line.before, metric),
             _metric_spread(line.after, metric),
             _spread(line.removed, "{:.1%}"),
-            _spread(line.macs_ratio, "{:.1f} x"),
-            _spread(line.size_ratio, "{:.1f} x"),
+            _ratio(line.macs_ratio),
+            _ratio(line.size_ratio),
             _spread(line.seconds, "{:.0f}"),
         )
     return table
@@ -81,6 +81,12 @@ def _metric_spread(spread: Spread, metric: Metric) -> str:
 def _spread(spread: Spread, text: str) -> str:
     deviation = f" ± {text.format(spread.variance**0.5)}" if spread.n > 1 else ""
     return text.format(spread.mean) + deviation
+
+
+def _ratio(spread: Spread) -> str:
+    from prunedge.report.study.cells import is_unchanged
+
+    return "unchanged" if is_unchanged(spread) else _spread(spread, "{:.1f} x")
 
 
 def _time_left(counts: StudyProgress) -> str:

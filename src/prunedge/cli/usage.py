@@ -16,7 +16,13 @@ from cyclopts import (
 
 from prunedge.utils.wording import first_of
 
-KINDS = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}
+KINDS = {
+    bool: "nothing, it stands alone",
+    int: "a whole number",
+    float: "a number",
+    Path: "a path",
+    str: "a text",
+}
 
 
 def usage_text(error: CycloptsError) -> str:

@@ -15,7 +15,7 @@ def _in_unit_of(units: Mapping[str, float], example: str) -> Callable[[Any], Any
     def read(time: Any) -> Any:
         if not isinstance(time, str):
             return time
-        match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*({'|'.join(units)})", time.strip())
+        match = re.fullmatch(rf"(-?\d+(?:\.\d+)?)\s*({'|'.join(units)})", time.strip())
         if match is None:
             raise ValueError(f"not a time, write it as {example}")
         return float(match[1]) * units[match[2]]

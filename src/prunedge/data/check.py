@@ -78,10 +78,13 @@ def _report(
     names: dict[Path, str] = {}
     looks = []
     counts = {}
+    without = {}
+    several = {}
     for side, split in dataset.splits().items():
         names |= {sample.path: _name(sample.path, dataset.root) for sample in split.samples}
         looks += looks_of(split)
         counts[side] = split.counts()
+        without[side], several[side] = split.in_none_and_several()
     strata = dataset.labelling.strata_names
     totals = [sum(count[name] for count in counts.values()) for name in strata]
     duplicates, conflicts = find_duplicates(dataset, names, max_distance, progress)
@@ -91,6 +94,8 @@ def _report(
         classes=strata,
         counts=counts,
         images={side: len(split) for side, split in dataset.splits().items()},
+        without=without,
+        several=several,
         imbalance=max(totals) / max(min(totals), 1),
         majority=_largest_share(dataset.test),
         sizes=_sizes([(look.width, look.height) for look in looks], dataset.size, dataset.resize),

@@ -55,7 +55,8 @@ class CheckReport:
     """What a folder or manifest holds and what speaks against training on it.
 
     `classes` are what splits balance: of other tasks than classification their strata. `counts` is
-    images per split and class, `images` those per split; `imbalance` the images of the largest
+    images per split and class, `images` those per split; `without` and `several` are those per
+    split that show none of the classes, and more than one; `imbalance` the images of the largest
     class for one of the smallest; `majority` the share of test images that are labelled as most
     are: for classification the accuracy of a model that always answers the largest class. `sources`
     is how many photographs or structures are known, None when none are; `leaks` the sources on two
@@ -68,6 +69,8 @@ class CheckReport:
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
     images: dict[str, int]
+    without: dict[str, int]
+    several: dict[str, int]
     imbalance: float
     majority: float
     sizes: Sizes

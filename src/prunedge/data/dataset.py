@@ -105,11 +105,24 @@ class Split:
 
     def counts(self) -> dict[str, int]:
         """How many images count in each stratum (for classification: each class), by its name."""
+        times, is_in = self._strata()
+        return dict(zip(self.labelling.strata_names, (times @ is_in).tolist(), strict=True))
+
+    def in_none_and_several(self) -> tuple[int, int]:
+        """How many images count in no stratum, and how many in more than one: images without a
+        label, and with several.
+        """
+        times, is_in = self._strata()
+        strata = is_in.sum(1)
+        return int(times[strata == 0].sum()), int(times[strata > 1].sum())
+
+    def _strata(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many images have each of the different targets (targets,), and in which strata each
+        of these counts (targets, strata).
+        """
         # Few targets are different ones, and the strata of all images would fill the memory.
         times = Counter(sample.target for sample in self.samples)
-        is_in = self.labelling.strata(list(times)) > 0  # (different targets, strata)
-        counts = np.array(list(times.values()), np.int64) @ is_in
-        return dict(zip(self.labelling.strata_names, counts.tolist(), strict=True))
+        return np.array(list(times.values()), np.int64), self.labelling.strata(list(times)) > 0
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
         """These images as they are stored: (len(indices), H, W, 3) uint8. Raises DataError when

@@ -18,6 +18,7 @@ from prunedge.utils.wording import counted
 
 HALVINGS = 3
 DOUBTS = 2  # models in a row that may lie beyond the rule by chance
+SURE = 0.9  # the confidence from which on a drop is called sure
 MINUTE_S = 60
 COLLAPSED = "every validation image gets the same answer"
 
@@ -169,28 +170,32 @@ class StopPolicy:
             start is not None and start.only_answer is not None
         )
         if outcome.only_answer is not None and not was_collapsed:
-            return Verdict(accepted=False, keeps_rule=False, reason=f"{reason}: {COLLAPSED}")
+            return Verdict(accepted=False, keeps_rule=False, reason=f"{reason}, and {COLLAPSED}")
 
         keeps_rule = drop <= self.max_drop + 1e-9
+        side = "below" if metric.higher_is_better else "above"
+        broken = f"more than {self.max_drop:g} {side}"
         if self.confidence is None:
             accepted = keeps_rule
-            surely = ""
         else:
             low, high = paired_drop_interval(
                 first.correct, outcome.correct, self.confidence, sources
             )
             accepted = keeps_rule or (doubts < DOUBTS and low <= self.max_drop + 1e-9)
             reason += (
-                f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} "
-                "confidence)"
+                f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, one-sided "
+                f"{100 * self.confidence:g} % bounds)"
             )
-            is_sure = low > self.max_drop + 1e-9
-            surely = "surely " if is_sure else f"after {DOUBTS} in a row beyond the rule again "
-        side = "below" if metric.higher_is_better else "above"
+            if low <= self.max_drop + 1e-9:
+                broken = f"after {DOUBTS} in a row beyond the rule again {broken}"
+            elif self.confidence >= SURE:
+                broken = f"surely {broken}"
+            else:
+                broken += f" with {100 * self.confidence:g} % confidence"
         if not accepted:
-            reason += f": {surely}more than {self.max_drop:g} {side}"
+            reason += f", {broken}"
         elif not keeps_rule:
-            reason += f": more than {self.max_drop:g} {side}, but maybe by chance"
+            reason += f", more than {self.max_drop:g} {side}, but maybe by chance"
         return Verdict(accepted, keeps_rule, reason)
 
     def next_action(

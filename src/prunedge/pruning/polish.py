@@ -37,12 +37,13 @@ def polish(
 
     The smallest model that was accepted comes first. Where it lies beyond the rule, polishing may
     bring it back; else the one that it was made from follows, up to the smallest that keeps the
-    rule. An attempt that is worse than the model that it began with is taken back. `state_of` gives
-    the state of a step; its momentum is not used, so that it doesn't matter whether it was kept.
+    rule. An attempt that is worse than the model that it began with, or than an earlier polish of
+    that model, is taken back. `state_of` gives the state of a step; its momentum is not used, so
+    that it doesn't matter whether it was kept.
     """
     history = list(history)
     while policy.polish:
-        start = to_polish(history)
+        start = to_polish(history, policy.polish)
         if start is None:
             return
         iteration = _polished(context, policy, history, start, state_of(start.index))
@@ -50,12 +51,18 @@ def polish(
         yield iteration
 
 
-def to_polish(history: Sequence[Step]) -> Step | None:
-    """The step whose model is to be polished next; None where there is nothing to do any more."""
+def to_polish(history: Sequence[Step], epochs: int) -> Step | None:
+    """The step whose model is to be polished next for so many epochs; None where there is nothing
+    to do any more.
+    """
     result = handed_over(history)
-    polished = {step.start for step in history if step.is_polish}
+    attempts = [step for step in history if step.is_polish and step.epochs == epochs]
+    polished = {step.start for step in attempts}
     for step in reversed(lineage(history, last_accepted(history).index)):
-        if result.is_polish and result.start is not None and result.start >= step.index:
+        if result in attempts and result.start == step.index:
+            return None
+        # A smaller model came back within the rule, however long it was polished for.
+        if result.is_polish and result.start is not None and result.start > step.index:
             return None
         if step.index not in polished:
             return step
@@ -89,7 +96,10 @@ def _polished(
     first = context.reference(history)
     other_start = None if context.first is None else history[0]
     verdict = _verdict(
-        policy, start, outcome, policy.accepts(first, outcome, context.sources(), other_start)
+        policy,
+        _to_beat(history, start),
+        outcome,
+        policy.accepts(first, outcome, context.sources(), other_start),
     )
     step = step_of(
         graph,
@@ -121,11 +131,20 @@ def _polished(
     )
 
 
-def _verdict(policy: StopPolicy, start: Step, outcome: Outcome, verdict: Verdict) -> Verdict:
-    """Whether a polished model takes the place of the one that it began with."""
+def _to_beat(history: Sequence[Step], start: Step) -> Step:
+    """What a polish of the step `start` must not be worse than: an earlier polish of it that was
+    kept, or itself.
+    """
+    kept = [step for step in history if step.is_polish and step.accepted]
+    return [start, *(step for step in kept if step.start == start.index)][-1]
+
+
+def _verdict(policy: StopPolicy, before: Step, outcome: Outcome, verdict: Verdict) -> Verdict:
+    """Whether a polished model takes the place of the one `before`."""
     metric = policy.metric
-    is_worse = metric.order(outcome.value) < metric.order(start.metric_after)
-    if start.keeps_rule and is_worse:
-        reason = f"{verdict.reason}: worse than before polishing"
+    is_worse = metric.order(outcome.value) < metric.order(before.metric_after)
+    if before.keeps_rule and is_worse:
+        than = "the polish before" if before.is_polish else "before polishing"
+        reason = f"{verdict.reason}; worse than {than}"
         return Verdict(accepted=False, keeps_rule=False, reason=reason)
     return Verdict(verdict.keeps_rule, verdict.keeps_rule, verdict.reason)

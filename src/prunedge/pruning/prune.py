@@ -32,7 +32,7 @@ from prunedge.pruning.refusals import (
     refuse_unmatched,
     refuse_unprunable,
 )
-from prunedge.pruning.steps import Step, handed_over, last_accepted
+from prunedge.pruning.steps import Step, may_be_polished
 from prunedge.tasks import make_task, refuse_ending
 from prunedge.train import Engine, TrainConfig, measure_engine, require_engine
 from prunedge.train.collapse import one_class_warning
@@ -113,7 +113,8 @@ def prune(
     for iteration in iterate(context, policy, history, start.state):
         history.append(iteration.step)
         states[iteration.step.index] = iteration.state
-        kept = {last_accepted(history).index, handed_over(history).index}
+        # The others are not needed any more, and models are large.
+        kept = {step.index for step in may_be_polished(history)}
         states = {index: state for index, state in states.items() if index in kept}
         yield iteration.step, iteration.state.model
     for iteration in polish(context, policy, history, states.__getitem__):

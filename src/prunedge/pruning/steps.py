@@ -87,6 +87,11 @@ class Step:
     only_answer: NonNegativeInt | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called in a sentence: a polish is not one of the steps that are counted."""
+        return f"the polish of step {self.start}" if self.is_polish else f"step {self.index}"
+
+    @property
     def seconds(self) -> float:
         """What the step took, all parts together."""
         return sum(getattr(self, f"seconds_{part}") for part in PARTS)
@@ -156,6 +161,18 @@ def last_accepted(history: Sequence[Step]) -> Step:
 def handed_over(history: Sequence[Step]) -> Step:
     """The last step that keeps the rule: the smallest model, and the result."""
     return [step for step in history if step.keeps_rule][-1]
+
+
+def may_be_polished(history: Sequence[Step]) -> list[Step]:
+    """The models of the search that may yet be polished: the one that it goes on from, and those
+    that it was made from up to the first that keeps the rule.
+    """
+    steps = []
+    for step in reversed(lineage(history, last_accepted(history).index)):
+        steps.append(step)
+        if step.keeps_rule:
+            break
+    return steps
 
 
 def doubts(history: Sequence[Step]) -> int:

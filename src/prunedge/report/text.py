@@ -11,6 +11,7 @@ from prunedge.edge.bench.ratios import in_words
 from prunedge.latency.side_by_side import Milliseconds
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
+from prunedge.report.steps_text import place_of
 from prunedge.runs.chain import Reference
 from prunedge.runs.compared import TIMES, better, compared, times
 from prunedge.runs.run import SEEN, Run
@@ -19,7 +20,7 @@ from prunedge.runs.training import taught
 from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command, option
-from prunedge.utils.wording import counted, pair, times_words
+from prunedge.utils.wording import amount, amounts, counted, megabytes, megabytes_pair, times_words
 
 
 def trained(run: Run) -> str:
@@ -35,8 +36,8 @@ def trained(run: Run) -> str:
     lines.append(
         f"{name}: {metric.name} {metric.text(step.metric_after)} on validation data"
         f"{beside_majority(run, step)}, "
-        f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, "
-        f"{step.size_mb:.1f} MB"
+        f"{amount(step.params, 2)} parameters, {amount(step.macs)} MACs, "
+        f"{megabytes(step.size_mb)} MB"
     )
     lines.append(run.computed_with())
     warning = one_class(run, step)
@@ -54,7 +55,7 @@ def pruned(run: Run) -> str:
     steps = run.steps()
     best = run.best()
     references = run.references()
-    title = f"{run.config.model.name}, step {best.index} of {len(steps) - 1}"
+    title = f"{run.config.model.name}, {place_of(best, steps)}"
 
     if len(references) > 1:
         lines = [title]
@@ -134,11 +135,6 @@ def study_rest(counts: StudyProgress) -> str:
     return ", ".join(f"{count} {state}" for count, state in others if count)
 
 
-def name_of(step: Step) -> str:
-    """What a step is called in a table."""
-    return f"{step.index}, polish" if step.is_polish else str(step.index)
-
-
 def beside_majority(run: Run, step: Step) -> str:
     """What always answering the largest class would score."""
     if step.majority is None or step.majority_answer is None:
@@ -162,12 +158,12 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
     best = run.best()
     metric = metric_of(run.config)
 
-    macs = " -> ".join(pair(first.macs / 1e6, best.macs / 1e6, 1))
-    params = " -> ".join(pair(first.params / 1e6, best.params / 1e6, 2))
-    size_mb = " -> ".join(pair(first.size_mb, best.size_mb, 1))
+    macs = amounts(first.macs, best.macs)
+    params = amounts(first.params, best.params, 2)
+    size_mb = " -> ".join(megabytes_pair(first.size_mb, best.size_mb))
     costs = (
-        f"{title}: MACs {macs} million ({times_words(first.macs / best.macs, 'fewer')}), "
-        f"parameters {params} million, "
+        f"{title}: MACs {macs} ({times_words(first.macs / best.macs, 'fewer')}), "
+        f"parameters {params}, "
         f"{size_mb} MB ({times_words(first.size_mb / best.size_mb, 'smaller')})"
     )
     quality = (
@@ -233,8 +229,8 @@ def _small(run: Run) -> list[str]:
         if each.network is not None:
             lines.append(
                 f"{each.network.title}, taught as long ({counted(each.epochs, 'epoch')}): MACs "
-                f"{each.macs / 1e6:,.1f} million, parameters {each.params / 1e6:.2f} million, "
-                f"{each.size_mb:.1f} MB"
+                f"{amount(each.macs)}, parameters {amount(each.params, 2)}, "
+                f"{megabytes(each.size_mb)} MB"
             )
     times = times_in_words(run)
     return lines if times is None else [*lines, times]
@@ -285,10 +281,8 @@ def _resumptions(run: Run) -> list[str]:
         for key, values in entry["changes"].items():
             old, new = (_written(key, value) for value in values)
             changes.append(f"{key.replace('_', ' ')} was {old} and is {new}")
-        lines.append(
-            f"the run was gone on with after step {max(0, entry['after_step'])}: "
-            f"{', '.join(changes)}"
-        )
+        after = run.name_of_step(entry["after_step"])
+        lines.append(f"the run was gone on with after {after}: {', '.join(changes)}")
     return lines
 
 

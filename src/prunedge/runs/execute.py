@@ -171,9 +171,11 @@ def _polish(session: RunSession, context: PruneContext) -> None:
     for iteration in polish(context, session.policy, run.steps(), run.state):
         with phase("polish"):
             session.keep(iteration)
-    reason = run.stopped()
-    if reason is not None:
-        run.finish(Finished(reason, run.best().index))
+    stop = run.read("stop.json")
+    result = run.best().index
+    # Also where the process ended between a polish and this.
+    if stop is not None and stop["keep"] != result:
+        run.finish(Finished(stop["reason"], result))
 
 
 def _teacher(session: RunSession, base: int) -> nn.Module | None:

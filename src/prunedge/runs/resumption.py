@@ -4,7 +4,7 @@ does to what it has done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome
 from prunedge.pruning.polish import to_polish
+from prunedge.pruning.steps import removals
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
@@ -32,6 +33,8 @@ RULE_KEYS = (
 )
 # By these every step is judged anew.
 JUDGING = ("max_drop", "confidence")
+# What the polish goes by, when the search has ended.
+POLISHING = ("polish", "max_drop")
 CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 # What was measured of the model that was the result until then.
 RESULTS = (
@@ -78,41 +81,76 @@ def _as_files_have_it(config: RunConfig, key: str, value: Any) -> Any:
 def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     """Give a run these other values of its config, and say so.
 
-    A run that has ended and that these let go on is made ready for it: what was measured of its
-    result is put aside. RunError where other images lie in the new place, or where the changed
-    rule speaks against what the run has done.
+    A run whose search has ended and that these let go on is made ready for it: what was measured of
+    its result is put aside. RunError where other images lie in the new place, where the changed
+    rule speaks against what the run has done, or where there is nothing left that a value could
+    change: the run's settings stay those that made it.
     """
     begun = run.config.flat()
     config = RunConfig.make(str(run.path), **{**begun, **changes})
     refuse_wrong_metric(config)
     steps = run.steps()
+    if steps and steps[0].only_answer is not None and set(changes) & set(RULE_KEYS):
+        # Nothing in it can be pruned under any rule: whoever goes on refuses it, and says so.
+        return run
     data = _loaded(run, config) if {"data", *JUDGING} & set(changes) else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
         _agrees(run, config, changes, sources)
         if _is_looser(run.config, config):
             config = config.with_values(judged_from=len(steps))
-    move = policy_of(config).next_action(steps, run.first()) if steps else None
-    has_ended = run.test() is not None
-    goes_on = isinstance(move, Continue) and not _is_exhausted(run)
-    if config.recover.polish and steps and to_polish(steps) is not None:
-        goes_on = True
+
+    searches, polishes = _left_to_do(run, config)
+    if not searches:
+        _refuse_idle(run, config, set(changes) & set(RULE_KEYS), polishes=polishes)
+    goes_on = searches or polishes
     if goes_on and data is None:
         refuse_gone(config, run.verb(), "DATA", "--resume", run.path)  # before anything is noted
     record = {key: [begun[key], value] for key, value in changes.items()}
-    _apply(run, config, record, puts_aside=has_ended and goes_on, after=len(steps) - 1)
+    was_tested = run.test() is not None
+    is_over = was_tested or run.stopped() is not None
+    puts_aside = is_over and goes_on and bool(set(changes) & set(RULE_KEYS))
+    _apply(run, config, record, puts_aside=puts_aside, after=len(steps) - 1)
     for key, (old, new) in record.items():
         written = settings()[key].written
         say(f"{key.replace('_', ' ')}: {written(new)} instead of {written(old)}")
-    if has_ended and goes_on:
+    if goes_on and was_tested:
         say(
             "the run goes on from its last good step; its test split has been looked at "
             "before, and the new result will say so"
         )
-    elif has_ended and set(changes) & set(RULE_KEYS):
-        why = (run.stopped() or "") if move is None or isinstance(move, Continue) else move.reason
-        say(f"there is nothing more to do: {why}")
     return open_run(run.path)
+
+
+def _left_to_do(run: Run, config: RunConfig) -> tuple[bool, bool]:
+    """Whether the search goes on under this config, and whether a model is left to be polished."""
+    steps = run.steps()
+    if not steps or run.verb() != "prune":
+        return True, True
+    move = policy_of(config).next_action(steps, run.first())
+    searches = isinstance(move, Continue) and not _is_exhausted(run)
+    # Before it has ended by itself, even what ends it at once is still to be found.
+    searches = searches or (run.stopped() is None and run.test() is None)
+    epochs = config.recover.polish
+    return searches, bool(epochs) and to_polish(steps, epochs) is not None
+
+
+def _refuse_idle(run: Run, config: RunConfig, keys: Collection[str], *, polishes: bool) -> None:
+    """RunError where these settings can't change anything any more, since the run has ended."""
+    idle = set(keys) - set(POLISHING) if polishes else set(keys)
+    if not idle:
+        return
+    move = policy_of(config).next_action(run.steps(), run.first())
+    ended = run.stopped() if isinstance(move, Continue) else move.reason
+    names = [option(key) for key in RULE_KEYS if key in idle]
+    remedy = f"start a new run with {command('prune', '--from', run.path)}"
+    if not _is_exhausted(run):
+        remedy = f"change what ended it as well, or {remedy}"
+    raise RunError(
+        f"{', '.join(names)} would change nothing any more: the run has ended ({ended})",
+        where=run.path,
+        remedy=remedy,
+    )
 
 
 def note_computing(
@@ -168,7 +206,7 @@ def _agrees(
         f"start a new run with {command('prune', '--from', run.path)}, which may take back "
         "what this one has kept"
     )
-    done = len(run.steps()) - 1
+    done = len(removals(run.steps())) - 1
     if (
         config.stop.max_steps is not None
         and "max_steps" in changes
@@ -183,8 +221,7 @@ def _agrees(
         verdict = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
         if step.accepted > verdict.accepted or step.keeps_rule > verdict.keeps_rule:
             raise RunError(
-                f"step {step.index}, which this run has kept, breaks the changed rule "
-                f"({verdict.reason})",
+                f"{step.name}, which this run has kept, breaks the changed rule ({verdict.reason})",
                 where=run.path,
                 remedy=remedy,
             )

@@ -178,6 +178,11 @@ class Run:
         """
         return [line.step for line in read_history(self)]
 
+    def name_of_step(self, index: int) -> str:
+        """What a step is called in a sentence; before the first, what is to be step 0."""
+        steps = self.steps()
+        return steps[index].name if 0 <= index < len(steps) else "step 0"
+
     def best(self) -> Step:
         """The last step that keeps the rule, the run's result.
 

@@ -32,6 +32,7 @@ from prunedge.tasks import Task, make_task
 from prunedge.train import Engine, make_engine, measure_engine
 from prunedge.utils import distributed
 from prunedge.utils.tracing import span, traced
+from prunedge.utils.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,9 @@ class RunSession:
         record = distributed.broadcast_object(record)
         if self._run is not None:
             self._run.write(LATENCY, record)
-        return Steering.from_json(record)
+        steering = Steering.from_json(record)
+        self.callbacks.say(timed_on(steering))
+        return steering
 
     @property
     def policy(self) -> StopPolicy:
@@ -213,6 +216,18 @@ class RunSession:
         self.run.commit(iteration)
         if self.callbacks.on_step is not None:
             self.callbacks.on_step(iteration.step)
+
+
+def timed_on(steering: Steering) -> str:
+    """Which machine's milliseconds steer, in a sentence."""
+    address = steering.timer.address
+    table = steering.table
+    place = "this machine" if address == "local" else address
+    name = table.device.get("processor", "of an unknown kind")
+    return (
+        f"milliseconds are those of {place} ({name}), {table.runtime}, "
+        f"{counted(table.threads, 'thread')}"
+    )
 
 
 def timer_of(config: RunConfig) -> Timer:

@@ -81,7 +81,7 @@ def computed_with(run: Run) -> str:
         for entry in run.resumptions():
             if plural in entry["changes"]:
                 now = counted(entry["changes"][plural][1], singular, plural)
-                count += f" ({now} after step {entry['after_step']})"
+                count += f" ({now} after {run.name_of_step(entry['after_step'])})"
         counts.append(count)
     place = began["accelerator"] or began["processor"]
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import get_args
@@ -10,6 +11,7 @@ from typing import get_args
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
 from prunedge.tasks import TASKS
+from prunedge.utils.arguments import is_number
 
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was
 # tried to call them best.
@@ -58,26 +60,30 @@ class TrainConfig:
         augments = get_args(Augment)
         # Of any task: which one is taught is known when the training begins.
         metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
-        rules = (
-            ("lr", 0 < self.lr < math.inf, "above 0"),
-            ("batch_size", self.batch_size >= 2, "at least 2"),
-            ("momentum", 0 < self.momentum < 1, "between 0 and 1"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("warmup", 0 <= self.warmup < 1, "from 0 to below 1"),
-            ("final", 0 <= self.final <= 1, "from 0 to 1"),
-            ("clip", self.clip > 0, "above 0"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1"),
-            ("start", 0 <= self.start < 1, "from 0 to below 1"),
-            ("distill", 0 <= self.distill <= 1, "from 0 to 1"),
-            ("temperature", 0 < self.temperature < math.inf, "above 0"),
-            ("augment", self.augment in augments, f"one of {', '.join(augments)}"),
-            ("metric", self.metric in (None, *metrics), f"one of {', '.join(metrics)}"),
-        )
-        wrong = [
-            f"{name} = {getattr(self, name)} ({rule})"
-            for name, is_fine, rule in rules
-            if not is_fine
-        ]
+        numbers: dict[str, tuple[Callable[[float], bool], str]] = {
+            "lr": (lambda value: 0 < value < math.inf, "above 0"),
+            "momentum": (lambda value: 0 < value < 1, "between 0 and 1"),
+            "weight_decay": (lambda value: 0 <= value < math.inf, "0 or more"),
+            "warmup": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+            "final": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+            "clip": (lambda value: value > 0, "above 0"),
+            "label_smoothing": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+            "start": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+            "distill": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+            "temperature": (lambda value: 0 < value < math.inf, "above 0"),
+        }
+        broken = {}
+        for name, (is_fine, rule) in numbers.items():
+            value = getattr(self, name)
+            if not (is_number(value) and is_fine(value)):
+                broken[name] = f"a number {rule}"
+        if not (is_number(self.batch_size, whole=True) and self.batch_size >= 2):
+            broken["batch_size"] = "a whole number, at least 2"
+        if self.augment not in augments:
+            broken["augment"] = f"one of {', '.join(augments)}"
+        if self.metric not in (None, *metrics):
+            broken["metric"] = f"one of {', '.join(metrics)}"
+        wrong = [f"{name} = {getattr(self, name)!r} ({rule})" for name, rule in broken.items()]
         if wrong:
             raise TrainError(
                 f"the training's settings can't be followed: {'; '.join(wrong)}",

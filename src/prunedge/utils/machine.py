@@ -93,6 +93,12 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
     return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY) if is_scarce() else None
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error is that there is no memory, in whatever words."""
+    trouble = machine_error(error)
+    return trouble is not None and trouble.what == _MEMORY
+
+
 def is_scarce() -> bool:
     """Whether not even a little memory is to be had now: then no error tells what it seems to
     tell.

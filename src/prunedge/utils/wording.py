@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 MOST_DIGITS = 6  # that two numbers are told apart with
+SMALL_MB = 0.1  # what is less is told by its first two digits
 FINE = 1.1  # a ratio below has two decimals: "1.0 x fewer" says nothing
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of large numbers, for those from `least` on: its word and its letter."""
+
+    least: float
+    per: float
+    word: str
+    letter: str
+
+    def digits(self, of_millions: int) -> int:
+        """How many decimals its numbers have, where millions have so many."""
+        return {"M": of_millions, "k": min(1, of_millions)}.get(self.letter, 0)
+
+    def text(self, value: float, of_millions: int) -> str:
+        """A number in this unit, without its word; below 1 with two decimals, not rounded away."""
+        digits = self.digits(of_millions)
+        if 0 < value < self.per and self.letter:
+            digits = max(digits, 2)
+        return f"{value / self.per:,.{digits}f}"
+
+
+UNITS = (Unit(1e5, 1e6, "million", "M"), Unit(1e3, 1e3, "thousand", "k"), Unit(0, 1, "", ""))
+
+
+def unit_of(value: float) -> Unit:
+    """The unit that a number of parameters or MACs is told in: thousands below 0.1 million."""
+    return next(unit for unit in UNITS if value >= unit.least)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -39,6 +70,35 @@ def pair(before: float, after: float, decimals: int) -> tuple[str, str]:
     return f"{before:,.{decimals}f}", f"{after:,.{decimals}f}"
 
 
+def amount(value: float, decimals: int = 1) -> str:
+    """A number of parameters or MACs in the unit that its size asks for: `11.2 million`, `96.8
+    thousand`, `968`. `decimals` are those of millions.
+    """
+    unit = unit_of(value)
+    return f"{unit.text(value, decimals)} {unit.word}".rstrip()
+
+
+def amounts(before: float, after: float, decimals: int = 1, between: str = " -> ") -> str:
+    """Two of them, with the unit once where it is the same: `11.2 -> 1.1 million`."""
+    unit = unit_of(before)
+    if unit_of(after) != unit:
+        return f"{amount(before, decimals)}{between}{amount(after, decimals)}"
+    first, second = pair(before / unit.per, after / unit.per, unit.digits(decimals))
+    return f"{first}{between}{second} {unit.word}".rstrip()
+
+
+def megabytes(size_mb: float, decimals: int = 1) -> str:
+    """A size, also that of a tiny model, without its unit: `44.7`, `0.0039`."""
+    return f"{size_mb:,.{decimals}f}" if size_mb >= SMALL_MB else f"{size_mb:.2g}"
+
+
+def megabytes_pair(before: float, after: float) -> tuple[str, str]:
+    """Two sizes; with more digits where rounding would hide that they differ."""
+    if min(before, after) >= SMALL_MB:
+        return pair(before, after, 1)
+    return megabytes(before), megabytes(after)
+
+
 def significant_pair(before: float, after: float, digits: int = 3) -> tuple[str, str]:
     """The same with so many significant digits, whole numbers being written out (`1,800`)."""
     while digits < MOST_DIGITS and before != after:
@@ -55,10 +115,17 @@ def _significant(value: float, digits: int) -> str:
 
 
 def times_words(ratio: float, word: str, sign: str = "x") -> str:
-    """`2.4 x smaller`, or `unchanged`."""
-    return "unchanged" if ratio == 1 else f"{times(ratio)} {sign} {word}"
+    """`2.4 x smaller`, `hardly smaller`, or `unchanged`."""
+    if ratio == 1:
+        return "unchanged"
+    return f"hardly {word}" if is_hardly(ratio) else f"{times(ratio)} {sign} {word}"
+
+
+def is_hardly(ratio: float) -> bool:
+    """Whether a ratio would be written as `1.00`, which says nothing."""
+    return f"{ratio:.2f}" == "1.00"
 
 
 def times(ratio: float) -> str:
     """How many times as much: `2.4`, and with two decimals where one would say nothing (`1.03`)."""
-    return f"{ratio:.2f}" if 1 < ratio < FINE else f"{ratio:.1f}"
+    return f"{ratio:.2f}" if 1 / FINE < ratio < FINE and ratio != 1 else f"{ratio:.1f}"

@@ -18,7 +18,7 @@ from prunedge.edge.bench.hardware import device, metered, processor, state
 from prunedge.edge.bench.measure import bench
 from prunedge.edge.bench.workload import ResourceLimits
 from prunedge.edge.targets import TARGETS
-from prunedge.errors import BundleError
+from prunedge.errors import BundleError, MachineError
 
 
 def put(root: Path, files: dict[str, str]) -> Path:
@@ -125,6 +125,50 @@ def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -
     )
     with pytest.raises(BundleError, match="memory"):
         bench([opened], patches=2, batches=[4000], limits=ResourceLimits(memory_mb=90))
+
+
+WITHOUT_MEMORY = {
+    "bundle": "bundles/small",
+    "target": None,
+    "threads": 1,
+    "largest": 1,
+    "pool": None,
+    "cpus": None,
+}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("std::bad_alloc"),
+        SystemError("error return without exception set"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        MachineError("there is not enough memory", where="model.onnx", remedy="free some"),
+    ],
+)
+@pytest.mark.parametrize("memory_mb", [None, 90])
+def test_a_lack_of_memory_is_the_same_line_whoever_meets_it(
+    error: Exception,
+    memory_mb: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    orders = {**WITHOUT_MEMORY, "memory_mb": memory_mb}
+    monkeypatch.setattr(sys, "argv", ["worker", json.dumps(orders)])
+    monkeypatch.setattr(worker, "open_bundle", fails)
+    monkeypatch.setattr(worker, "limit_memory", lambda size: None)
+    monkeypatch.setattr(worker, "limit_memory_to_machine", lambda: None)
+    worker.main()
+    said = json.loads(capsys.readouterr().out)
+    remedy = "give a smaller --batch or --batches"
+    if memory_mb is not None:
+        remedy += ", or allow more with --memory"
+    assert said["error"] == ["there is not enough memory for it", "bundles/small", remedy]
+    assert said["is_machines"] == (memory_mb is None)
 
 
 def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(

@@ -59,6 +59,7 @@ class CandidateProcess:
     def __init__(self, candidate: Candidate, workload: Workload, pool: str | None) -> None:
         self.candidate = candidate
         self.bundle = candidate.bundle
+        self._limits = workload.limits
         orders = {
             "bundle": str(self.bundle.path),
             "target": candidate.target,
@@ -122,10 +123,13 @@ class CandidateProcess:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
+            remedy = "is there enough memory?"
+            if self._limits.memory_mb is not None:
+                remedy += " allow more with --memory"
             raise BundleError(
                 f"the process that measures it died (exit code {code})",
                 where=self.bundle.path,
-                remedy="is there enough memory?",
+                remedy=remedy,
             )
         answer = json.loads(line)
         if "error" in answer:

@@ -20,7 +20,7 @@ from prunedge.edge.image.size import Size
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.session import Session, open_session
 from prunedge.errors import PrunedgeError
-from prunedge.utils.machine import machine_error
+from prunedge.utils.machine import lacks_memory, machine_error
 from prunedge.utils.systems import (
     limit_memory,
     limit_memory_to_machine,
@@ -68,19 +68,31 @@ def main() -> None:
             seconds = _block(session, pixels, asked["batch"], asked["batches"])
             recorder.close()
             answer({"seconds": seconds, "peak_rss_mb": peak_memory_bytes() / 1e6})
-    except PrunedgeError as error:
-        where = orders["bundle"] if error.where is None else error.where
-        answer({"error": [error.what, str(where), error.remedy]})
-    except MemoryError:
-        remedy = "give a smaller --batch or --batches"
-        if orders["memory_mb"] is not None:
-            remedy += ", or allow more with --memory"
-        answer({"error": ["there is not enough memory for it", str(orders["bundle"]), remedy]})
     except Exception as error:
-        trouble = machine_error(error, where=orders["bundle"])
-        if trouble is None:
-            raise
-        answer({"error": [trouble.what, str(trouble.where), trouble.remedy], "is_machines": True})
+        if lacks_memory(error):
+            answer(_no_memory(orders))
+        elif isinstance(error, PrunedgeError):
+            where = orders["bundle"] if error.where is None else error.where
+            answer({"error": [error.what, str(where), error.remedy]})
+        else:
+            trouble = machine_error(error, where=orders["bundle"])
+            if trouble is None:
+                raise
+            told = [trouble.what, str(trouble.where), trouble.remedy]
+            answer({"error": told, "is_machines": True})
+
+
+def _no_memory(orders: dict[str, Any]) -> dict[str, Any]:
+    """What is told where there is too little memory: the same whoever met it first, Python, the
+    runtime or a library.
+    """
+    is_limited = orders["memory_mb"] is not None
+    remedy = "give a smaller --batch or --batches"
+    if is_limited:
+        remedy += ", or allow more with --memory"
+    told = ["there is not enough memory for it", str(orders["bundle"]), remedy]
+    # A limit that the user has set is no trouble of the machine's.
+    return {"error": told, "is_machines": not is_limited}
 
 
 def answer(value: Any) -> None:

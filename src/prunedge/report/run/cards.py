@@ -10,10 +10,19 @@ from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import change_number, change_text
 from prunedge.runs.chain import Reference
 from prunedge.tasks import Metric
-from prunedge.utils.wording import counted, pair, times, times_words
+from prunedge.utils.wording import (
+    amount,
+    amounts,
+    counted,
+    is_hardly,
+    megabytes,
+    megabytes_pair,
+    times,
+    times_words,
+)
 
 SIZE_NOTE = "float32 weights, 1 MB = 10⁶ bytes"
-WORK_NOTE = "million multiply-accumulates for one image"
+WORK_NOTE = "multiply-accumulates for one image"
 
 
 def card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
@@ -31,8 +40,8 @@ def cards(
     """The before/after figures of the first screen: name, before, after, change, and what was
     measured where.
     """
-    size_before, size_after = pair(first.size_mb, best.size_mb, 1)
-    work_before, work_after = pair(first.macs / 1e6, best.macs / 1e6, 0)
+    size_before, size_after = megabytes_pair(first.size_mb, best.size_mb)
+    work_before, _, work_after = amounts(first.macs, best.macs, 0, "→").partition("→")
     made = [
         _metric_card(first, best, metric, test),
         card(
@@ -60,8 +69,8 @@ def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:
     note = "validation split; the test split is kept for the result of a pruning"
     return [
         card(metric.name, "", "", metric.text(step.metric_after), note),
-        card("size", "", "", f"{step.size_mb:.1f} MB", SIZE_NOTE),
-        card("work", "", "", f"{step.macs / 1e6:,.0f}", WORK_NOTE),
+        card("size", "", "", f"{megabytes(step.size_mb)} MB", SIZE_NOTE),
+        card("work", "", "", amount(step.macs, 0), WORK_NOTE),
     ]
 
 
@@ -77,16 +86,24 @@ def against(
     for reference in references:
         step = reference.step
         change = change_text(metric, step.metric_after, best.metric_after)
-        text = (
-            f"{times(step.macs / best.macs)} × less work, {times(step.size_mb / best.size_mb)} × "
-            f"smaller, {metric.name} {change} on validation data"
-        )
+        text = f"{saved(step, best)}, {metric.name} {change} on validation data"
         if test:
             before = test[reference.tested][metric.name]
             change = change_number(metric, before, test["best"][metric.name])
             text += f", {change} on test data"
         lines.append({"name": reference.name, "text": text})
     return lines
+
+
+def saved(first: Step, best: Step) -> str:
+    """What the result saves, in the page's title: `4.2 × less work, 3.0 × smaller`; that nothing is
+    smaller where no pruned model kept the rule.
+    """
+    work = first.macs / best.macs
+    size = first.size_mb / best.size_mb
+    ratios = ((work, "less work"), (size, "smaller"))
+    told = [f"{times(ratio)} × {word}" for ratio, word in ratios if not is_hardly(ratio)]
+    return ", ".join(told) or "nothing smaller kept the rule"
 
 
 def _metric_card(

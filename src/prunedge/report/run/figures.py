@@ -90,7 +90,7 @@ def _metric_by(
     """
     # The first model of the chain leads the run's own steps.
     has_first = len(steps) > 1 and steps[1].index == 0
-    names = [f"step {step.index}" for step in steps]
+    names = [step.name for step in steps]
     if has_first:
         names[0] = "first model"
     points = list(zip(costs, steps, names, strict=True))
@@ -120,7 +120,7 @@ def _metric_by(
             name="broke the rule, taken back",
             mode="markers",
             marker={"symbol": "x", "size": 10, "color": BAD},
-            text=[f"step {step.index}" for _, step, _ in taken_back],
+            text=[step_name for _, _, step_name in taken_back],
             hovertemplate=f"{hover}: taken back<extra></extra>",
         )
     figure.add_hline(

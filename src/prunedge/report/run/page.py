@@ -14,12 +14,14 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import render, save
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import sections
-from prunedge.report.run.cards import against, cards, cards_of_training
+from prunedge.report.run.cards import against, cards, cards_of_training, saved
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
+from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
+from prunedge.utils.wording import megabytes, unit_of
 
 
 def write_report(run: Run) -> Path:
@@ -65,7 +67,7 @@ def write_report(run: Run) -> Path:
         timed=times_in_words(run),
         begun=sections.beginning_of(run, steps[0], best),
         minds=[] if is_training else to_mind(run),
-        command=command(config, run.path, run.verb()),
+        command=command(config, run.path, run.verb(), (run.engine() or {}).get("precision")),
         machine=run.environment(),
     )
     return save(page, run.path / "report.html")
@@ -90,7 +92,7 @@ def write_loop_report(
         run=None,
         references=[],
         against=[],
-        named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])],
+        named=[("unpruned", first), *((name_of(step), step) for step in steps[1:])],
         computed="",
         resumptions=[],
         trained_only=False,
@@ -130,7 +132,15 @@ def _of_steps(
         "purpose": task_of(config).purpose(),
         "unit": metric.unit,
         "value_text": partial(value_text, metric),
-        "verdicts": sections.verdicts(steps),
+        "megabytes": megabytes,
+        "saved": saved(first, best),
+        "units": [
+            unit_of(max(step.macs for step in steps)),
+            unit_of(max(step.params for step in steps)),
+        ],
+        "best_place": place_of(best, steps),
+        "became_of": became_of,
+        "notes": [f"{note[0].upper()}{note[1:]}" for note in notes_on(steps)],
         "left_whole": sections.left_whole(steps),
         "facts": facts(config, known),
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),

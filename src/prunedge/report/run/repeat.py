@@ -14,8 +14,14 @@ OF_A_LOOP = ("data", "classes", "size", "resize", "model", "task", "metric", "ma
 GIVEN_OTHERWISE = ("data", "model", "weights", "start")
 
 
-def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
-    """The command that repeats the run, which `train` or `prune` (`verb`) made."""
+def command(
+    config: RunConfig, path: Path, verb: str | None = "prune", precision: str | None = None
+) -> str:
+    """The command that repeats the run, which `train` or `prune` (`verb`) made, with the
+    `precision` that it was computed with: measured anew, it might be another.
+    """
+    if precision is not None:
+        config = config.with_values(precision=precision)
     is_training = verb == "train"
     words = ["train" if is_training else "prune", config.data.path]
     if config.model.start:
@@ -34,12 +40,16 @@ def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
 
 
 def facts(config: RunConfig, known: Collection[str] | None = None) -> list[tuple[str, str]]:
-    """Every setting with its value, in words; those that are `known`, where that is given."""
+    """Every setting that a user may give with its value, in words; those that are `known`, where
+    that is given.
+    """
+    shown = (*asked(), "start") if known is None else known
     listed = []
     for key, value in config.flat().items():
-        if value is not None and (known is None or key in known):
+        if value is not None and key in shown:
             text = ", ".join(value) if isinstance(value, list) else settings()[key].written(value)
-            listed.append((key.replace("_", " "), text))
+            name = advice.flag(key).removeprefix("--").replace("-", " ")
+            listed.append((name, text))
     return listed
 
 

@@ -15,7 +15,8 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
-from prunedge.report.text import ms_text, name_of
+from prunedge.report.steps_text import name_of
+from prunedge.report.text import ms_text
 from prunedge.runs.compared import Compared, compared, times
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
@@ -25,7 +26,7 @@ from prunedge.tasks import Metric, Metrics, Table, metric_named
 from prunedge.train import Rate
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.sanitize import by_kind
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import amount, counted, megabytes
 
 LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
 
@@ -138,8 +139,8 @@ def _compared(
     return {
         "name": name,
         "epochs": epochs,
-        "macs": f"{costs.macs / 1e6:,.1f}",
-        "size_mb": f"{costs.size_mb:.2f}",
+        "macs": amount(costs.macs),
+        "size_mb": megabytes(costs.size_mb, 2),
         "ms": "" if ms is None else ms_text(ms),
         "val": value_text(metric, val),
         "test": "" if test is None else value_text(metric, test),
@@ -180,11 +181,6 @@ def named_steps(run: Run) -> list[tuple[str, Step]]:
     named.append(("start" if len(references) > 1 else "unpruned", start))
     named += [(name_of(step), step) for step in later]
     return named
-
-
-def verdicts(steps: Sequence[Step]) -> list[str]:
-    """What became of each step that was not simply kept, and why."""
-    return [f"Step {step.index} was {step.verdict}" for step in steps if step.verdict]
 
 
 def left_whole(steps: Sequence[Step]) -> list[str]:

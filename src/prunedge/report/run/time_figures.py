@@ -23,7 +23,7 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
         ("ranking", "rank", BEFORE),
         ("surgery and proof", "surgery", "#8c6bb1"),
     )
-    x = [f"step {step.index}" for step in steps[1:]]
+    x = [step.name for step in steps[1:]]
     figure = go.Figure()
     for name, key, colour in parts:
         figure.add_bar(

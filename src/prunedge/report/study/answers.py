@@ -8,7 +8,7 @@ from typing import Any
 from prunedge.edge.bench.ratios import speed_of
 from prunedge.report.metric_text import axis_value, best_word, change_text, is_share, metric_spread
 from prunedge.report.run.cards import card
-from prunedge.report.study.cells import device_of, duration, ratio_spread
+from prunedge.report.study.cells import device_of, duration, is_unchanged, ratio_spread
 from prunedge.report.study.numbers import (
     Groups,
     Row,
@@ -24,7 +24,7 @@ from prunedge.report.study.numbers import (
 from prunedge.study import StudyProgress
 from prunedge.study.statistics import Spread, spread
 from prunedge.tasks import Metric
-from prunedge.utils.wording import counted, significant_pair, times
+from prunedge.utils.wording import counted, significant_pair, times_words
 
 MOST_ANSWERS = 6
 
@@ -72,21 +72,27 @@ def _answer(combinations: Groups, metric: Metric) -> str:
     trials = combinations[leanest]
 
     which = "" if len(combinations) == 1 else f"{leanest} leaves the least work: "
-    ratio = ratio_spread(saving(trials, "macs"))
+    fewer = _fewer_macs(trials)
     before = metric_spread(metric, at_end(trials, "test_baseline"))
     after = metric_spread(metric, at_end(trials, "test_best"))
     times = "one trial, no spread"
     if len(trials) > 1:
         times = f"n = {len(trials)}, mean ± standard deviation"
-    text = f"{which}{ratio} fewer MACs, test {metric.name} {before} → {after} ({times})."
+    text = f"{which}{fewer}, test {metric.name} {before} → {after} ({times})."
     if best != leanest:
         value = metric_spread(metric, at_end(combinations[best], "test_best"))
-        ratio = ratio_spread(saving(combinations[best], "macs"))
+        fewer = _fewer_macs(combinations[best])
         text += (
             f" {best} has the {best_word(metric)} test {metric.name} after pruning: {value}, with "
-            f"{ratio} fewer MACs."
+            f"{fewer}."
         )
     return text
+
+
+def _fewer_macs(trials: Sequence[Trial]) -> str:
+    """What trials save: `4.20 ± 0.10 × fewer MACs`."""
+    ratio = saving(trials, "macs")
+    return "no fewer MACs" if is_unchanged(ratio) else f"{ratio_spread(ratio)} fewer MACs"
 
 
 def _leanest(combinations: Groups) -> str:
@@ -125,7 +131,7 @@ def _saving_card(
         title,
         texts[0],
         f"{texts[1]} {unit}",
-        f"{times(ratio.mean)} × {word}",
+        times_words(ratio.mean, word, "×"),
         f"{_deviation_note('ratio', ratio)}; {name}",
     )
 

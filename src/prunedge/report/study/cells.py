@@ -10,6 +10,7 @@ from prunedge.edge.bench.ratios import UNTOLD
 from prunedge.report.metric_text import difference_number
 from prunedge.study.statistics import Comparison, Spread, spread
 from prunedge.tasks import Metric
+from prunedge.utils.wording import is_hardly
 
 FEW = 6  # pairs: with fewer, Wilcoxon's two-sided p can't fall below 0.05, whatever the differences
 
@@ -25,6 +26,11 @@ def ratio_spread(ratio: Spread) -> str:
     digits = 2 if ratio.mean < 10 else 1
     deviation = f" ± {ratio.variance**0.5:.{digits}f}" if ratio.n > 1 else ""
     return f"{ratio.mean:.{digits}f}{deviation} ×"
+
+
+def is_unchanged(ratio: Spread) -> bool:
+    """Whether ratios are all 1, as far as they would be written out."""
+    return is_hardly(ratio.mean) and (ratio.n < 2 or ratio.variance**0.5 < 0.005)
 
 
 def times_faster(ratios: Sequence[float]) -> str:

@@ -13,6 +13,7 @@ from prunedge.report.metric_text import metric_interval, metric_spread, metric_v
 from prunedge.report.study.cells import (
     device_of,
     duration,
+    is_unchanged,
     pair_cells,
     ratio_spread,
     share_spread,
@@ -255,7 +256,9 @@ def _mean_cells(metric: Metric, mean: Spread) -> tuple[str, str, str]:
 
 
 def _saved(trials: Sequence[Trial], key: str, per: float) -> str:
-    ratio = ratio_spread(saving(trials, key))
+    spread_of_ratios = saving(trials, key)
+    is_same = is_unchanged(spread_of_ratios)
+    ratio = "unchanged" if is_same else ratio_spread(spread_of_ratios)
     before = at_start(trials, key, per).mean
     after = at_end(trials, key, per).mean
     return f"{ratio}\n{' → '.join(significant_pair(before, after))}"

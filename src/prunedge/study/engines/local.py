@@ -21,6 +21,11 @@ from prunedge.utils.sanitize import kinds, shown
 RETRIES = 2  # of a trial whose process died: it goes on from its last step
 _LOOK = 0.2  # seconds between looks at the processes
 
+# OpenMP's threads otherwise wait for each other by spinning, and keep the cores from the very
+# threads that they wait for where anything else runs: two threads beside two busy processes took
+# more than three times as long.
+WAITS_ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 NOT_NOTED = "the study's folder can't be written: see whether the disk is full"
 
 OnLine = Callable[[str], None]
@@ -110,7 +115,7 @@ def run_local(study: StudyStore, *, workers: int, threads: int, on_line: OnLine)
 def _begin(study: StudyStore, work: Start | Trial, threads: int, tries: int) -> _Running:
     process = subprocess.Popen(
         [sys.executable, "-m", "prunedge.study", study.address, work.name],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        env={**WAITS_ASLEEP, **os.environ, "OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prunedge.errors import ExtraMissing, PrunedgeError
-from prunedge.study.engines.local import Failures, OnLine
+from prunedge.study.engines.local import WAITS_ASLEEP, Failures, OnLine
 from prunedge.study.folder import open_study
 from prunedge.study.grid import Start, Trial
 from prunedge.study.store import Busy, StudyStore
@@ -54,7 +54,8 @@ def run_ray(
         ) from None
     # Ray's workers import prunedge from where this process did.
     path = os.pathsep.join(filter(None, (_home(), os.environ.get("PYTHONPATH"))))
-    environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}}
+    openmp = {**WAITS_ASLEEP, "OMP_NUM_THREADS": str(threads)}
+    environment = {"env_vars": {"PYTHONPATH": path, **openmp}}
     is_started_here = not ray.is_initialized()
     if is_started_here:
         try:
