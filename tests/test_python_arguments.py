@@ -21,6 +21,21 @@ def data(tiny_data: Path) -> Any:
 
 VALUES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a text of patterns": (lambda: pe.PlanConstraints(ignore="layer1.*"), TypeError, "layer1"),  # type: ignore[arg-type]
+    "a text for a number of channels": (
+        lambda: pe.PlanConstraints(min_channels="a"),  # type: ignore[arg-type]
+        TypeError,
+        "min_channels is a whole number, 1 or more, not 'a'",
+    ),
+    "a text for a share": (
+        lambda: pe.PlanConstraints(max_ratio="a"),  # type: ignore[arg-type]
+        TypeError,
+        "max_ratio is a number above 0",
+    ),
+    "a text for a penalty": (
+        lambda: pe.ScoreScaling(macs_penalty="a"),  # type: ignore[arg-type]
+        TypeError,
+        "macs_penalty is a number",
+    ),
     "an infinite penalty": (
         lambda: pe.ScoreScaling(macs_penalty=float("inf")),
         ValueError,

@@ -14,7 +14,7 @@ from prunedge.graph import ChannelGraph, Group
 from prunedge.graph.channels import require_graph
 from prunedge.graph.plan import Plan
 from prunedge.importance import NORMALISERS, Scores, normalised
-from prunedge.utils.arguments import require
+from prunedge.utils.arguments import is_number, require
 from prunedge.utils.tracing import traced
 from prunedge.utils.wording import counted
 
@@ -42,6 +42,12 @@ class PlanConstraints:
             raise TypeError(
                 f"ignore is a tuple of patterns, such as ('layer1.*',), not {self.ignore!r}"
             )
+        for name in ("min_channels", "round_to"):
+            value = getattr(self, name)
+            if not is_number(value, whole=True):
+                raise TypeError(f"{name} is a whole number, 1 or more, not {value!r}")
+        if self.max_ratio is not None and not is_number(self.max_ratio):
+            raise TypeError(f"max_ratio is a number above 0 and at most 1, not {self.max_ratio!r}")
         if (
             self.min_channels < 1
             or self.round_to < 1
@@ -101,6 +107,8 @@ class ScoreScaling:
             raise ValueError(
                 f"normalise must be one of {', '.join(NORMALISERS)}, not {self.normalise}"
             )
+        if not is_number(self.macs_penalty):
+            raise TypeError(f"macs_penalty is a number, 0 or more, not {self.macs_penalty!r}")
         if not 0 <= self.macs_penalty < inf:
             raise ValueError(f"macs_penalty must be 0 or more, and finite, not {self.macs_penalty}")
         if self.macs_penalty and self.per_mac:
