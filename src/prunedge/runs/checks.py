@@ -12,6 +12,7 @@ from prunedge.pruning.refusals import (
     refuse_unmatched,
     refuse_unprunable,
 )
+from prunedge.train.blocks import blocks_of, refuse_too_many
 from prunedge.utils.advice import option
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ def refuse_missing_classes(session: RunSession) -> None:
                 where=session.config.data.path,
                 remedy=f"use {' or '.join(defined)}, or give it images of that class",
             )
+
+
+def refuse_wholly_frozen(session: RunSession) -> None:
+    """TrainError where the model hasn't as many blocks as the first training is to leave as they
+    are.
+    """
+    count = session.config.train.freeze
+    if count and session.start is None:
+        refuse_too_many(blocks_of(session.model, session.data.example(1)), count)
 
 
 def refuse_unsuited(session: RunSession, verb: str) -> None:

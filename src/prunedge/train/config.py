@@ -5,26 +5,36 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import chain
-from typing import get_args
+from typing import Literal, get_args
 
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
 from prunedge.tasks import TASKS
+
+Optimizer = Literal["sgd", "adamw"]
 
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was
 # tried to call them best.
 LR_FINE_TUNE = 0.01  # where no rate could be found (`learning_rate`): it silences SqueezeNet
 LR_SCRATCH = 0.02
 LR_SCRATCH_PLAIN = 0.01  # models without normalisation layers diverge sooner
+# Adam divides each gradient by its own size, so that a step is as long as the rate says: a tenth
+# of SGD's rates is the usual rule.
+ADAMW_SHARE = 0.1
+
+# torch's own default for AdamW, whose decay is multiplied by the rate.
+WEIGHT_DECAY: dict[Optimizer, float] = {"sgd": 5e-4, "adamw": 1e-2}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train: SGD with Nesterov momentum, linear warm-up and a cosine to almost nothing.
+    """How to train: SGD with Nesterov momentum or AdamW, linear warm-up and a cosine to almost
+    nothing.
 
-    `lr` is the peak learning rate; `warmup` the fraction of all batches that lead up to it; `final`
-    the fraction of `lr` that the cosine ends at; `clip` the largest norm of the whole gradient;
-    `weight_decay` spares biases and normalisation. `augment` says how training images are changed
+    `lr` is the peak learning rate (AdamW wants about a tenth of SGD's); `warmup` the fraction of
+    all batches that lead up to it; `final` the fraction of `lr` that the cosine ends at; `clip` the
+    largest norm of the whole gradient; `weight_decay` (None: the optimizer's usual one) spares
+    biases and normalisation. `augment` says how training images are changed
     (`prunedge.data.transforms.Augment`). `metric`, one of the task's
     (None: its first), chooses the best epoch.
 
@@ -33,6 +43,11 @@ class TrainConfig:
     teacher's answers in the loss, at the softmax's `temperature` (Hinton et al. 2015):
     (1 - distill) * cross-entropy + distill * temperature^2 * KL(teacher || student).
 
+    `patience` ends the training when so many epochs have been no better on validation data.
+    `freeze` leaves the first so many blocks as they are; `layer_decay` multiplies the rate once for
+    each block behind a layer (`prunedge.train.blocks`). With `ema` it is the weights' exponential
+    moving average that is evaluated and kept (`prunedge.train.average`).
+
     `called` is the setting that the user gives `lr` by: an error's remedy names it.
 
     Raises TrainError for settings out of their range, all of them at once.
@@ -40,8 +55,9 @@ class TrainConfig:
 
     lr: float = LR_FINE_TUNE
     batch_size: int = 32
+    optimizer: Optimizer = "sgd"
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     warmup: float = 0.1
     final: float = 0.01
     clip: float = 5.0
@@ -51,18 +67,24 @@ class TrainConfig:
     start: float = 0.0
     distill: float = 0.0
     temperature: float = 4.0
+    patience: int | None = None
+    freeze: int = 0
+    layer_decay: float | None = None
+    ema: float | None = None
     called: str = "lr"
 
     def __post_init__(self) -> None:
         """Refuse settings out of their range, all at once."""
         augments = get_args(Augment)
+        optimizers = get_args(Optimizer)
         # Of any task: which one is taught is known when the training begins.
         metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
         rules = (
             ("lr", 0 < self.lr < math.inf, "above 0"),
             ("batch_size", self.batch_size >= 2, "at least 2"),
+            ("optimizer", self.optimizer in optimizers, f"one of {', '.join(optimizers)}"),
             ("momentum", 0 < self.momentum < 1, "between 0 and 1"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("weight_decay", 0 <= (self.weight_decay or 0) < math.inf, "0 or more"),
             ("warmup", 0 <= self.warmup < 1, "from 0 to below 1"),
             ("final", 0 <= self.final <= 1, "from 0 to 1"),
             ("clip", self.clip > 0, "above 0"),
@@ -70,6 +92,14 @@ class TrainConfig:
             ("start", 0 <= self.start < 1, "from 0 to below 1"),
             ("distill", 0 <= self.distill <= 1, "from 0 to 1"),
             ("temperature", 0 < self.temperature < math.inf, "above 0"),
+            ("patience", self.patience is None or self.patience >= 1, "at least 1"),
+            ("freeze", self.freeze >= 0, "0 or more"),
+            (
+                "layer_decay",
+                self.layer_decay is None or 0 < self.layer_decay < 1,
+                "between 0 and 1",
+            ),
+            ("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1"),
             ("augment", self.augment in augments, f"one of {', '.join(augments)}"),
             ("metric", self.metric in (None, *metrics), f"one of {', '.join(metrics)}"),
         )
@@ -83,3 +113,15 @@ class TrainConfig:
                 f"the training's settings can't be followed: {'; '.join(wrong)}",
                 remedy="mend these values",
             )
+
+    @property
+    def decay(self) -> float:
+        """The weight decay: the optimizer's usual one where none was given."""
+        return WEIGHT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay
+
+    @property
+    def trains_what_is_kept(self) -> bool:
+        """Whether the model that is kept is the one that every batch went through with gradients
+        for all of it: only then what is gathered on the way is of that model.
+        """
+        return self.ema is None and not self.freeze
