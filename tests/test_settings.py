@@ -73,7 +73,7 @@ def test_train_has_an_option_for_what_decides_the_trained_model() -> None:
     assert names == ("--epochs",)
 
 
-@pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "models", "talk"])
+@pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "models"])
 def test_every_study_takes_all_settings(command: str) -> None:
     function: Any = study_app[command].default_command
     assert set(asked()) - {"data", "model"} <= set(parameters(function))
