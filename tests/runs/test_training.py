@@ -210,7 +210,9 @@ def test_a_run_that_learns_otherwise_ends_the_same_when_it_is_cut_off(
         polish=1,
     )
     whole = tmp_path / "whole"
-    execute.prune(config, whole)
+    said: list[str] = []
+    execute.prune(config, whole, Callbacks(on_line=said.append))
+    assert any(line.startswith("frozen until pruning begins: stem (of ") for line in said), said
     found = tmp_path / "cut"
     with pytest.raises(CutOff):
         execute.prune(config, found, Callbacks(on_step=cut))

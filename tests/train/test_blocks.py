@@ -76,7 +76,7 @@ def test_blocks_stay_frozen_until_the_end_of_the_training(
     net = model()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     config = TrainConfig(lr=0.05, freeze=1)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         fitted = fit(net, images(16), epochs=1, config=config, engine=make_engine(), seed=0)
     assert "frozen: 0" in caplog.text
     for name, tensor in net.state_dict().items():

@@ -57,14 +57,14 @@ class FitKeywords(TypedDict, total=False):
     adamw. The test for the learning rate runs with it, over its own range of rates. Default:
     `'sgd'`."""
     patience: int | None
-    """Stop before `epochs` are over when the validation metric (or, where that is the same, the
-    loss) has not got better for this many. The learning rate's cosine is that of all `epochs`, so
-    that a training which is stopped never comes to its low end. Fine-tuning always takes all its
-    epochs. Default: `None`."""
+    """Stop the training before its epochs are over when the validation metric (or, where that is
+    the same, the loss) has not got better for this many. The learning rate's cosine is that of all
+    of them, so that a training which is stopped never comes to its low end. Fine-tuning always
+    takes all its epochs. Default: `None`."""
     freeze: int
     """Leave the first so many blocks of the model as they are until pruning begins, with their
     batch norms' statistics: the convolutions and stages that images pass, in order (of a ResNet
-    conv1, layer1, layer2, ...; of a VGG each convolution). The log names them. Fine-tuning trains
+    conv1, layer1, layer2, ...; of a VGG each convolution). A line names them. Fine-tuning trains
     all of the model. Default: `0`."""
     layer_decay: float | None
     """Multiply the learning rate by this once for each block that lies between a layer and the

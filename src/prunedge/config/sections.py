@@ -189,10 +189,10 @@ class TrainSection(Section):
     patience: int | None = setting(
         None,
         (
-            "Stop before --epochs are over when the validation metric (or, where that is the same, "
-            "the loss) has not got better for this many. The learning rate's cosine is that of all "
-            "--epochs, so that a training which is stopped never comes to its low end. Fine-tuning "
-            "always takes all its epochs."
+            "Stop the training before its epochs are over when the validation metric (or, where "
+            "that is the same, the loss) has not got better for this many. The learning rate's "
+            "cosine is that of all of them, so that a training which is stopped never comes to its "
+            "low end. Fine-tuning always takes all its epochs."
         ),
         Notes(is_inherited=False),
         ge=1,
@@ -202,7 +202,7 @@ class TrainSection(Section):
         (
             "Leave the first so many blocks of the model as they are until pruning begins, with "
             "their batch norms' statistics: the convolutions and stages that images pass, in order "
-            "(of a ResNet conv1, layer1, layer2, ...; of a VGG each convolution). The log names "
+            "(of a ResNet conv1, layer1, layer2, ...; of a VGG each convolution). A line names "
             "them. Fine-tuning trains all of the model."
         ),
         Notes(is_inherited=False),

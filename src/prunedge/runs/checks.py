@@ -14,6 +14,7 @@ from prunedge.pruning.refusals import (
 )
 from prunedge.train.blocks import blocks_of, refuse_too_many
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.runs.session import RunSession
@@ -42,13 +43,17 @@ def refuse_missing_classes(session: RunSession) -> None:
             )
 
 
-def refuse_wholly_frozen(session: RunSession) -> None:
+def refuse_wholly_frozen(session: RunSession) -> list[str]:
     """TrainError where the model hasn't as many blocks as the first training is to leave as they
-    are.
+    are. Gives what is to be said of those that it leaves.
     """
     count = session.config.train.freeze
-    if count and session.start is None:
-        refuse_too_many(blocks_of(session.model, session.data.example(1)), count)
+    if not count or session.start is not None:
+        return []
+    blocks = blocks_of(session.model, session.data.example(1))
+    refuse_too_many(blocks, count)
+    names = ", ".join(block.name for block in blocks[:count])
+    return [f"frozen until pruning begins: {names} (of {counted(len(blocks), 'block')})"]
 
 
 def refuse_unsuited(session: RunSession, verb: str) -> None:

@@ -70,7 +70,7 @@ def frozen_blocks(model: nn.Module, blocks: tuple[Block, ...], count: int) -> It
     refuse_too_many(blocks, count)
     frozen = blocks[:count]
     if frozen:
-        log.info("frozen: %s", ", ".join(block.name for block in frozen))
+        log.debug("frozen: %s", ", ".join(block.name for block in frozen))
     parameters = dict(model.named_parameters())
     chosen = [parameters[name] for block in frozen for name in block.parameters]
     wanted = [parameter.requires_grad for parameter in chosen]
