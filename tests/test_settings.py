@@ -31,7 +31,17 @@ ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
 # What `pe.prune` has no keyword for, and why.
 ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
-        ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
+        (
+            "data",
+            "size",
+            "resize",
+            "image_norm",
+            "folds",
+            "fold",
+            "group_by",
+            "skip_unreadable",
+            "range",
+        ),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
     "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",

@@ -14,6 +14,7 @@ from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
+from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
@@ -51,6 +52,14 @@ class DataSection(Section):
         (
             "How an image of another shape gets that size: stretch (its sides are scaled apart), "
             "pad (scaled alike, with grey borders), or crop (scaled alike, its middle alone)."
+        ),
+    )
+    image_norm: ImageNorm = setting(
+        "imagenet",
+        (
+            "What is taken off each colour, and what it is divided by: imagenet (its mean and "
+            "standard deviation), or half (0.5 and 0.5), which some of timm's weights were trained "
+            "with; a line says so of them."
         ),
     )
     seed: int = setting(

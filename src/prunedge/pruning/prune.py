@@ -159,6 +159,7 @@ def _config(
         model="given",
         size=data.size,
         resize=data.resize,
+        image_norm=data.image_norm,
         task=data.spec.name,
         **values,
     )

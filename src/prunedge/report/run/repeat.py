@@ -10,7 +10,17 @@ from prunedge.config import START_KEYS, RunConfig, Setting, asked, settings
 from prunedge.utils import advice
 
 # What the page of a loop without a run folder can tell of.
-OF_A_LOOP = ("data", "classes", "size", "resize", "model", "task", "metric", "max_drop")
+OF_A_LOOP = (
+    "data",
+    "classes",
+    "size",
+    "resize",
+    "image_norm",
+    "model",
+    "task",
+    "metric",
+    "max_drop",
+)
 OF_THE_FIRST_TRAINING = ("train_epochs", "lr", "patience", "freeze")
 GIVEN_OTHERWISE = ("data", "model", "weights", "start")
 
