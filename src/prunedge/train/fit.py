@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 class FitResult:
     """A trained model: `model` (the one passed in), in the state of the epoch `best_epoch`, from 0.
 
-    `optimizer_state` is the momentum by parameter name, `collected` what the collector gathered in
-    that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
+    `optimizer_state` is the optimizer's, by parameter name, `collected` what the collector gathered
+    in that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
     `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is empty.
     """
 
@@ -82,9 +82,8 @@ def fit(
     whose parameters are all frozen stay in evaluation mode (`train_unfrozen`). Several processes
     divide each batch and do the same mathematics as one (`prunedge.train.sync`).
 
-    Raises TrainError when the loss isn't finite, or the momentum doesn't fit the model; ModelError
-    before the first step when the model gives nothing that the task's loss can
-    judge.
+    Raises TrainError when the loss isn't finite, or the optimizer's state doesn't fit the model;
+    ModelError before the first step when the model gives nothing that the task's loss can judge.
     """
     if epochs < 0:
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
