@@ -113,8 +113,8 @@ def _surgery() -> str:
     ]
     return _section(
         "Surgery with its proof",
-        f"A step's choice, cut, proof and graph beside one epoch of {found['pictures']:,} pictures (the aim: under 1 %; with the 50,000 of the "
-        "talk an epoch is 41 times as long). The graph is followed through the surgery where every operation treats any number of channels alike, "
+        f"A step's choice, cut, proof and graph beside one epoch of {found['pictures']:,} pictures (the aim: under 1 %; with the 50,000 of Wu et al. (2019), "
+        "`examples/talk`, an epoch is 41 times as long). The graph is followed through the surgery where every operation treats any number of channels alike, "
         "and traced anew elsewhere; the tests hold both to be equal.",
         ("network", "epoch, s", "followed, s", "of an epoch", "traced anew, s"),
         rows,

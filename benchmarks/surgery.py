@@ -4,7 +4,7 @@
 
 A step removes 10 % of the channels: choosing them, cutting, running both networks for the proof, slicing the momentum, following the graph.
 `traced anew` is the same with the graph traced, as it was before it could be followed. An epoch is 1,224 pictures, the training split of the
-masonry cracks; with the 50,000 of the talk it is 41 times as long. Its time is that of four batches, extrapolated.
+masonry cracks; with the 50,000 of Wu et al. (2019) it is 41 times as long. Its time is that of four batches, extrapolated.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from prunedge.cli.train import train
 from prunedge.config import IMAGE_KEYS, START_KEYS, RunConfig, asked, settings
 from prunedge.config.keywords import FILE, fit_keys, prune_keys, types_text
 from prunedge.errors import ConfigError
-from prunedge.pruning.from_config import context_of, currency_of, policy_of
+from prunedge.pruning.from_config import context_of, currency_of, policy_of, transfer_settings
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.report.run import repeat
@@ -31,12 +31,24 @@ ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
 # What `pe.prune` has no keyword for, and why.
 ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
-        ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
+        (
+            "data",
+            "size",
+            "resize",
+            "image_norm",
+            "folds",
+            "fold",
+            "group_by",
+            "skip_unreadable",
+            "range",
+        ),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
     "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
-    **dict.fromkeys(("train_epochs", "lr"), "`model` has been trained (pe.fit)"),
+    **dict.fromkeys(
+        ("train_epochs", "lr", "patience", "freeze"), "`model` has been trained (pe.fit)"
+    ),
     **dict.fromkeys(("device", "runtime", "device_threads"), "pe.steer and pe.Timer give `device`"),
     "precision": "pe.make_engine gives `engine`",
     "rewind": "the loop knows no schedule of the training before: finetune=TrainConfig(start=...)",
@@ -71,7 +83,7 @@ def test_train_has_an_option_for_what_decides_the_trained_model() -> None:
     assert names == ("--epochs",)
 
 
-@pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "models", "talk"])
+@pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "models"])
 def test_every_study_takes_all_settings(command: str) -> None:
     function: Any = study_app[command].default_command
     assert set(asked()) - {"data", "model"} <= set(parameters(function))
@@ -319,6 +331,9 @@ OTHER = {
     "sparsity_strength": 0.2,
     "batch_size": 4,
     "augment": "none",
+    "optimizer": "adamw",
+    "layer_decay": 0.8,
+    "ema": 0.99,
     "finetune_lr": 0.003,
     "distill": 0.25,
     "rewind": True,
@@ -369,6 +384,7 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         0.25,
         1 - 2 / 10,
     )
+    assert (fit.optimizer, fit.layer_decay, fit.ema) == ("adamw", 0.8, 0.99)
     assert (context.extra_rounds, context.criterion, context.epochs, context.seed) == (
         3,
         "fisher",
@@ -390,6 +406,23 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         "test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True
     )
     assert context_of(per_mac, data, make_engine("32"), teacher).scaling.per_mac
+
+
+def test_fine_tuning_has_neither_patience_nor_frozen_blocks(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    config = RunConfig.make("test", data=str(tiny_data), model="m", patience=2, freeze=1)
+    data = images.load(tiny_data, size=16, cache_dir=tmp_path)
+    model = pe.build("tests.runs.test_run:small", 2, "none")
+    training = transfer_settings(config).config(model)
+    assert (training.patience, training.freeze) == (2, 1)
+    finetune = context_of(config, data, make_engine("32"), model).finetune
+    assert (finetune.patience, finetune.freeze) == (None, 0)
+
+
+def test_random_weights_are_not_frozen() -> None:
+    with pytest.raises(ValueError, match="freeze=1 keeps what pretrained weights know"):
+        RunConfig.make("test", data="d", model="m", weights="none", freeze=1)
 
 
 def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_several_threads_end_with_their_consumer_and_hand_over_an_error(
         break
     assert not any(one.name.startswith("prunedge") for one in threading.enumerate())
 
-    def broken(pixels: np.ndarray) -> np.ndarray:
+    def broken(pixels: np.ndarray, *statistics: object) -> np.ndarray:
         raise DataError("the images are gone")
 
     monkeypatch.setattr(making, "normalise", broken)

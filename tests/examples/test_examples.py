@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from prunedge.study import Grid
+from prunedge.study.grid import trials
 from prunedge.tasks import TASKS
 from tests.several_labels import write_several
 from tests.tiny_images import write_tiny
@@ -65,6 +68,79 @@ def test_the_multilabel_script_goes_from_images_to_the_device(tmp_path: Path) ->
     assert (out / "bundle" / "manifest.json").is_file()
 
 
+def test_the_talk_s_tables_stand_beside_a_study_in_its_order(tmp_path: Path) -> None:
+    settings = {
+        "data": '["cracks/"]',
+        "model": f'"{MODEL}"',
+        "weights": '"none"',
+        "size": "16",
+        "folds": "2",
+        "epochs": "[1, 2]",
+        "max_drop": "100.0",
+        "bench": "0",  # takes as long as all the rest
+    }
+    text = (EXAMPLES / "talk" / "study.toml").read_text(encoding="utf-8")
+    for key, value in settings.items():
+        text, count = re.subn(rf"(?m)^{key} = [^#\n]*", f"{key} = {value} ", text)
+        assert count == 1, key
+    more = 'batch_size = 8\ntrain_epochs = 6\nmax_steps = 1\npolish = 0\nprecision = "32"\n'
+    write_tiny(tmp_path / "cracks", count=60)
+    (tmp_path / "study.toml").write_text(text + more, encoding="utf-8")
+
+    study = [sys.executable, "-m", "prunedge", "study", "study.toml", "--out", "study"]
+    done = run_in(tmp_path, *study, "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    done = run_in(tmp_path, sys.executable, str(EXAMPLES / "talk" / "tables.py"), "study")
+    assert done.returncode == 0, done.stderr
+
+    lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [line[0].removeprefix("| ") for line in lines] == [
+        "accuracy without pruning",
+        "accuracy after pruning",
+        "where filters go",
+        "epochs of a step: accuracy",
+        "epochs of a step: pruning time",
+        "inference on the server, 3,720 patches",
+        "inference on the edge, 3,720 patches",
+        "size",
+        "variance over folds, points²",
+        "gain on the edge against the server",
+    ]
+    spread = r"-?[\d.]+ ± [\d.]+ \(n = 2\)"
+    for epochs, found in enumerate(lines[0][2].split("<br>"), 1):
+        assert re.match(rf"cracks, {MODEL}, epochs {epochs}: {spread} %", found)
+    assert re.match(rf"cracks, {MODEL}: 1 against 2 epochs: {spread} points", lines[3][2])
+    assert lines[5][2].count("not measured yet") == 2
+    assert f"- model: {MODEL}; the talk: vgg16, resnet18." in done.stdout
+    assert "- epochs" not in done.stdout
+
+
+def test_a_trial_of_the_talk_that_was_timed_has_its_ratio(tmp_path: Path) -> None:
+    columns = {
+        "trial": "a",
+        "is_done": "True",
+        "latency_ms_baseline": "9.0",
+        "latency_ms_best": "4.5",
+    }
+    text = ",".join(columns) + "\n" + ",".join(columns.values()) + "\n"
+    (tmp_path / "study.csv").write_text(text, encoding="utf-8")
+    tables = runpy.run_path(str(EXAMPLES / "talk" / "tables.py"))
+    found = tables["finished_trials"](tmp_path / "study.csv")
+    assert tables["times"](found) == "9.00 to 4.50 ms a patch, 2.0 x"
+
+
+def test_the_talk_s_study_asks_for_all_of_its_results(tmp_path: Path) -> None:
+    grid = Grid.from_toml(EXAMPLES / "talk" / "study.toml")
+    found = trials(grid)
+    assert len(found) == 40
+    assert len({trial.start.name for trial in found}) == 20
+    assert sum(map(grid.is_timed, found)) == 8
+    assert grid.values["data"] == [
+        str(EXAMPLES / "talk" / "cracks"),
+        str(EXAMPLES / "talk" / "corrosion"),
+    ]
+
+
 def test_every_task_has_a_script() -> None:
     assert {script.stem for script in EXAMPLES.glob("*.py")} == set(TASKS)
 
@@ -103,6 +179,13 @@ def test_notebooks_are_kept_without_outputs() -> None:
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             assert not cell.get("outputs"), path.name
             assert not cell.get("execution_count"), path.name
+
+
+def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command that is run in a folder."""
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment()
+    )
 
 
 def environment() -> dict[str, str]:

@@ -210,8 +210,8 @@ def study(name: str) -> StudyFindings:
             return made_up("epochs", {"epochs": [1, 2, 10], "fold": FOLDS}, failed=2, left=1)
         case "none":
             return made_up("grid", {"criterion": ["taylor", "random"]}, failed=2)
-        case "talk":
-            return made_up("talk", {"epochs": [1, 10], **BOTH}, timed=True)
+        case "models":
+            return made_up("models", {"epochs": [1, 10], **BOTH}, timed=True)
         case "many":
             return made_up("grid", {**WIDE, **INNER})
     raise ValueError(name)

@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import re
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -23,10 +22,8 @@ from prunedge.report.study.figures import curves, ends
 from prunedge.report.study.numbers import curve, groups, shares, time_ratios, views
 from prunedge.report.study.page import StudyFindings, command, page
 from prunedge.report.study.pareto import Place, front, mean_places, step_places
-from prunedge.report.study.section import StudyRows
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table
-from prunedge.report.study.talk import beside
 from prunedge.runs.callbacks import Callbacks
 from prunedge.study import Grid, create
 from prunedge.study.results import to_csv
@@ -50,13 +47,12 @@ KEYS = {
         "baselines",
     ],
     "epochs": ["summary", "epochs", "curves", "layers", "pareto", "fractions", "stops", "paired"],
-    "talk": [
-        "talk",
+    "models": [
         "summary",
+        "times",
         "curves",
         "layers",
         "epochs",
-        "times",
         "pareto",
         "fractions",
         "stops",
@@ -246,23 +242,6 @@ def test_a_study_without_a_finished_trial_still_has_a_page() -> None:
     assert "none has ended yet" in text
 
 
-def test_the_talk_stands_beside_with_what_differs() -> None:
-    text = words(html(study("talk")))
-    assert text.count("The talk:") >= 6
-    assert "8.9 times; ResNet18: 36.8 s → 8.9 s" in text
-    assert "a board, onnxruntime, 1 thread, batch 1; the talk: a TITAN X and a Jetson TX2" in text
-    assert "The talk:" not in words(html(study("two")))
-
-
-def test_beside_the_talk_the_metric_has_its_own_name() -> None:
-    found = study("talk")
-    other = replace(ACCURACY, name="f1")
-    results = beside(StudyRows(done(found), found.axes, other, found.benches)).lines
-    names = [result for result, *_ in results]
-    assert "f1 without pruning" in names
-    assert not [name for name in names if "accuracy" in name]
-
-
 def test_the_table_inside_is_the_whole_table() -> None:
     found = study("two")
     (link,) = re.findall(
@@ -274,7 +253,7 @@ def test_the_table_inside_is_the_whole_table() -> None:
 
 
 def test_nothing_comes_from_elsewhere() -> None:
-    text = re.sub(r"<script>.*?</script>", "", html(study("talk")), flags=re.S)
+    text = re.sub(r"<script>.*?</script>", "", html(study("models")), flags=re.S)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
 
 
@@ -346,7 +325,7 @@ def test_a_large_table_is_linked_and_written_beside(
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("two", 390), ("talk", 390), ("talk", 1280), ("epochs", 1280)]
+    ("name", "width"), [("two", 390), ("models", 390), ("models", 1280), ("epochs", 1280)]
 )
 def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
@@ -395,4 +374,4 @@ def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path:
     assert len(drawn) == figures
     assert all(count > 0 for count in drawn)
     assert all(shown)
-    assert bool(shown) == (name == "talk")
+    assert bool(shown) == (name == "models")

@@ -17,6 +17,15 @@ from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from prunedge.train import FitResult, TrainConfig, TrainExtras, fit, make_engine
 from tests.small_models import Residual, randomise
 
+PLAIN = TrainConfig(lr=0.05, batch_size=8)
+OTHERS = [
+    replace(PLAIN, optimizer="adamw", lr=0.005),
+    replace(PLAIN, ema=0.9),
+    replace(PLAIN, freeze=1),
+    replace(PLAIN, layer_decay=0.5),
+    replace(PLAIN, optimizer="adamw", lr=0.005, ema=0.95, freeze=1, layer_decay=0.7, patience=1),
+]
+
 
 class Cut(Exception):
     """The machine goes off."""
@@ -33,7 +42,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
     )
 
 
-def train(data: images.Dataset, folder: Path | None, cut: int | None = None) -> FitResult:
+def train(
+    data: images.Dataset,
+    folder: Path | None,
+    cut: int | None = None,
+    config: TrainConfig = PLAIN,
+) -> FitResult:
     """Five epochs; `cut` ends it in the middle of that epoch."""
     model = randomise(Residual())
     collector = gathered_while_training("taylor", trace(model, data.example()))
@@ -47,7 +61,7 @@ def train(data: images.Dataset, folder: Path | None, cut: int | None = None) -> 
         model,
         data.train,
         epochs=5,
-        config=TrainConfig(lr=0.05, batch_size=8),
+        config=config,
         engine=make_engine("32"),
         seed=3,
         val=data.val,
@@ -65,10 +79,12 @@ def same(one: FitResult, other: FitResult) -> None:
     assert [replace(epoch, seconds=0, seconds_evaluate=0) for epoch in one.history] == [
         replace(epoch, seconds=0, seconds_evaluate=0) for epoch in other.history
     ]
-    assert all(
-        torch.equal(one.collected.values[name], values)
-        for name, values in other.collected.values.items()
-    )
+    if other.collected is None:
+        assert one.collected is None
+    else:
+        for name, values in other.collected.values.items():
+            assert torch.equal(one.collected.values[name], values)
+    assert one.optimizer_state.keys() == other.optimizer_state.keys()
     assert all(
         torch.equal(one.optimizer_state[name][key], value)
         for name, held in other.optimizer_state.items()
@@ -89,6 +105,32 @@ def test_a_training_goes_on_to_the_same_end(
         assert kept.epochs == cut
         assert len(kept.history) == cut
     same(train(data, tmp_path), train(data, None))
+
+
+@pytest.mark.parametrize("config", OTHERS)
+def test_however_it_learns_a_training_goes_on_to_the_same_end(
+    data: images.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainConfig
+) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.0)
+    for cut in (1, 3):
+        try:
+            train(data, tmp_path, cut, config)
+        except Cut:
+            continue
+        assert config.patience is not None
+    same(train(data, tmp_path, config=config), train(data, None, config=config))
+
+
+def test_a_training_that_patience_ended_is_not_gone_on_with(
+    data: images.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.0)
+    config = replace(PLAIN, patience=1)  # the second epoch is no better
+    alone = train(data, None, config=config)
+    assert len(alone.history) == 2
+    # As if it had been killed between its last epoch and what follows the training.
+    same(train(data, tmp_path, config=config), alone)
+    same(train(data, tmp_path, config=config), alone)
 
 
 def test_scores_that_were_gathered_otherwise_are_left(

@@ -11,15 +11,20 @@ import torch
 
 from prunedge.config import RunConfig
 from prunedge.data import Split
-from prunedge.errors import TrainError
+from prunedge.errors import PrunedgeError, TrainError
+from prunedge.pruning.from_config import transfer_settings
+from prunedge.pruning.steps import Step
 from prunedge.report import write_report
 from prunedge.report.text import pruned
 from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.export import write_bundle
+from prunedge.runs.onward import config_from_run
 from prunedge.runs.run import open_run
+from prunedge.runs.training import kept_rate, with_rate
 from prunedge.train import Rate, TrainConfig
 from tests.small_models import Residual
+from tests.small_runs import essence
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +185,68 @@ def test_a_run_whose_model_has_one_answer_has_ended_and_says_so(
     assert "for every validation image" in caplog.text
     with pytest.raises(TrainError, match="for every validation image"):
         execute.resume(run.path)
+
+
+def test_a_run_that_learns_otherwise_ends_the_same_when_it_is_cut_off(
+    pretrained: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    class CutOff(Exception):
+        pass
+
+    def cut(step: Step) -> None:
+        raise CutOff
+
+    config = recipe(
+        tiny_data,
+        pretrained,
+        optimizer="adamw",
+        lr=0.01,
+        patience=4,
+        freeze=1,
+        layer_decay=0.7,
+        ema=0.9,
+        distill=0.3,
+        max_steps=2,
+        polish=1,
+    )
+    whole = tmp_path / "whole"
+    said: list[str] = []
+    execute.prune(config, whole, Callbacks(on_line=said.append))
+    assert any(line.startswith("frozen until pruning begins: stem (of ") for line in said), said
+    found = tmp_path / "cut"
+    with pytest.raises(CutOff):
+        execute.prune(config, found, Callbacks(on_step=cut))
+    with pytest.raises(CutOff):
+        execute.resume(found, Callbacks(on_step=cut))
+    execute.resume(found)
+    assert essence(found) == essence(whole)
+    weights = open_run(whole).load().state_dict()
+    for name, tensor in open_run(found).load().state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+
+
+def test_a_run_that_goes_on_with_another_optimizer_takes_a_rate_of_that_one(
+    trained: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    source = open_run(trained)
+    with_sgd = config_from_run(trained, {})
+    assert with_rate(with_sgd, source).recover.lr == kept_rate(source).lr  # type: ignore[union-attr]
+    with_adamw = config_from_run(trained, {"optimizer": "adamw"})
+    assert with_rate(with_adamw, source).recover.lr is None
+    assert transfer_settings(with_adamw).config(Residual()).lr == 0.001
+
+
+@pytest.mark.parametrize("setting", [{"freeze": 1}, {"patience": 2}])
+def test_a_model_that_is_trained_already_has_no_first_training(
+    trained: Path, setting: dict[str, int]
+) -> None:
+    with pytest.raises(PrunedgeError, match="trained already"):
+        config_from_run(trained, setting)
+
+
+def test_more_frozen_blocks_than_there_are_make_no_folder(
+    pretrained: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainError, match="freeze=9 leaves nothing to train: the model has"):
+        execute.train(recipe(tiny_data, pretrained, freeze=9), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -140,9 +140,6 @@ def test_ready_made_questions() -> None:
     assert all(trial.config.prune.baseline == ["scratch"] for trial in trials(named))
     models = presets.models(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
     assert [models.is_timed(trial) for trial in trials(models)].count(True) == 2
-    talk = presets.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(presets.TALK_EPOCHS)})
-    assert len(trials(talk)) == 40
-    assert sum(map(talk.is_timed, trials(talk))) == 8
 
 
 def test_some_of_the_folds() -> None:

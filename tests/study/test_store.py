@@ -59,6 +59,12 @@ def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> 
     study = open_study(whole[0])
     rows = collect(study)
     assert len(study.starts) == 1
+    # What a trial was asked for, also where a step has a figure of that name.
+    for row in rows:
+        trial = next(trial for trial in study.trials if trial.name == row["trial"])
+        assert row["epochs"] == trial.config.recover.epochs
+        assert row["start"] == study.starts[0].name
+    assert all((row["step_epochs"] == 0) == (row["index"] == 0) for row in rows)
     assert {row["trial"] for row in rows} == {trial.name for trial in study.trials}
     assert [row["index"] for row in rows] == [0, 1, 2] * 2
     assert all(row["is_done"] for row in rows)

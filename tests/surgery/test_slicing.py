@@ -176,6 +176,26 @@ def test_momentum_is_sliced_with_the_weights() -> None:
         assert torch.equal(sliced[name]["momentum_buffer"], parameter)
 
 
+def test_all_of_adamw_s_state_is_sliced_with_the_weights() -> None:
+    model = randomise(Plain())
+    graph = trace(model, EXAMPLE)
+    state = {}
+    for name, parameter in model.named_parameters():
+        value = parameter.detach()
+        state[name] = {
+            "exp_avg": value.clone(),
+            "exp_avg_sq": value.square(),
+            "step": torch.tensor(7.0),
+        }
+    plan = Plan({"features.3": (1, 4), "classifier.0": (0, 3, 15)})
+    small = remove(model, graph, plan)
+    sliced = slice_state(state, graph, plan)
+    for name, parameter in small.named_parameters():
+        assert torch.equal(sliced[name]["exp_avg"], parameter)
+        assert torch.equal(sliced[name]["exp_avg_sq"], parameter.square())
+        assert float(sliced[name]["step"]) == 7
+
+
 def test_a_pruned_model_is_rebuilt_from_its_tensors() -> None:
     model = randomise(build("mobilenet_v2", 2, "none"))
     example = torch.randn(2, 3, 32, 32)

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from prunedge.runs.run import open_run
@@ -72,9 +73,15 @@ def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_pa
     assert not left_over(tmp_path)
 
 
-def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: Path) -> None:
+OTHERWISE = ("--optimizer", "adamw", "--ema", 0.9, "--layer-decay", 0.7, "--patience", 3)
+
+
+@pytest.mark.parametrize("how", [(), OTHERWISE], ids=["sgd", "otherwise"])
+def test_a_killed_training_goes_on_with_train_resume(
+    tiny_data: Path, tmp_path: Path, how: tuple[object, ...]
+) -> None:
     whole, out, chance = tmp_path / "whole", tmp_path / "killed", random.Random(3)
-    start = ["train", tiny_data, *TRAIN, "--epochs", 4, "--out"]
+    start = ["train", tiny_data, *TRAIN, *how, "--epochs", 4, "--out"]
     assert prunedge(*start, whole).returncode == 0
     for kill in range(2):
         arguments = ["train", "--resume", out] if kill else [*start, out]

@@ -397,3 +397,61 @@ def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module])
     assert first.collected is None
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, msg=name)
+
+
+class Judged:
+    """Validation batches on which a model gets worse from the given epoch on."""
+
+    def __init__(self, worse_from: int) -> None:
+        self.turn = -1
+        self.worse_from = worse_from
+
+    def __len__(self) -> int:
+        return len(VAL)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.turn += 1
+        is_turned = self.turn >= self.worse_from
+        return ((x, 1 - y if is_turned else y) for x, y in VAL)
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 5), (2, 6), (9, 10), (None, 10)])
+def test_a_training_ends_when_patience_does(patience: int | None, epochs: int) -> None:
+    val = Judged(worse_from=5)  # one look before the first epoch: can it be gone through twice?
+    net = model()
+    result = fit(
+        net,
+        TRAIN,
+        epochs=10,
+        config=TrainConfig(lr=0.02, batch_size=8, patience=patience),
+        engine=make_engine(),
+        seed=0,
+        val=val,
+    )
+    assert result.best_epoch == 3
+    assert len(result.history) == epochs
+    assert result.val == result.history[3].val == evaluate(net, VAL, make_engine())
+
+
+def test_adamw_learns(caplog: pytest.LogCaptureFixture) -> None:
+    net = model()
+    config = TrainConfig(lr=0.01, batch_size=8, optimizer="adamw")
+    result = fit(net, TRAIN, epochs=4, config=config, engine=make_engine(), seed=0, val=VAL)
+    assert result.val is not None
+    assert result.val.accuracy > 0.9
+
+
+@pytest.mark.parametrize("change", [{"ema": 0.9}, {"freeze": 1}])
+def test_nothing_is_collected_of_another_model_than_comes_out(change: dict[str, float]) -> None:
+    net = model()
+    collector = TaylorCollector(trace(net, TRAIN[0][0][:1]))
+    fitted = fit(
+        net,
+        TRAIN,
+        epochs=1,
+        config=TrainConfig(batch_size=8, **change),  # type: ignore[arg-type]
+        engine=make_engine(),
+        seed=0,
+        extras=TrainExtras(collector=collector),
+    )
+    assert fitted.collected is None

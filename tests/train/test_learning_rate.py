@@ -21,10 +21,11 @@ from prunedge.train import (
     make_engine,
     transfer,
 )
-from prunedge.train.learning_rate import RATES, choose_rate, search
+from prunedge.train.learning_rate import RANGES, SGD, choose_rate, search
 from tests.processes import together
 from tests.train.tiny import model
 
+ADAMW = RANGES["adamw"]
 RECIPE = TrainConfig(batch_size=8, augment="none")
 
 
@@ -59,7 +60,7 @@ INF = float("inf")
         ({0.03: 0.692, 0.01: 0.504, 0.003: 0.615, 0.001: 0.671}, 0.003, (0.001, 0.003, 0.01, 0.03)),
         # High rates silence: down to where the model learns.
         ({0.01: None, 0.003: 0.65, 0.001: 0.3, 0.0003: 0.6}, 0.001, (0.0003, 0.001, 0.003, 0.01)),
-        (dict.fromkeys(RATES, None), 0.0001, (0.0001, 0.0003, 0.001, 0.003, 0.01)),
+        (dict.fromkeys(SGD.rates, None), 0.0001, (0.0001, 0.0003, 0.001, 0.003, 0.01)),
         # No rate teaches anything in a few steps.
         ({0.01: 1.2, 0.003: 1.1, 0.001: 1.05}, 0.003, (0.001, 0.003, 0.01)),
     ],
@@ -90,6 +91,20 @@ def test_the_same_rate_is_found_twice_and_the_model_stays_as_it_was(tmp_path: Pa
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random)
     assert f"{found[0].lr:g}" in found[0].sentence()
+
+
+def test_adamw_has_rates_of_its_own(tmp_path: Path) -> None:
+    data = lines(tmp_path / "lines")
+    config = replace(RECIPE, optimizer="adamw", ema=0.99, patience=1)
+    found = find_rate(model(), data.train, config, engine=make_engine(), seed=0)
+    assert found.lr in ADAMW.rates
+    assert {rate for rate, _ in found.curve} <= set(ADAMW.rates)
+    assert Rate.from_json(json.loads(json.dumps(found.to_json()))) == found
+    lowered = found.lowered()
+    assert lowered is None or lowered.lr in ADAMW.rates
+    scratch = TransferSettings(pretrained=False, optimizer="adamw").config(model())
+    assert scratch.lr == pytest.approx(0.002)
+    assert scratch.decay == 0.01
 
 
 class Scaled(nn.Module):
@@ -129,7 +144,7 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
     found = find_rate(
         Exploding(), lines(tmp_path / "lines").train, RECIPE, engine=make_engine(), seed=0
     )
-    assert found.lr == min(RATES)
+    assert found.lr == min(SGD.rates)
     assert all(loss is None for _, loss in found.curve)
 
 

@@ -123,35 +123,6 @@ def models(data: Data, *, model: Models, where: Where, **values: Any) -> None:
     run_grid(presets.models(_paths(data), model, steered(values)), where)
 
 
-@study.command
-@with_trial_settings
-def talk(
-    cracks: str, corrosion: str, *, model: Models | None = None, where: Where, **values: Any
-) -> None:
-    """All results of the talk (Wu et al. 2019) on two sets of images, each beside the talk's own
-    figure.
-
-    Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
-
-    Parameters
-    ----------
-    cracks
-        Class folders, a CSV manifest, or shards.
-    corrosion
-        Another.
-    model
-        A model, or several with commas between them (vgg16,resnet18).
-    """
-    from prunedge.study import presets
-
-    folds = values.pop("folds", presets.FOLDS)
-    if len(values.get("epochs", [])) < 2:
-        values["epochs"] = list(presets.TALK_EPOCHS)
-    first, second = _paths(cracks, corrosion)
-    models = model or ["vgg16", "resnet18"]
-    run_grid(presets.talk(first, second, models, folds, steered(values)), where)
-
-
 def _paths(*data: str) -> list[str]:
     from prunedge.data.paths import absolute
 

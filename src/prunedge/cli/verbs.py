@@ -22,7 +22,7 @@ VERBS = {
 }
 HIDDEN = ("probe",)  # for prunedge itself
 # What `prunedge study` knows beside the file of a grid.
-STUDIES = ("crossval", "epochs", "criteria", "models", "talk", "status")
+STUDIES = ("crossval", "epochs", "criteria", "models", "status")
 
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}

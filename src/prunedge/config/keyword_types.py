@@ -18,6 +18,10 @@ class DataKeywords(TypedDict, total=False):
     """How an image of another shape gets that size: stretch (its sides are scaled apart), pad
     (scaled alike, with grey borders), or crop (scaled alike, its middle alone). Default:
     `'stretch'`."""
+    image_norm: Literal["imagenet", "half"]
+    """What is taken off each colour, and what it is divided by: imagenet (its mean and standard
+    deviation), or half (0.5 and 0.5), which some of timm's weights were trained with; a line says
+    so of them. Default: `'imagenet'`."""
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
     folds: int | None
@@ -52,6 +56,28 @@ class FitKeywords(TypedDict, total=False):
     lr: float | None
     """The peak learning rate, instead of the one that a short test on training images finds for
     pretrained weights, or of the usual one from random weights. Default: `None`."""
+    optimizer: Literal["sgd", "adamw"]
+    """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
+    adamw. The test for the learning rate runs with it, over its own range of rates. Default:
+    `'sgd'`."""
+    patience: int | None
+    """Stop the training before its epochs are over when the validation metric (or, where that is
+    the same, the loss) has not got better for this many. The learning rate's cosine is that of all
+    of them, so that a training which is stopped never comes to its low end. Fine-tuning always
+    takes all its epochs. Default: `None`."""
+    freeze: int
+    """Leave the first so many blocks of the model as they are until pruning begins, with their
+    batch norms' statistics: the convolutions and stages that images pass, in order (of a ResNet
+    conv1, layer1, layer2, ...; of a VGG each convolution). A line names them. Fine-tuning trains
+    all of the model. Default: `0`."""
+    layer_decay: float | None
+    """Multiply the learning rate by this once for each block that lies between a layer and the
+    model's end, so that what comes first changes least: 0.75, say. In the fine-tuning as well.
+    Default: `None`."""
+    ema: float | None
+    """Keep an exponential moving average of the weights and of the batch norms' statistics with
+    this decay (0.999, say; less in the first steps), and evaluate and keep the average. In the
+    fine-tuning as well. Default: `None`."""
     batch_size: int
     """Images in a training step. Default: `32`."""
     augment: Literal["none", "flips", "full"]
@@ -75,6 +101,18 @@ class PruneKeywords(TypedDict, total=False):
     metric: str | None
     """What makes an epoch the best, and what the stop rule watches: a metric of the task, its first
     unless another is named. Default: `None`."""
+    optimizer: Literal["sgd", "adamw"]
+    """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
+    adamw. The test for the learning rate runs with it, over its own range of rates. Default:
+    `'sgd'`."""
+    layer_decay: float | None
+    """Multiply the learning rate by this once for each block that lies between a layer and the
+    model's end, so that what comes first changes least: 0.75, say. In the fine-tuning as well.
+    Default: `None`."""
+    ema: float | None
+    """Keep an exponential moving average of the weights and of the batch norms' statistics with
+    this decay (0.999, say; less in the first steps), and evaluate and keep the average. In the
+    fine-tuning as well. Default: `None`."""
     batch_size: int
     """Images in a training step. Default: `32`."""
     augment: Literal["none", "flips", "full"]

@@ -29,7 +29,16 @@ WIDTH = 100
 _NOT_OF_FIT = ("precision",)
 # What `pe.prune` has no keyword for: it trains no baselines and no first model, and knows no
 # schedule of the training before; the device and the engine come as objects.
-_NOT_OF_PRUNE = ("baseline", "small", "rewind", "train_epochs", "lr", "precision")
+_NOT_OF_PRUNE = (
+    "baseline",
+    "small",
+    "rewind",
+    "train_epochs",
+    "lr",
+    "patience",
+    "freeze",
+    "precision",
+)
 _OF_OTHER_SECTIONS = ("metric", "seed")
 
 # What the library takes beside what a file or the command line can say.

@@ -64,6 +64,11 @@ class RunConfig(Section):
             raise ValueError(f"{option('target_latency')} needs {option('device')}")
         if self.train.sparsity_strength is not None and self.train.sparsity == "none":
             raise ValueError(f"{option('sparsity_strength')} acts only with {option('sparsity')}")
+        if self.train.freeze and self.model.weights == "none":
+            raise ValueError(
+                f"{option('freeze', self.train.freeze)} keeps what pretrained weights know: random "
+                "ones have to learn"
+            )
         if self.device.address is None and self.device != DeviceSection():
             raise ValueError(
                 f"{option('runtime')} and {option('device_threads')} act only with "

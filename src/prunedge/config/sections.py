@@ -14,6 +14,7 @@ from prunedge.config.setting import Notes, Section, basic, derived, setting
 from prunedge.config.sizes import ImageSize
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
+from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
@@ -21,6 +22,7 @@ from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "sum", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
+Optimizer = Literal["sgd", "adamw"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
 Currency = Literal["latency", "macs", "params", "memory", "channels"]
@@ -50,6 +52,14 @@ class DataSection(Section):
         (
             "How an image of another shape gets that size: stretch (its sides are scaled apart), "
             "pad (scaled alike, with grey borders), or crop (scaled alike, its middle alone)."
+        ),
+    )
+    image_norm: ImageNorm = setting(
+        "imagenet",
+        (
+            "What is taken off each colour, and what it is divided by: imagenet (its mean and "
+            "standard deviation), or half (0.5 and 0.5), which some of timm's weights were trained "
+            "with; a line says so of them."
         ),
     )
     seed: int = setting(
@@ -177,6 +187,55 @@ class TrainSection(Section):
         ),
         Notes(is_inherited=False),
         gt=0,
+    )
+    optimizer: Optimizer = setting(
+        "sgd",
+        (
+            "What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) "
+            "or adamw. The test for the learning rate runs with it, over its own range of rates."
+        ),
+    )
+    patience: int | None = setting(
+        None,
+        (
+            "Stop the training before its epochs are over when the validation metric (or, where "
+            "that is the same, the loss) has not got better for this many. The learning rate's "
+            "cosine is that of all of them, so that a training which is stopped never comes to its "
+            "low end. Fine-tuning always takes all its epochs."
+        ),
+        Notes(is_inherited=False),
+        ge=1,
+    )
+    freeze: int = setting(
+        0,
+        (
+            "Leave the first so many blocks of the model as they are until pruning begins, with "
+            "their batch norms' statistics: the convolutions and stages that images pass, in order "
+            "(of a ResNet conv1, layer1, layer2, ...; of a VGG each convolution). A line names "
+            "them. Fine-tuning trains all of the model."
+        ),
+        Notes(is_inherited=False),
+        ge=0,
+    )
+    layer_decay: float | None = setting(
+        None,
+        (
+            "Multiply the learning rate by this once for each block that lies between a layer and "
+            "the model's end, so that what comes first changes least: 0.75, say. In the "
+            "fine-tuning as well."
+        ),
+        gt=0,
+        lt=1,
+    )
+    ema: float | None = setting(
+        None,
+        (
+            "Keep an exponential moving average of the weights and of the batch norms' statistics "
+            "with this decay (0.999, say; less in the first steps), and evaluate and keep the "
+            "average. In the fine-tuning as well."
+        ),
+        gt=0,
+        lt=1,
     )
     batch_size: int = setting(32, "Images in a training step.", ge=1)
     augment: Augment = setting(

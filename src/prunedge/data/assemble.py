@@ -13,11 +13,12 @@ from prunedge.config import IMAGE_KEYS, RunConfig, as_size, settings
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
-from prunedge.data.decode import Progress, appearance
+from prunedge.data.decode import Progress, seen_as
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.groups import group_ids, groups_of
 from prunedge.data.records import SPLITS, LabelledImages, Listing
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
+from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import targets_of
@@ -40,6 +41,7 @@ class LoadOptions:
     task: str
     size: Size
     resize: Resize
+    image_norm: ImageNorm
     seed: int
     shares: tuple[float, float]
     fold: Fold | None
@@ -129,6 +131,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
             rows=rows,
             greys=split.greys,
             resize=options.resize,
+            image_norm=options.image_norm,
         )
     check_splits(listing, list(splits.values()))
 
@@ -139,7 +142,10 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         **splits,
         size=options.size,
         resize=options.resize,
-        fingerprint=_fingerprint(images, split, appearance(options.size, options.resize)),
+        image_norm=options.image_norm,
+        fingerprint=_fingerprint(
+            images, split, seen_as(options.size, options.resize, options.image_norm)
+        ),
         skipped=tuple(listing.records[index].path for index in unreadable),
         greys=split.greys,
         extremes=split.extremes,
@@ -257,7 +263,7 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
 
 def _fingerprint(images: LabelledImages, split: _Split, seen: str) -> str:
     """Stands for pixels, labels and splits; not for where the files lie nor when they were
-    written. `seen` is the images' `appearance`.
+    written. `seen` is how a model sees the images (`seen_as`).
     """
     digest = hashlib.sha256(f"{seen} {images.labelling.classes}".encode())
     for index, side in zip(split.kept, split.sides, strict=True):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunedge.data.decode import appearance
+from prunedge.data.decode import seen_as
 from prunedge.data.splits import portions, rarest, with_rest
+from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks.base import Targets, TaskSpec
@@ -46,7 +47,7 @@ class Split:
     `labelling` says what the samples' targets are. `rows` says where in the cache each image lies;
     `cache` is None when images are decoded anew each time. `greys` says what greys of more than
     eight bits mean, None where there are none. `resize` is how images of another shape get this
-    size.
+    size, `image_norm` how they are normalised.
     """
 
     samples: tuple[Sample, ...]
@@ -56,6 +57,7 @@ class Split:
     rows: tuple[int, ...] = field(default=(), repr=False)
     greys: Greys | None = None
     resize: Resize = "stretch"
+    image_norm: ImageNorm = "imagenet"
 
     def __len__(self) -> int:
         """Number of images."""
@@ -94,7 +96,7 @@ class Split:
         """
         from prunedge.data.loader import Batches
 
-        return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last)
+        return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last, self.image_norm)
 
     def targets(self, indices: np.ndarray | list[int] | None = None) -> np.ndarray:
         """What is predicted of these images, or of all, as batches hold it: for classification
@@ -182,7 +184,8 @@ class Dataset:
     size, the labels and the splits: two sets with the same one train alike, wherever they lie.
     `skipped` names the unreadable images that were left out. `greys` is the range of greys of more
     than eight bits, None where there are none; `extremes` are the lowest and highest value that
-    such images hold. `resize` is how images of another shape get this size.
+    such images hold. `resize` is how images of another shape get this size,
+    `image_norm` how they are normalised.
     """
 
     root: Path
@@ -196,6 +199,7 @@ class Dataset:
     greys: Greys | None = None
     extremes: tuple[float, float] | None = None
     resize: Resize = "stretch"
+    image_norm: ImageNorm = "imagenet"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -211,7 +215,7 @@ class Dataset:
         """Stands for the training images alone: also where somebody has taken some of them
         out.
         """
-        seen = appearance(self.train.size, self.train.resize)
+        seen = seen_as(self.train.size, self.train.resize, self.train.image_norm)
         digest = hashlib.sha256(f"{self.fingerprint} {seen} {self.classes}".encode())
         # Rows count the images that `fingerprint` stands for, wherever they lie.
         names: Sequence[object] = [sample.path for sample in self.train.samples]

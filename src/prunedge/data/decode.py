@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from prunedge.data.webdataset.shards import read_member
+from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import (
     UNKNOWN_FORMAT,
     DeepGreys,
@@ -44,6 +45,12 @@ Progress = Callable[[int, int, str], None]
 def appearance(size: Size, resize: Resize) -> str:
     """Size and resize mode for a checksum: `224`, `128x384 pad`."""
     return str(size) if resize == "stretch" else f"{size} {resize}"
+
+
+def seen_as(size: Size, resize: Resize, image_norm: ImageNorm) -> str:
+    """The same with the normalisation, which stored pixels don't have yet: `224 half`."""
+    seen = appearance(size, resize)
+    return seen if image_norm == "imagenet" else f"{seen} {image_norm}"
 
 
 def decode(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from prunedge.data.transforms import Augment, augment, draw
-from prunedge.edge.image.normalise import normalise, normalise_planes
+from prunedge.edge.image.normalise import NORMS, ImageNorm, normalise, normalise_planes
 from prunedge.utils.distributed import BatchShard, partition
 from prunedge.utils.machine import require_memory
 from prunedge.utils.tracing import span, traced
@@ -57,6 +57,7 @@ class Batches:
     augment: Augment = "none"
     epoch: int = 0
     drop_last: bool = False
+    image_norm: ImageNorm = "imagenet"
 
     def __post_init__(self) -> None:
         """Raises ValueError for a batch size below 1."""
@@ -110,18 +111,20 @@ class Batches:
         # are cut.
         changes = None if self.augment == "none" else draw(n, self._generator(1), self.augment)
 
+        statistics = NORMS[self.image_norm]
+
         def make(start: int, stop: int) -> Batch:
             chosen = order[start:stop]
             with span("read"):
                 pixels = self.split.pixels(chosen)
             if changes is None:
                 with span("normalise"):
-                    made = normalise(pixels)
+                    made = normalise(pixels, *statistics)
             else:
                 with span("augment"):
                     planes = augment(pixels, changes.at(start, stop))
                 with span("normalise"):
-                    made = normalise_planes(planes)
+                    made = normalise_planes(planes, *statistics)
             images = torch.from_numpy(made)
             targets = torch.from_numpy(self.split.targets(chosen))
             return _within_reach(images), _within_reach(targets)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from prunedge.edge.bundle import SELFTEST, Bundle, open_bundle, write_manifest
-from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.normalise import NORMS, ImageNorm
 from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Size
 from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
@@ -75,6 +75,7 @@ def export_bundle(
     about: Mapping[str, Any] | None = None,
     view: View | None = None,
     greys: Greys | None = None,
+    image_norm: ImageNorm = "imagenet",
 ) -> Bundle:
     """Write a bundle: the model in each of the `formats` (`prunedge.edge.targets`), torch's
     weights, plan.json, a self-test, a manifest.
@@ -86,7 +87,8 @@ def export_bundle(
     they differ by is kept in the manifest. `plan` names the kept channels of each group, counted in
     the model of that name (None: the bundle doesn't say). `view` is what a training image showed
     (`prunedge.edge.manifest.view_of`), without which an inspection has to guess; `greys` the range
-    of greys of more than eight bits, if the training images had any.
+    of greys of more than eight bits, if the training images had any; `image_norm` how `images` are
+    normalised.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed.
@@ -103,6 +105,7 @@ def export_bundle(
             "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
     target = Path(out)
+    mean, std = NORMS[image_norm]
     refuse_full(target)
     with written_folder(behind_links(target), "bundle") as folder:
         refuse_full(target)  # another process may have been faster
@@ -126,15 +129,15 @@ def export_bundle(
             (folder / PLAN).write_text(
                 json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
             )
-        _write_selftest(model, images[:SELFTEST_IMAGES], folder / SELFTEST)
+        _write_selftest(model, images[:SELFTEST_IMAGES], image_norm, folder / SELFTEST)
         write_manifest(
             folder,
             sorted(file.name for file in folder.iterdir()),
             (WEIGHTS, PLAN),
             model=model_name,
             task=task,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            mean=mean,
+            std=std,
             metrics=dict(metrics or {}),
             macs=macs,
             params=params,
@@ -248,9 +251,11 @@ def _judged(
     }
 
 
-def _write_selftest(model: nn.Module, images: torch.Tensor, file: Path) -> None:
+def _write_selftest(
+    model: nn.Module, images: torch.Tensor, image_norm: ImageNorm, file: Path
+) -> None:
     """Images as a device reads them, uint8, and what torch answers to just these."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in NORMS[image_norm])
     pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     with torch.no_grad():
         outputs = model((pixels.float() / 255 - mean) / std)

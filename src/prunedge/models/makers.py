@@ -7,13 +7,15 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from prunedge.edge.image.normalise import HALF, IMAGENET_MEAN
 from prunedge.errors import ModelError, WeightsError
 from prunedge.models.downloads import offline_unless_hub_answers, one_clear_line
 from prunedge.utils.advice import option
@@ -29,7 +31,6 @@ TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
     "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
 }
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,7 @@ def _timms(name: str) -> Maker:
             trained = timm.create_model(name, pretrained=True)
         cfg = getattr(trained, "pretrained_cfg", {})
         if not _is_near(cfg.get("mean", IMAGENET_MEAN), IMAGENET_MEAN):
-            log.warning(
-                "%s was trained with mean %s; fine-tuning adapts it to ImageNet's",
-                name,
-                cfg["mean"],
-            )
+            log.warning("%s was trained on images of mean %s: %s", name, cfg["mean"], _advice(cfg))
         return trained.state_dict()
 
     return Maker(name, lambda n: timm.create_model(name, pretrained=False, num_classes=n), download)
@@ -185,6 +182,13 @@ def working_directory_importable() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
+
+
+def _advice(cfg: Mapping[str, Any]) -> str:
+    """What to do about weights that were trained on images of another mean than ImageNet's."""
+    if _is_near(cfg["mean"], HALF):
+        return f"{option('image_norm', 'half')} gives it such"
+    return "fine-tuning adapts it to ImageNet's"
 
 
 def _is_near(first: Sequence[float], other: Sequence[float]) -> bool:

@@ -127,6 +127,11 @@ def transfer_settings(config: RunConfig) -> TransferSettings:
         batch_size=config.train.batch_size,
         metric=config.task.metric,
         augment=config.train.augment,
+        optimizer=config.train.optimizer,
+        patience=config.train.patience,
+        freeze=config.train.freeze,
+        layer_decay=config.train.layer_decay,
+        ema=config.train.ema,
     )
 
 
@@ -148,7 +153,8 @@ def refuse_wrong_metric(config: RunConfig) -> None:
 
 
 def _finetuning(config: RunConfig, model: nn.Module, *, distills: bool) -> TrainConfig:
-    settings = replace(transfer_settings(config), lr=config.recover.lr)
+    # Short, with a whole schedule each, and of all layers: what was cut has to recover anywhere.
+    settings = replace(transfer_settings(config), lr=config.recover.lr, patience=None, freeze=0)
     finetune = replace(
         settings.config(model),
         called="finetune_lr",

@@ -60,7 +60,7 @@ def prune(
     computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
     saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
-    `batch_size`, `augment` and `distill`.
+    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay` and `ema`.
 
     Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
     ModelError when the model gives probabilities instead of logits; PrunedgeError when no channel
@@ -135,7 +135,15 @@ def _config(
     """The settings as a run's config, with what none of them says; ConfigError where they can't be
     followed.
     """
-    replaced = ("finetune_lr", "batch_size", "augment", "distill")
+    replaced = (
+        "finetune_lr",
+        "batch_size",
+        "augment",
+        "distill",
+        "optimizer",
+        "layer_decay",
+        "ema",
+    )
     both = [option(key) for key in replaced if finetune is not None and key in settings]
     if both:
         raise ConfigError(
@@ -152,6 +160,7 @@ def _config(
         model="given",
         size=data.size,
         resize=data.resize,
+        image_norm=data.image_norm,
         task=data.spec.name,
         **values,
     )

@@ -116,7 +116,7 @@ class State:
 
     `plan` leads from the unpruned model to this one. `scores` are None when they have to be
     measured first, `graph` when it has to be traced;
-    `optimizer_state` is the momentum by parameter name.
+    `optimizer_state` is the optimizer's by parameter name.
     """
 
     model: nn.Module

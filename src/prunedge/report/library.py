@@ -240,6 +240,7 @@ def _given(data: Dataset) -> dict[str, Any]:
         "data": str(data.root),
         "size": data.size,
         "resize": data.resize,
+        "image_norm": data.image_norm,
         "task": data.spec.name,
     }
 

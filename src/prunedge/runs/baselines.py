@@ -93,7 +93,8 @@ def _scratch(
     """The result's shape from random weights."""
     run = session.run
     epochs = _epochs(run)
-    settings = replace(transfer_settings(session.config), pretrained=False)
+    # Random weights that were left as they are would be no match; and as many epochs as the result.
+    settings = replace(transfer_settings(session.config), pretrained=False, patience=None, freeze=0)
     fitted = scratch(
         fresh,
         run.plan(run.best().index),

@@ -9,7 +9,7 @@ from prunedge.config import RunConfig
 from prunedge.importance import criterion_named
 from prunedge.pruning.from_config import refuse_wrong_metric
 from prunedge.runs.callbacks import Callbacks
-from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited
+from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited, refuse_wholly_frozen
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
@@ -43,6 +43,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
         how = taught(session.start, config.model.start)
         refuse_one_class(session.start.best(), session.task, how)
     refuse_ending(session.model, session.data.example(4), session.task, config.model.name)
+    frozen = refuse_wholly_frozen(session)
     refuse_unsuited(session, verb)
     of_small = refuse_unfit(session)
     device = session.device if verb == "prune" else None
@@ -57,6 +58,6 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     if session.loaded is not None:
         session.run.write("weights.json", session.loaded.to_json())
         callbacks.say(session.loaded.sentence())
-    for line in of_small:
+    for line in [*frozen, *of_small]:
         callbacks.say(line)
     return session

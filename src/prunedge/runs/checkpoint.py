@@ -118,7 +118,12 @@ class RunCheckpointer:
         )
         history = tuple(_epoch(epoch) for epoch in about["history"])
         return TrainingCheckpoint(
-            about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history
+            epochs=about["epochs"],
+            weights=parts["now"],
+            optimizer_state=unflattened(parts.get("momentum", {})),
+            best=snapshot,
+            history=history,
+            averaged=parts.get("averaged", {}),
         )
 
     @traced("keep")
@@ -140,6 +145,7 @@ def _write(file: Path, checkpoint: TrainingCheckpoint, gathers: str, sign: str) 
     parts: dict[str, dict[str, torch.Tensor]] = {
         "now": checkpoint.weights,
         "momentum": flattened(checkpoint.optimizer_state),
+        "averaged": dict(checkpoint.averaged),
         "best": best.weights,
         "best momentum": flattened(best.optimizer_state),
         "scores": dict(scores.values) if scores else {},

@@ -12,7 +12,9 @@ from prunedge.pruning.refusals import (
     refuse_unmatched,
     refuse_unprunable,
 )
+from prunedge.train.blocks import blocks_of, refuse_too_many
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.runs.session import RunSession
@@ -39,6 +41,19 @@ def refuse_missing_classes(session: RunSession) -> None:
                 where=session.config.data.path,
                 remedy=f"use {' or '.join(defined)}, or give it images of that class",
             )
+
+
+def refuse_wholly_frozen(session: RunSession) -> list[str]:
+    """TrainError where the model hasn't as many blocks as the first training is to leave as they
+    are. Gives what is to be said of those that it leaves.
+    """
+    count = session.config.train.freeze
+    if not count or session.start is not None:
+        return []
+    blocks = blocks_of(session.model, session.data.example(1))
+    refuse_too_many(blocks, count)
+    names = ", ".join(block.name for block in blocks[:count])
+    return [f"frozen until pruning begins: {names} (of {counted(len(blocks), 'block')})"]
 
 
 def refuse_unsuited(session: RunSession, verb: str) -> None:

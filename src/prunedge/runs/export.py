@@ -125,6 +125,7 @@ def bundle_of(
         metrics=metrics,
         view=_view(data),
         greys=data.greys,
+        image_norm=data.image_norm,
     )
 
 

@@ -26,7 +26,7 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
         )
     source = open_run(start)
     source.best()
-    for key in ("weights", "train_epochs", "lr"):
+    for key in ("weights", "train_epochs", "lr", "patience", "freeze"):
         if key in values:
             raise PrunedgeError(
                 "--from has a model that is trained already",

@@ -123,5 +123,6 @@ def _first_training(config: RunConfig, network: SmallNetwork, epochs: int) -> Ru
         weights=network.weights,
         start=None,
         train_epochs=epochs,
+        freeze=0,  # counts the blocks of the run's own model
         small=[],
     )

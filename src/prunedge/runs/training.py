@@ -65,9 +65,10 @@ def first_rate(
 ) -> Rate:
     """The rate for the first training of `model`: the user's, or one that is found."""
     if config.train.lr is not None:
-        return Rate(config.train.lr, "as it was asked for")
+        return Rate(config.train.lr, "as it was asked for", optimizer=how.optimizer)
     if not config.train.epochs:
-        return Rate(how.lr, "the usual one, since nothing was trained")
+        why = "the usual one, since nothing was trained"
+        return Rate(how.lr, why, optimizer=how.optimizer)
     rate = transfer_rate(
         model,
         data,
@@ -88,13 +89,13 @@ def inherit_rate(run: Run, source: Run) -> None:
 
 def with_rate(config: RunConfig, run: Run) -> RunConfig:
     """The config whose fine-tuning goes by the rate that the model was trained with, unless it
-    names one itself.
+    names one itself, or has another optimizer.
 
     What a pretrained model bears in the first training it bears afterwards; a model that
     learned from these images alone has no older knowledge that bold steps could spoil.
     """
     rate = kept_rate(run)
-    if config.recover.lr is not None or rate is None:
+    if config.recover.lr is not None or rate is None or rate.optimizer != config.train.optimizer:
         return config
     return config.with_values(finetune_lr=rate.lr)
 

@@ -20,7 +20,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.utils.advice import speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 
-KINDS = ("grid", "crossval", "epochs", "criteria", "models", "talk")
+KINDS = ("grid", "crossval", "epochs", "criteria", "models")
 
 MOST_TRIALS = 10_000  # of a study: a slip of the pen asks for millions
 

@@ -10,8 +10,6 @@ from prunedge.study.grid import Grid
 
 EPOCHS = (1, 2, 5, 10)
 FOLDS = 5
-TALK_EPOCHS = (1, 10)
-TALK_PATCHES = 3720
 BENCH = 200  # patches
 
 
@@ -53,13 +51,3 @@ def criteria(
 def models(data: Sequence[str], models: Sequence[str], values: Mapping[str, Any]) -> Grid:
     """Which model? Where its filters go, time, size, MACs and accuracy side by side."""
     return Grid({**values, "data": list(data), "model": list(models)}, "models", bench=BENCH)
-
-
-def talk(
-    cracks: str, corrosion: str, models: Sequence[str], folds: int, values: Mapping[str, Any]
-) -> Grid:
-    """All results of the talk for two sets of images: folds, the numbers of epochs
-    (`values["epochs"]`), both models, times.
-    """
-    values = {**values, "data": [cracks, corrosion], "model": list(models), "folds": folds}
-    return Grid(values, "talk", bench=TALK_PATCHES)

@@ -22,6 +22,9 @@ from prunedge.utils.machine import pass_on
 
 Row = dict[str, Any]
 
+# Columns of a trial whose names a step has for figures of its own.
+_OF_TRIALS = ("epochs", "start")
+
 
 def collect(study: StudyStore) -> list[Row]:
     """One row for each step of each trial that has any, in the grid's order; trials that are not
@@ -102,7 +105,8 @@ def _rows(study: StudyStore, trial: Trial) -> list[Row]:
 
 def _figures(step: Step) -> Row:
     """A step as the history has it, each metric in a column of its own: `val_accuracy` after
-    fine-tuning, `val_accuracy_before` before it.
+    fine-tuning, `val_accuracy_before` before it. What is called as something of its trial is
+    `step_epochs` and `step_start`.
     """
     row: Row = {}
     for key, value in step.to_json().items():
@@ -110,6 +114,8 @@ def _figures(step: Step) -> Row:
             row.update({f"val_{name}": figure for name, figure in value.items()})
         elif key == "metrics_before":
             row.update({f"val_{name}_before": figure for name, figure in value.items()})
+        elif key in _OF_TRIALS:
+            row[f"step_{key}"] = value
         else:
             row[key] = value
     return row

@@ -6,27 +6,37 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import get_args
+from typing import Literal, get_args
 
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
 from prunedge.tasks import TASKS
 from prunedge.utils.arguments import is_number
 
+Optimizer = Literal["sgd", "adamw"]
+
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was
 # tried to call them best.
 LR_FINE_TUNE = 0.01  # where no rate could be found (`learning_rate`): it silences SqueezeNet
 LR_SCRATCH = 0.02
 LR_SCRATCH_PLAIN = 0.01  # models without normalisation layers diverge sooner
+# Adam divides each gradient by its own size, so that a step is as long as the rate says: a tenth
+# of SGD's rates is the usual rule.
+ADAMW_SHARE = 0.1
+
+# torch's own default for AdamW, whose decay is multiplied by the rate.
+WEIGHT_DECAY: dict[Optimizer, float] = {"sgd": 5e-4, "adamw": 1e-2}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train: SGD with Nesterov momentum, linear warm-up and a cosine to almost nothing.
+    """How to train: SGD with Nesterov momentum or AdamW, linear warm-up and a cosine to almost
+    nothing.
 
-    `lr` is the peak learning rate; `warmup` the fraction of all batches that lead up to it; `final`
-    the fraction of `lr` that the cosine ends at; `clip` the largest norm of the whole gradient;
-    `weight_decay` spares biases and normalisation. `augment` says how training images are changed
+    `lr` is the peak learning rate (AdamW wants about a tenth of SGD's); `warmup` the fraction of
+    all batches that lead up to it; `final` the fraction of `lr` that the cosine ends at; `clip` the
+    largest norm of the whole gradient; `weight_decay` (None: the optimizer's usual one) spares
+    biases and normalisation. `augment` says how training images are changed
     (`prunedge.data.transforms.Augment`). `metric`, one of the task's
     (None: its first), chooses the best epoch.
 
@@ -35,6 +45,11 @@ class TrainConfig:
     teacher's answers in the loss, at the softmax's `temperature` (Hinton et al. 2015):
     (1 - distill) * cross-entropy + distill * temperature^2 * KL(teacher || student).
 
+    `patience` ends the training when so many epochs have been no better on validation data.
+    `freeze` leaves the first so many blocks as they are; `layer_decay` multiplies the rate once for
+    each block behind a layer (`prunedge.train.blocks`). With `ema` it is the weights' exponential
+    moving average that is evaluated and kept (`prunedge.train.average`).
+
     `called` is the setting that the user gives `lr` by: an error's remedy names it.
 
     Raises TrainError for settings out of their range, all of them at once.
@@ -42,8 +57,9 @@ class TrainConfig:
 
     lr: float = LR_FINE_TUNE
     batch_size: int = 32
+    optimizer: Optimizer = "sgd"
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     warmup: float = 0.1
     final: float = 0.01
     clip: float = 5.0
@@ -53,11 +69,16 @@ class TrainConfig:
     start: float = 0.0
     distill: float = 0.0
     temperature: float = 4.0
+    patience: int | None = None
+    freeze: int = 0
+    layer_decay: float | None = None
+    ema: float | None = None
     called: str = "lr"
 
     def __post_init__(self) -> None:
         """Refuse settings out of their range, all at once."""
         augments = get_args(Augment)
+        optimizers = get_args(Optimizer)
         # Of any task: which one is taught is known when the training begins.
         metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
         numbers: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -71,14 +92,26 @@ class TrainConfig:
             "start": (lambda value: 0 <= value < 1, "from 0 to below 1"),
             "distill": (lambda value: 0 <= value <= 1, "from 0 to 1"),
             "temperature": (lambda value: 0 < value < math.inf, "above 0"),
+            "layer_decay": (lambda value: 0 < value < 1, "between 0 and 1"),
+            "ema": (lambda value: 0 < value < 1, "between 0 and 1"),
         }
+        whole = {"batch_size": 2, "patience": 1, "freeze": 0}
+        may_be_none = ("weight_decay", "layer_decay", "ema", "patience")
         broken = {}
         for name, (is_fine, rule) in numbers.items():
             value = getattr(self, name)
+            if value is None and name in may_be_none:
+                continue
             if not (is_number(value) and is_fine(value)):
                 broken[name] = f"a number {rule}"
-        if not (is_number(self.batch_size, whole=True) and self.batch_size >= 2):
-            broken["batch_size"] = "a whole number, at least 2"
+        for name, least in whole.items():
+            value = getattr(self, name)
+            if value is None and name in may_be_none:
+                continue
+            if not (is_number(value, whole=True) and value >= least):
+                broken[name] = f"a whole number, at least {least}"
+        if self.optimizer not in optimizers:
+            broken["optimizer"] = f"one of {', '.join(optimizers)}"
         if self.augment not in augments:
             broken["augment"] = f"one of {', '.join(augments)}"
         if self.metric not in (None, *metrics):
@@ -89,3 +122,15 @@ class TrainConfig:
                 f"the training's settings can't be followed: {'; '.join(wrong)}",
                 remedy="mend these values",
             )
+
+    @property
+    def decay(self) -> float:
+        """The weight decay: the optimizer's usual one where none was given."""
+        return WEIGHT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay
+
+    @property
+    def trains_what_is_kept(self) -> bool:
+        """Whether the model that is kept is the one that every batch went through with gradients
+        for all of it: only then what is gathered on the way is of that model.
+        """
+        return self.ema is None and not self.freeze

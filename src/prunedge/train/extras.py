@@ -54,11 +54,12 @@ class TrainingCollector(Protocol):
 class TrainExtras:
     """What may take part in a training; nothing of it has to.
 
-    `optimizer_state` is the momentum to start from, by parameter name. `teacher` is the model whose
-    answers the config's `distill` adds to the loss, `penalty` adds the gradients of a
-    regularisation. The
-    `collector` gathers from the batches, `progress` hears of them. With a `checkpointer` the
-    training is kept after every epoch, and goes on from what is kept, to the same result.
+    `optimizer_state` is the optimizer's to start from, by parameter name. `teacher` is the model
+    whose answers the config's `distill` adds to the loss, `penalty` adds the gradients of a
+    regularisation. The `collector` gathers from the batches, `progress` hears of them. With a
+    `checkpointer` the training is kept after every epoch, and goes on from what is kept, to the
+    same result. Where blocks are frozen or a moving average is kept, nothing is collected: it would
+    not be of the model that comes out.
     """
 
     optimizer_state: OptimState | None = None

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from torch import nn
 
 from prunedge.errors import TrainError, Undecided
 from prunedge.tasks import Metric, Metrics, Task, metric_among, task_of_batches
+from prunedge.train.average import averaged_model
 from prunedge.train.batches import batches_of, repeatable
+from prunedge.train.blocks import Block, blocks_of, frozen_blocks, rate_shares
 from prunedge.train.config import LR_SCRATCH, TrainConfig
 from prunedge.train.deterministic import same_bits
 from prunedge.train.distill import teaching
@@ -38,8 +40,8 @@ log = logging.getLogger(__name__)
 class FitResult:
     """A trained model: `model` (the one passed in), in the state of the epoch `best_epoch`, from 0.
 
-    `optimizer_state` is the momentum by parameter name, `collected` what the collector gathered in
-    that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
+    `optimizer_state` is the optimizer's, by parameter name, `collected` what the collector gathered
+    in that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
     `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is empty.
     """
 
@@ -71,8 +73,8 @@ def fit(
     classification (N,) int64); without a `task` it is the split's own. After every epoch `val` (a
     Split or batches) is evaluated; at the end the weights, the momentum and the collector's result
     are those of the epoch with the best `config.metric`, the lower loss breaking ties (without
-    `val`: of the last one). `extras` says what else takes part: a teacher, a collector, a
-    checkpointer.
+    `val`: of the last one). With `config.patience` the training may end before all `epochs`.
+    `extras` says what else takes part: a teacher, a collector, a checkpointer.
 
     Everything random follows from `seed` and the epoch's number, and torch's global random state is
     left as it was: the same call on the same machine with as many threads gives the same weights
@@ -80,9 +82,8 @@ def fit(
     whose parameters are all frozen stay in evaluation mode (`train_unfrozen`). Several processes
     divide each batch and do the same mathematics as one (`prunedge.train.sync`).
 
-    Raises TrainError when the loss isn't finite, or the momentum doesn't fit the model; ModelError
-    before the first step when the model gives nothing that the task's loss can
-    judge.
+    Raises TrainError when the loss isn't finite, or the optimizer's state doesn't fit the model;
+    ModelError before the first step when the model gives nothing that the task's loss can judge.
     """
     if epochs < 0:
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
@@ -92,6 +93,8 @@ def fit(
         )
     task = task or task_of_batches(train)
     metric = metric_among(task.metrics, config.metric)
+    if not config.trains_what_is_kept:
+        extras = replace(extras, collector=None)
     engine = engine.suited(model)
     train = repeatable(train)
     if val is not None:
@@ -106,18 +109,12 @@ def fit(
         _modes_restored(model),
         _reproducible(engine),
     ):
-        if checkpoint is not None:
-            model.load_state_dict(checkpoint.weights)
-        optimizer_state = extras.optimizer_state
-        if checkpoint is not None:
-            optimizer_state = checkpoint.optimizer_state
-        optimizer = make_optimizer(model, config, optimizer_state)
-        stepper = make_stepper(model, optimizer, config, engine, extras, task)
-        start_alike(model, optimizer)
-
-        training = _Training(stepper, train, val, epochs, seed, metric)
-        best, history = _train_epochs(training, checkpoint)
-        if best.epoch < epochs - 1:
+        blocks = _blocks(model, train, config, engine)
+        with frozen_blocks(model, blocks, config.freeze):
+            stepper = _prepared(model, config, engine, extras, task, blocks, checkpoint)
+            training = _Training(stepper, train, val, epochs, seed, metric)
+            best, history = _train_epochs(training, checkpoint)
+        if best.weights:
             model.load_state_dict(best.weights)
     return FitResult(
         model=model,
@@ -129,6 +126,41 @@ def fit(
         seconds_evaluate=sum(epoch.seconds_evaluate for epoch in history),
         collected=best.collected,
     )
+
+
+def _blocks(model: nn.Module, train: Any, config: TrainConfig, engine: Engine) -> tuple[Block, ...]:
+    """The model's blocks, as training images pass them; none where nothing asks for them."""
+    if not config.freeze and config.layer_decay is None:
+        return ()
+    few = train.take(1) if hasattr(train, "take") else train
+    images = next((images for images, _ in few), None)
+    if images is None:
+        raise _no_images()
+    return blocks_of(model, engine.to_device(images[:1]))
+
+
+def _prepared(
+    model: nn.Module,
+    config: TrainConfig,
+    engine: Engine,
+    extras: TrainExtras,
+    task: Task,
+    blocks: tuple[Block, ...],
+    checkpoint: TrainingCheckpoint | None,
+) -> Stepper:
+    """What every step works with, as the training begins or goes on from a checkpoint."""
+    optimizer_state = extras.optimizer_state
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.weights)
+        optimizer_state = checkpoint.optimizer_state
+    shares = None if config.layer_decay is None else rate_shares(blocks, config.layer_decay)
+    optimizer = make_optimizer(model, config, optimizer_state, shares)
+    start_alike(model, optimizer)
+
+    averaged = None if config.ema is None else averaged_model(model, config.ema)
+    if averaged is not None and checkpoint is not None:
+        averaged.load_state_dict(checkpoint.averaged)
+    return make_stepper(model, optimizer, config, engine, extras, task, averaged)
 
 
 @dataclass(frozen=True)
@@ -156,6 +188,9 @@ def _train_epochs(
     if training.epochs == 0:
         best = _snapshot(training, -1, _evaluate(training), None)
     for epoch in range(first, training.epochs):
+        if _is_out_of_patience(stepper.config, best, epoch):
+            log.info("stopped after %d epochs without a better one", stepper.config.patience)
+            break
         start = time.perf_counter()
         loss, collected = _train_epoch(training, epoch)
         trained = time.perf_counter()
@@ -168,17 +203,25 @@ def _train_epochs(
             best = _snapshot(training, epoch, metrics, collected)
         checkpointer = stepper.extras.checkpointer
         if checkpointer is not None and epoch < training.epochs - 1:
-            weights = stepper.model.state_dict()
+            averaged = stepper.averaged
             checkpoint = TrainingCheckpoint(
                 epochs=epoch + 1,
-                weights=weights,
+                weights=stepper.model.state_dict(),
                 optimizer_state=state_of(stepper.model, stepper.optimizer),
                 best=best,
                 history=tuple(history),
+                averaged={} if averaged is None else averaged.state_dict(),
             )
             checkpointer.keep(checkpoint)
     assert best is not None
     return best, history
+
+
+def _is_out_of_patience(config: TrainConfig, best: Snapshot | None, epoch: int) -> bool:
+    """Whether too many epochs before this one were no better than the best."""
+    if config.patience is None or best is None:
+        return False
+    return epoch - 1 - best.epoch >= config.patience
 
 
 def _train_epoch(training: _Training, epoch: int) -> tuple[float, Any]:
@@ -212,10 +255,12 @@ def _train_epoch(training: _Training, epoch: int) -> tuple[float, Any]:
             mean = loss_sum / images_seen
             progress(done + 1, total, f"epoch {epoch + 1}/{training.epochs}, loss {mean:.3f}")
     if images_seen == 0:
-        raise TrainError(
-            "there is no image to train on", remedy="give the training split some images"
-        )
+        raise _no_images()
     return loss_sum / images_seen, _collected(collector)
+
+
+def _no_images() -> TrainError:
+    return TrainError("there is no image to train on", remedy="give the training split some images")
 
 
 def _collected(collector: TrainingCollector | None) -> Any:
@@ -251,7 +296,7 @@ def _evaluate(training: _Training) -> Metrics | None:
     if training.val is None:
         return None
     stepper = training.stepper
-    meter = observe_held(stepper.model, training.val, stepper.engine, stepper.task)
+    meter = observe_held(stepper.kept, training.val, stepper.engine, stepper.task)
     return distributed.broadcast_object(meter.compute())
 
 
@@ -261,8 +306,9 @@ def _snapshot(training: _Training, epoch: int, metrics: Metrics | None, collecte
     # No later epoch can make the weights worse.
     is_final = metrics is None or is_last
     weights = {}
-    if not is_final:
-        weights = {name: x.clone() for name, x in stepper.model.state_dict().items()}
+    # The model itself never has those of its average.
+    if not is_final or stepper.averaged is not None:
+        weights = {name: x.clone() for name, x in stepper.kept.state_dict().items()}
     optimizer_state: OptimState = {}
     if not is_final or is_last:
         optimizer_state = state_of(stepper.model, stepper.optimizer)

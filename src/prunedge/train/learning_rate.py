@@ -17,7 +17,7 @@ from torch import nn
 
 from prunedge.errors import TrainError
 from prunedge.tasks import OF_BATCHES, Metrics, Task
-from prunedge.train.config import TrainConfig
+from prunedge.train.config import Optimizer, TrainConfig
 from prunedge.train.engine import Engine
 from prunedge.train.extras import Progress, TrainExtras, silent
 from prunedge.train.fit import fit
@@ -30,12 +30,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
-FIRST = (0.01, 0.003)
-USUAL = 0.003  # suits most pretrained models
-# above it a rate is tried for what it tells of those below: VGG16 learns in 8 steps at 0.03, and
-# diverges in others
-HIGHEST = 0.01
+
+@dataclass(frozen=True)
+class RateRange:
+    """The rates that may suit an optimizer, ascending; the `first` two are tried first, and `usual`
+    suits most pretrained models.
+
+    Rates above `highest` are tried for what they tell of those below: VGG16 learns in 8 steps of
+    SGD at 0.03, and diverges in others.
+    """
+
+    rates: tuple[float, ...]
+    first: tuple[float, float]
+    usual: float
+    highest: float
+
+
+RANGES: dict[Optimizer, RateRange] = {
+    "sgd": RateRange((0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03), (0.01, 0.003), 0.003, 0.01),
+    "adamw": RateRange((1e-5, 3e-5, 0.0001, 0.0003, 0.001, 0.003), (0.001, 0.0003), 0.0003, 0.001),
+}
+SGD = RANGES["sgd"]
 # Few steps tell large differences alone: of the rates with this share of the best gain, the nearest
 # to the usual one is taken.
 ENOUGH = 0.9
@@ -57,6 +72,7 @@ class Rate:
     None for one that made the model fall silent or the loss infinite. `start` is that loss before
     any step, `steps` the steps with each rate; 0 when none was tried. `silenced` are the rates at
     which the whole training then ended in a model with one answer: a few steps don't show it.
+    `optimizer` is whose rate it is.
     """
 
     lr: float
@@ -65,6 +81,7 @@ class Rate:
     start: float | None = None
     steps: int = 0
     silenced: tuple[float, ...] = ()
+    optimizer: Optimizer = "sgd"
 
     def lowered(self) -> Rate | None:
         """The next lower rate, where the training at this one ended in a model with one answer.
@@ -72,7 +89,7 @@ class Rate:
         Only where this one was found by the test. None where the rate was given or is the usual
         one, where there is no lower one, or after `MOST_FALLS` of them.
         """
-        below = [rate for rate in RATES if rate < self.lr]
+        below = [rate for rate in RANGES[self.optimizer].rates if rate < self.lr]
         if not self.curve or not below or len(self.silenced) >= MOST_FALLS:
             return None
         return replace(self, lr=below[-1], silenced=(*self.silenced, self.lr))
@@ -104,6 +121,8 @@ class Rate:
         }
         if self.silenced:
             record["silenced"] = list(self.silenced)
+        if self.optimizer != "sgd":
+            record["optimizer"] = self.optimizer
         return record
 
     @staticmethod
@@ -119,6 +138,7 @@ class Rate:
             start=record["start"],
             steps=int(record["steps"]),
             silenced=tuple(float(rate) for rate in record.get("silenced", ())),
+            optimizer=record.get("optimizer", "sgd"),
         )
 
 
@@ -141,11 +161,11 @@ def find_rate(
 
     A learning-rate range test (Smith 2017, arXiv:1506.01186) in short trainings: each rate trains a
     copy of the model for the same few steps, warm-up and cosine included, and the loss on training
-    images that took no part (128 at the most) judges. Beginning with 0.01 and 0.003, the next
-    higher or lower rate is tried as long as the one to take is the highest or lowest so far. Of
-    those with nine tenths of the best gain the nearest to 0.003 is taken. Rates above 0.01 are
-    tried, and not taken. A rate that makes the model answer every image alike silences it, and
-    rates are taken from a tenth of that one downward.
+    images that took no part (128 at the most) judges. Beginning with 0.01 and 0.003 (AdamW: 0.001
+    and 0.0003; `RANGES`), the next higher or lower rate is tried as long as the one to take is the
+    highest or lowest so far. Of those with nine tenths of the best gain the nearest to 0.003 is
+    taken. Rates above 0.01 are tried, and not taken. A rate that makes the model answer every image
+    alike silences it, and rates are taken from a tenth of that one downward.
 
     It sees training images alone, about half an epoch of them (at least 8 steps a rate, at most
     24), and depends on `seed` alone. Several processes divide the batches, and find the same.
@@ -154,7 +174,8 @@ def find_rate(
     judges, learners, rounds = _divided(train, config.batch_size, seed)
     report = progress or silent
     # Any metric: the loss judges. One that is not defined on few images would end the search.
-    config = replace(config, metric=None)
+    # A moving average has not come far in a few steps.
+    config = replace(config, metric=None, patience=None, ema=None)
 
     def metrics_after(epochs: int, config: TrainConfig) -> Metrics:
         def watch(done: int, total: int, what: str) -> None:
@@ -184,22 +205,28 @@ def find_rate(
 
     untrained = metrics_after(0, config)
     steps = rounds * math.ceil(len(learners) / config.batch_size)
-    rate = search(untrained.loss, task.uninformed_loss(untrained), loss_after)
-    return replace(rate, steps=steps)
+    of_optimizer = RANGES[config.optimizer]
+    rate = search(untrained.loss, task.uninformed_loss(untrained), loss_after, of_optimizer)
+    return replace(rate, steps=steps, optimizer=config.optimizer)
 
 
-def search(start: float, alike: float, loss_after: Callable[[float], float | None]) -> Rate:
+def search(
+    start: float,
+    alike: float,
+    loss_after: Callable[[float], float | None],
+    among: RateRange = SGD,
+) -> Rate:
     """Try rates until the one to take is known.
 
     `start` is the loss before any step, `alike` that of equal scores for all classes.
     `loss_after(rate)` gives the loss that short training leads to, infinity where it diverged, None
     where the model fell silent.
     """
-    losses = {rate: loss_after(rate) for rate in FIRST}
+    losses = {rate: loss_after(rate) for rate in among.first}
     while True:
-        chosen, why = choose_rate(start, alike, losses)
-        below = [rate for rate in RATES if rate < min(losses)]
-        above = [rate for rate in RATES if rate > max(losses)]
+        chosen, why = choose_rate(start, alike, losses, among)
+        below = [rate for rate in among.rates if rate < min(losses)]
+        above = [rate for rate in among.rates if rate > max(losses)]
         if above and chosen >= max(losses):
             losses[above[0]] = loss_after(above[0])
         elif below and chosen <= min(losses):
@@ -214,20 +241,24 @@ def _finite(loss: float | None) -> float | None:
 
 
 def choose_rate(
-    start: float, alike: float, losses: Mapping[float, float | None]
+    start: float,
+    alike: float,
+    losses: Mapping[float, float | None],
+    among: RateRange = SGD,
 ) -> tuple[float, str]:
     """The rate to take after these losses, and why. Pure; `search` says what the arguments are."""
     ceiling = _ceiling(alike, losses)
     gains = _gains(start, alike, losses)
-    safe = {rate: gain for rate, gain in gains.items() if rate <= min(ceiling, HIGHEST)}
+    safe = {rate: gain for rate, gain in gains.items() if rate <= min(ceiling, among.highest)}
     if not safe:
         return min(losses), "the others broke the model in a few steps"
     good = _good(safe)
     if not good:
-        usual = [rate for rate in safe if rate <= USUAL] or [min(safe)]
-        return max(usual), "no rate taught it anything in a few steps, so a usual one"
-    nearest = min(good, key=lambda rate: abs(math.log(rate / USUAL)))
-    why = f"of those with nine tenths of the best gain in a few steps the nearest to {USUAL:g}"
+        lower = [rate for rate in safe if rate <= among.usual] or [min(safe)]
+        return max(lower), "no rate taught it anything in a few steps, so a usual one"
+    nearest = min(good, key=lambda rate: abs(math.log(rate / among.usual)))
+    usual = f"{among.usual:g}"
+    why = f"of those with nine tenths of the best gain in a few steps the nearest to {usual}"
     if math.isfinite(ceiling):
         why += ", far enough below one that silenced the model"
     return nearest, why

@@ -5,7 +5,8 @@ Its epochs, the best of them, and where it stands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -31,9 +32,9 @@ class Epoch:
 class Snapshot:
     """The best epoch so far.
 
-    `rank` orders epochs, `optimizer_state` is the momentum by parameter name, `collected` what the
-    collector gave. `weights` is empty where that epoch is the one just trained and nothing can come
-    after it.
+    `rank` orders epochs, `optimizer_state` is that by parameter name, `collected` what the
+    collector gave. `weights` is empty where the model itself has those of that epoch and nothing
+    can come after it.
     """
 
     epoch: int
@@ -48,7 +49,8 @@ class Snapshot:
 class TrainingCheckpoint:
     """A training after its first `epochs` epochs.
 
-    The model's `weights`, the momentum, the best epoch and all epochs so far.
+    The model's `weights`, the optimizer's state, the best epoch and all epochs so far; the state of
+    the weights' moving average, empty where there is none.
     """
 
     epochs: int
@@ -56,6 +58,7 @@ class TrainingCheckpoint:
     optimizer_state: OptimState
     best: Snapshot
     history: tuple[Epoch, ...]
+    averaged: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Checkpointer(Protocol):

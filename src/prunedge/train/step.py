@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from prunedge.tasks import Task
 from prunedge.train.config import TrainConfig
 from prunedge.train.distill import teacher_distance
 from prunedge.train.engine import Engine
 from prunedge.train.extras import TrainExtras
+from prunedge.train.optim import set_rate
 from prunedge.train.sync import add_gradients, synchronized_batch
 from prunedge.utils import distributed
 from prunedge.utils.distributed import BatchShard
@@ -23,7 +25,8 @@ from prunedge.utils.distributed import BatchShard
 class Stepper:
     """What every step of a training works with.
 
-    `optimizer` is torch's; `wrapped` and `driver` are Fabric's model and optimizer.
+    `optimizer` is torch's; `wrapped` and `driver` are Fabric's model and optimizer. `averaged` is
+    the model's moving average, where there is one.
     """
 
     model: nn.Module
@@ -34,6 +37,12 @@ class Stepper:
     engine: Engine
     extras: TrainExtras
     task: Task
+    averaged: AveragedModel | None = None
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is evaluated and kept."""
+        return self.model if self.averaged is None else self.averaged.module
 
 
 def make_stepper(
@@ -43,14 +52,16 @@ def make_stepper(
     engine: Engine,
     extras: TrainExtras,
     task: Task,
+    averaged: AveragedModel | None = None,
 ) -> Stepper:
     """Wrap the model and its optimizer as Fabric wants them."""
-    if distributed.world_size() > 1:
-        # Fabric would wrap a model of several processes in DistributedDataParallel, which
-        # `add_gradients` says why not.
-        return Stepper(model, optimizer, model, optimizer, config, engine, extras, task)
-    wrapped, driver = engine.fabric.setup(model, optimizer, move_to_device=False)
-    return Stepper(model, optimizer, wrapped, driver, config, engine, extras, task)
+    wrapped: Any = model
+    driver: Any = optimizer
+    # Fabric would wrap a model of several processes in DistributedDataParallel, which
+    # `add_gradients` says why not.
+    if distributed.world_size() == 1:
+        wrapped, driver = engine.fabric.setup(model, optimizer, move_to_device=False)
+    return Stepper(model, optimizer, wrapped, driver, config, engine, extras, task, averaged)
 
 
 def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) -> float:
@@ -60,8 +71,7 @@ def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) ->
     """
     engine = stepper.engine
     is_divided = distributed.world_size() > 1
-    for group in stepper.driver.param_groups:
-        group["lr"] = lr
+    set_rate(stepper.driver, lr)
     if stepper.extras.collector is not None:
         here = (shard.here,) if is_divided else ()
         stepper.extras.collector.start_batch(shard.whole, *here)
@@ -118,6 +128,8 @@ def _take_step(stepper: Stepper, loss: torch.Tensor, along: float) -> float:
         return math.nan
     stepper.driver.step()
     stepper.driver.zero_grad(set_to_none=True)
+    if stepper.averaged is not None:
+        stepper.averaged.update_parameters(stepper.model)
     return value
 
 

@@ -5,7 +5,7 @@ Norms, dropout and gradients come out as if a single process had seen all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from prunedge.train.engine import Engine
-from prunedge.train.optim import MOMENTUM
 from prunedge.utils import distributed
 from prunedge.utils.distributed import BatchShard
 
@@ -242,12 +241,12 @@ def _add_together(bucket: list[torch.Tensor]) -> None:
 
 
 def start_alike(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Give every process the first one's weights, statistics and momentum.
+    """Give every process the first one's weights, statistics and optimizer's state.
 
     What each has computed may differ in the last bit.
     """
-    held: Iterable[torch.Tensor] = (
-        entry[MOMENTUM] for entry in optimizer.state.values() if entry.get(MOMENTUM) is not None
-    )
+    held: list[torch.Tensor] = []
+    for entry in optimizer.state.values():
+        held += [value for value in entry.values() if value is not None]
     for tensor in (*model.parameters(), *model.buffers(), *held):
         distributed.broadcast_(tensor)

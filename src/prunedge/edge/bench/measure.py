@@ -1,4 +1,4 @@
-"""How long a device takes for the talk's protocol, how much memory and energy: each candidate in
+"""How long a device takes for a number of patches, how much memory and energy: each candidate in
 its own process, blocks interleaved.
 """
 

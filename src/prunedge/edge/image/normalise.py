@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
+ImageNorm = Literal["imagenet", "half"]
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+# name -> mean and standard deviation of each colour, of values from 0 to 1
+NORMS: dict[ImageNorm, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": (HALF, HALF),
+}
 
 
 def normalise(

@@ -10,7 +10,18 @@ from prunedge.config import START_KEYS, RunConfig, Setting, asked, settings
 from prunedge.utils import advice
 
 # What the page of a loop without a run folder can tell of.
-OF_A_LOOP = ("data", "classes", "size", "resize", "model", "task", "metric", "max_drop")
+OF_A_LOOP = (
+    "data",
+    "classes",
+    "size",
+    "resize",
+    "image_norm",
+    "model",
+    "task",
+    "metric",
+    "max_drop",
+)
+OF_THE_FIRST_TRAINING = ("train_epochs", "lr", "patience", "freeze")
 GIVEN_OTHERWISE = ("data", "model", "weights", "start")
 
 
@@ -30,7 +41,7 @@ def command(
         words += ["--model", config.model.name, "--weights", config.model.weights]
 
     for key, value in config.flat().items():
-        is_of_start = bool(config.model.start) and key in ("train_epochs", "lr")
+        is_of_start = bool(config.model.start) and key in OF_THE_FIRST_TRAINING
         is_of_pruning = is_training and key not in START_KEYS
         is_option = key in asked() and key not in GIVEN_OTHERWISE
         if not is_option or is_of_start or is_of_pruning:

@@ -34,7 +34,6 @@ QUESTIONS = {
     "epochs": "How few epochs of fine-tuning are enough?",
     "criteria": "Which criterion prunes best?",
     "models": "Which model is worth pruning?",
-    "talk": "The results of Wu et al. (2019) on these images",
 }
 
 

@@ -24,7 +24,6 @@ class Section:
     note: str
     drawings: Sequence[go.Figure] = ()
     tables: Sequence[Table] = ()
-    talk: str = ""
     lines: Sequence[str] = ()
     html: Sequence[Markup] = field(default=())
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from prunedge.report.html import drawn
-from prunedge.report.study import cost_sections, figures, tables, talk
+from prunedge.report.study import cost_sections, figures, tables
 from prunedge.report.study.cost_sections import BAND
 from prunedge.report.study.numbers import FEW_GROUPS, Row, views
 from prunedge.report.study.section import Section, StudyRows, views_left_out
@@ -43,9 +43,6 @@ def sections(
         if section is not None:
             made.append(section)
     made.sort(key=lambda section: (section.key != "summary", section.key != LEADS.get(kind)))
-    if kind == "talk":
-        of_talk = [replace(section, talk=talk.RESULTS.get(section.key, "")) for section in made]
-        made = [_talk(study), *of_talk]
 
     numbered = []
     number = 0
@@ -135,17 +132,6 @@ def _baselines(study: StudyRows) -> Section | None:
     return Section("baselines", "Baselines", note, tables=[table])
 
 
-def _talk(study: StudyRows) -> Section:
-    note = (
-        "The talk's figures stand beside ours for orientation: they can't be compared where "
-        "images, sizes, weights or devices differ."
-    )
-    table = talk.beside(study)
-    lines = talk.differences(study.rows, study.benches)
-    return Section("talk", "The talk beside this study", note, tables=[table], lines=lines)
-
-
-# In the order of the talk's results.
 _MAKERS: tuple[Callable[[StudyRows], Section | None], ...] = (
     _summary,
     _curves,

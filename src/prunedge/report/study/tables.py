@@ -52,7 +52,6 @@ class Table:
     lines: Sequence[tuple[str, ...]]
     caption: str = ""
     is_folded: bool = False
-    is_prose: bool = False
 
 
 def summary_table(combinations: Groups) -> Table:
