@@ -40,15 +40,17 @@ def main(
 
     # 2. Train all of a pretrained model.
     model = pe.build(model_name, classes=data.classes, weights=weights, seed=0)
-    pe.fit(model, data, epochs=epochs, batch_size=batch_size, pretrained=weights == "imagenet")
+    fitted = pe.fit(
+        model, data, epochs=epochs, batch_size=batch_size, pretrained=weights == "imagenet"
+    )
 
     # 3. Prune: cut, fine-tune, measure, as long as accuracy drops by at most `max_drop` points.
     steps = []
     for step, pruned in pe.prune(
         model,
         data,
-        step_ratio=0.3,
         epochs=2,
+        finetune_lr=fitted.lr,  # the rate that the training found
         max_drop=max_drop,
         max_steps=max_steps,
         batch_size=batch_size,

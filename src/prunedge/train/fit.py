@@ -43,6 +43,7 @@ class FitResult:
     `optimizer_state` is the optimizer's, by parameter name, `collected` what the collector gathered
     in that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
     `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is empty.
+    `lr` is the peak learning rate: what suited the training suits the fine-tuning after a cut.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class FitResult:
     seconds: float
     seconds_evaluate: float
     collected: Any
+    lr: float
 
 
 def fit(
@@ -125,6 +127,7 @@ def fit(
         seconds=sum(epoch.seconds for epoch in history),
         seconds_evaluate=sum(epoch.seconds_evaluate for epoch in history),
         collected=best.collected,
+        lr=config.lr,
     )
 
 
