@@ -23,6 +23,7 @@ from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.report.run import repeat
 from prunedge.study.grid import FOUND_OUT, Grid, trials
 from prunedge.train import TrainConfig, make_engine
+from prunedge.train.batches import usual_batch_size
 from prunedge.utils.advice import OF_TRAINING
 
 DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
@@ -408,13 +409,33 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
     assert context_of(per_mac, data, make_engine("32"), teacher).scaling.per_mac
 
 
+@pytest.mark.parametrize(
+    ("count", "batch"), [(9, 8), (1_023, 8), (1_024, 16), (2_047, 16), (2_048, 32), (90_000, 32)]
+)
+def test_a_small_training_set_is_seen_in_small_batches(count: int, batch: int) -> None:
+    assert usual_batch_size(count) == batch
+
+
+def test_the_batch_size_follows_from_the_training_images_unless_given(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    data = images.load(tiny_data, size=16, cache_dir=tmp_path)
+    config = RunConfig.make("test", data=str(tiny_data), model="m")
+    assert transfer_settings(config, data).batch_size == 8
+    model = pe.build("tests.runs.test_run:small", 2, "none")
+    assert context_of(config, data, make_engine("32"), model).finetune.batch_size == 8
+
+    config = RunConfig.make("test", data=str(tiny_data), model="m", batch_size=24)
+    assert transfer_settings(config, data).batch_size == 24
+
+
 def test_fine_tuning_has_neither_patience_nor_frozen_blocks(
     tiny_data: Path, tmp_path: Path
 ) -> None:
     config = RunConfig.make("test", data=str(tiny_data), model="m", patience=2, freeze=1)
     data = images.load(tiny_data, size=16, cache_dir=tmp_path)
     model = pe.build("tests.runs.test_run:small", 2, "none")
-    training = transfer_settings(config).config(model)
+    training = transfer_settings(config, data).config(model)
     assert (training.patience, training.freeze) == (2, 1)
     finetune = context_of(config, data, make_engine("32"), model).finetune
     assert (finetune.patience, finetune.freeze) == (None, 0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prunedge.config import RunConfig
-from prunedge.data import Split
+from prunedge.data import Split, load
 from prunedge.errors import PrunedgeError, TrainError
 from prunedge.pruning.from_config import transfer_settings
 from prunedge.pruning.steps import Step
@@ -233,7 +233,8 @@ def test_a_run_that_goes_on_with_another_optimizer_takes_a_rate_of_that_one(
     assert with_rate(with_sgd, source).recover.lr == kept_rate(source).lr  # type: ignore[union-attr]
     with_adamw = config_from_run(trained, {"optimizer": "adamw"})
     assert with_rate(with_adamw, source).recover.lr is None
-    assert transfer_settings(with_adamw).config(Residual()).lr == 0.001
+    data = load(tiny_data, size=16, cache_dir=tmp_path)
+    assert transfer_settings(with_adamw, data).config(Residual()).lr == 0.001
 
 
 @pytest.mark.parametrize("setting", [{"freeze": 1}, {"patience": 2}])

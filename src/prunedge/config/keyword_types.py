@@ -78,8 +78,9 @@ class FitKeywords(TypedDict, total=False):
     """Keep an exponential moving average of the weights and of the batch norms' statistics with
     this decay (0.999, say; less in the first steps), and evaluate and keep the average. In the
     fine-tuning as well. Default: `None`."""
-    batch_size: int
-    """Images in a training step. Default: `32`."""
+    batch_size: int | None
+    """Images in a training step. Unless given: 32, or 16 or 8 where there are fewer than 2,048 or
+    1,024 training images, since few steps teach little. Default: `None`."""
     augment: Literal["none", "flips", "full"]
     """How training images are changed in every epoch: full (quarter turns if they are square, half
     turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
@@ -113,8 +114,9 @@ class PruneKeywords(TypedDict, total=False):
     """Keep an exponential moving average of the weights and of the batch norms' statistics with
     this decay (0.999, say; less in the first steps), and evaluate and keep the average. In the
     fine-tuning as well. Default: `None`."""
-    batch_size: int
-    """Images in a training step. Default: `32`."""
+    batch_size: int | None
+    """Images in a training step. Unless given: 32, or 16 or 8 where there are fewer than 2,048 or
+    1,024 training images, since few steps teach little. Default: `None`."""
     augment: Literal["none", "flips", "full"]
     """How training images are changed in every epoch: full (quarter turns if they are square, half
     turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an

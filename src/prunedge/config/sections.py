@@ -237,7 +237,14 @@ class TrainSection(Section):
         gt=0,
         lt=1,
     )
-    batch_size: int = setting(32, "Images in a training step.", ge=1)
+    batch_size: int | None = setting(
+        None,
+        (
+            "Images in a training step. Unless given: 32, or 16 or 8 where there are fewer than "
+            "2,048 or 1,024 training images, since few steps teach little."
+        ),
+        ge=1,
+    )
     augment: Augment = setting(
         "full",
         (

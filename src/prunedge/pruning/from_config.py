@@ -18,6 +18,7 @@ from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.tasks import metric_among, metric_named, task_named
 from prunedge.train import Engine, Progress, TrainConfig, TransferSettings
+from prunedge.train.batches import usual_batch_size
 from prunedge.utils.advice import option
 
 CONFIDENCE = 0.95
@@ -82,7 +83,7 @@ def context_of(
     return PruneContext(
         data=data,
         engine=engine,
-        finetune=finetune or _finetuning(config, model, distills=teacher is not None),
+        finetune=finetune or _finetuning(config, data, model, distills=teacher is not None),
         criterion=config.prune.criterion,
         epochs=config.recover.epochs,
         seed=config.data.seed,
@@ -119,12 +120,12 @@ def currency_of(config: RunConfig) -> Currency:
     return "channels" if is_weighed else "latency"
 
 
-def transfer_settings(config: RunConfig) -> TransferSettings:
+def transfer_settings(config: RunConfig, data: Dataset) -> TransferSettings:
     """How the first training goes; fine-tunings and baselines differ in one thing each."""
     return TransferSettings(
         pretrained=config.model.weights != "none",
         epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
+        batch_size=config.train.batch_size or usual_batch_size(len(data.train)),
         metric=config.task.metric,
         augment=config.train.augment,
         optimizer=config.train.optimizer,
@@ -152,9 +153,13 @@ def refuse_wrong_metric(config: RunConfig) -> None:
     )
 
 
-def _finetuning(config: RunConfig, model: nn.Module, *, distills: bool) -> TrainConfig:
+def _finetuning(
+    config: RunConfig, data: Dataset, model: nn.Module, *, distills: bool
+) -> TrainConfig:
     # Short, with a whole schedule each, and of all layers: what was cut has to recover anywhere.
-    settings = replace(transfer_settings(config), lr=config.recover.lr, patience=None, freeze=0)
+    settings = replace(
+        transfer_settings(config, data), lr=config.recover.lr, patience=None, freeze=0
+    )
     finetune = replace(
         settings.config(model),
         called="finetune_lr",

@@ -93,7 +93,7 @@ def fit(
     return transfer(
         model,
         data,
-        replace(transfer_settings(config), lr=config.train.lr),
+        replace(transfer_settings(config, data), lr=config.train.lr),
         engine=engine or measure_engine(model, data.example(8), task=make_task(data.spec)),
         seed=config.data.seed,
         extras=extras,

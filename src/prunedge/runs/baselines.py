@@ -94,7 +94,8 @@ def _scratch(
     run = session.run
     epochs = _epochs(run)
     # Random weights that were left as they are would be no match; and as many epochs as the result.
-    settings = replace(transfer_settings(session.config), pretrained=False, patience=None, freeze=0)
+    settings = transfer_settings(session.config, session.data)
+    settings = replace(settings, pretrained=False, patience=None, freeze=0)
     fitted = scratch(
         fresh,
         run.plan(run.best().index),

@@ -80,7 +80,7 @@ def taught(session: RunSession, network: SmallNetwork, epochs: int) -> FitResult
     config = _first_training(session.config, network, epochs)
     seed = config.data.seed
     model, _ = build_with_report(network.model, session.task.outputs, network.weights, seed=seed)
-    settings = transfer_settings(config)
+    settings = transfer_settings(config, session.data)
     rate = first_rate(
         config,
         model,

@@ -55,7 +55,7 @@ def _trained(
     config = session.config
     model = session.model
     graph = session.graph
-    settings = transfer_settings(config)
+    settings = transfer_settings(config, session.data)
     rate = rate_of(
         run,
         model,

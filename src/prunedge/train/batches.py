@@ -6,6 +6,23 @@ from typing import Any
 
 from prunedge.train.config import TrainConfig
 
+LARGEST = 32
+SMALLEST = 8
+STEPS = 64  # of an epoch, that a smaller batch is worth
+
+
+def usual_batch_size(images: int) -> int:
+    """The batch size for so many training images: a power of two, with which an epoch has at least
+    `STEPS` steps where the smallest has.
+
+    A model that has lost most of its channels learns by the step: of 1,041 images a VGG16 with 16
+    times less to compute was at 76 % after three epochs of 32 at once, and at 97 % of 16.
+    """
+    size = LARGEST
+    while size > SMALLEST and images < STEPS * size:
+        size //= 2
+    return size
+
 
 def batches_of(data: Any, config: TrainConfig, seed: int, epoch: int) -> Any:
     """The epoch's batches: shuffled and augmented by a Split, or as they come from any other."""
