@@ -333,7 +333,7 @@ def test_norms_without_scales_and_those_of_other_channels_are_none_to_read(name:
             scores_of(model, name)
 
 
-@pytest.mark.parametrize("how", ["none", "l2", "sum", "mean", "rank"])
+@pytest.mark.parametrize("how", ["none", "l2", "mean", "rank"])
 @given(st.lists(st.just(0.0) | st.floats(1e-6, 1e6), min_size=1, max_size=9), st.floats(1e-3, 1e3))
 def test_normalised_scores_keep_their_order_and_lose_their_scale(
     how: str, values: list[float], factor: float
@@ -341,10 +341,8 @@ def test_normalised_scores_keep_their_order_and_lose_their_scale(
     value = torch.tensor(values, dtype=torch.float64)
     one, other = normalised({"a": value}, how)["a"], normalised({"a": value * factor}, how)["a"]
     assert bool((one.diff().sign() * value.diff().sign() >= 0).all()) or how == "rank"
-    if how in ("l2", "sum", "mean"):
+    if how in ("l2", "mean"):
         torch.testing.assert_close(one, other)
-    if how == "sum" and bool(value.any()):
-        assert float(one.sum()) == pytest.approx(1.0)
     assert torch.isfinite(one).all()
 
 

@@ -263,7 +263,7 @@ def test_timid_steps_take_no_more_than_half_of_a_layer() -> None:
 @given(
     st.data(),
     st.floats(0.01, 0.99),
-    st.sampled_from(["none", "l2", "sum", "mean", "rank"]),
+    st.sampled_from(["none", "l2", "mean", "rank"]),
     st.sampled_from([1, 2, 4, 8]),
     st.integers(1, 4),
     st.one_of(st.none(), st.floats(0.05, 1.0)),

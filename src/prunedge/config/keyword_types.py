@@ -142,7 +142,7 @@ class PruneKeywords(TypedDict, total=False):
     or channels. A step's share is of that, and a channel's score is divided by what it costs.
     Unless given: latency, or channels with `per_mac`, `macs_penalty` or `per_layer`. Default:
     `None`."""
-    normalise: Literal["none", "l2", "sum", "mean", "rank"]
+    normalise: Literal["none", "l2", "mean", "rank"]
     """What each layer's scores are divided by before layers are compared: their Euclidean norm
     (l2), their mean, nothing (none), or their ranks are compared instead. Default: `'l2'`."""
     per_layer: bool

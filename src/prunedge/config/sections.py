@@ -20,7 +20,7 @@ from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 
 Augment = Literal["none", "flips", "full"]
-Normalise = Literal["none", "l2", "sum", "mean", "rank"]
+Normalise = Literal["none", "l2", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
 Optimizer = Literal["sgd", "adamw"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]

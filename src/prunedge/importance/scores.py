@@ -115,9 +115,8 @@ def normalised(values: Mapping[str, torch.Tensor], how: str = "l2") -> dict[str,
     """The scores of each group on a scale on which groups compare; one of `NORMALISERS`.
 
     `none`: as they are. `l2`: theta / sqrt(sum_j theta_j ^ 2) (Molchanov et al. 2017, section 2.2);
-    a group of zeros stays zero. `sum`: theta / sum_j |theta_j|, a channel's share of what its
-    group matters. `mean`: theta / mean(theta). `rank`: the place in the group's own order, from 0
-    to 1.
+    a group of zeros stays zero. `mean`: theta / mean(theta). `rank`: the place in the group's own
+    order, from 0 to 1.
     """
     return {name: NORMALISERS[how](value.double()) for name, value in values.items()}
 
@@ -155,7 +154,6 @@ def _places(value: torch.Tensor) -> torch.Tensor:
 NORMALISERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda value: value,
     "l2": lambda value: _over(value, value.norm()),
-    "sum": lambda value: _over(value, value.abs().sum()),
     "mean": lambda value: _over(value, value.abs().mean()),
     "rank": _places,
 }
