@@ -181,8 +181,9 @@ class PruneKeywords(TypedDict, total=False):
     """Epochs of fine-tuning, at the end, of the model that is handed over; or of a smaller one
     beyond the rule, which they may bring back. Default: `8`."""
     extra_rounds: int
-    """How often a step that breaks the rule is fine-tuned for `epochs` more before it is taken
-    back. Default: `1`."""
+    """How often, at most, a step that breaks the rule is fine-tuned for `epochs` more before it is
+    judged: once, and again as long as the last time made good half as much as is still missing.
+    Default: `4`."""
     max_drop: float
     """The rule: percentage points that the metric may lose on validation data, against the unpruned
     model (of a run that goes on from a pruned one: the first of that chain). Default: `3.0`."""

@@ -408,10 +408,11 @@ class RecoverSection(Section):
         ge=0,
     )
     extra_rounds: int = setting(
-        1,
+        4,
         (
-            "How often a step that breaks the rule is fine-tuned for --epochs more before it is "
-            "taken back."
+            "How often, at most, a step that breaks the rule is fine-tuned for --epochs more "
+            "before it is judged: once, and again as long as the last time made good half as much "
+            "as is still missing."
         ),
         ge=0,
     )

@@ -55,10 +55,10 @@ class PruneContext:
     """What every step works with: images, engine, the fine-tuning, the criterion, and what a plan
     may do.
 
-    A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken
-    back: the smaller model trains faster than the one that a step back would return to. `device` is
-    the one whose time is what channels cost. `first` is the first, unpruned model as it does on the
-    same validation images, where pruning starts from one that was pruned before: the rule, the
+    A step that breaks the rule is fine-tuned up to `extra_rounds` times more, as long as that
+    helps, before it is taken back: the smaller model trains faster than the one before it. `device`
+    is the one whose time is what channels cost. `first` is the first, unpruned model as it does on
+    the same validation images, where pruning starts from one that was pruned before: the rule, the
     targets and every share refer to it. `currency` is what a step's share is of, and what a
     channel's score is weighed by (`prunedge.pruning.costs`).
     """
@@ -71,7 +71,7 @@ class PruneContext:
     seed: int = 0
     progress: Callable[..., Any] | None = None
     constraints: PlanConstraints = field(default_factory=PlanConstraints)
-    extra_rounds: int = 1
+    extra_rounds: int = 4
     scaling: ScoreScaling = field(default_factory=ScoreScaling)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     device: Device | None = None

@@ -4,6 +4,7 @@ that draws the channels that leave to zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -74,8 +75,8 @@ def sparsify_leaving(work: StepWork, plan: Plan) -> StepWork:
 
 
 def recover(work: StepWork, cut: Cut) -> Recovered:
-    """Fine-tune the smaller model in place, once more for each extra round while it breaks the
-    rule.
+    """Fine-tune the smaller model in place, and in extra rounds while it breaks the rule and they
+    bring it back.
     """
     context = work.context
     policy = work.policy
@@ -88,6 +89,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     first = context.reference(work.history)
     start = None if context.first is None else work.history[0]
     rounds = 0
+    drops: list[float] = []
     while True:
         fitted = fit(
             model,
@@ -112,7 +114,10 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
         verdict = policy.accepts(first, outcome, context.sources(), start, doubts(work.history))
+        drops.append(policy.metric.drop(first.metric_after, outcome.value))
         if verdict.keeps_rule or rounds > context.extra_rounds:
+            break
+        if not is_recovering(drops, policy.max_drop):
             break
 
     return Recovered(
@@ -124,6 +129,21 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         rounds=rounds,
         verdict=verdict,
     )
+
+
+def is_recovering(drops: Sequence[float], allowed: float) -> bool:
+    """Whether one more round of fine-tuning is worth its time, by the drop of the metric after each
+    so far and the one that is allowed.
+
+    After the first, always; later where the last one made good at least half as much as is still
+    missing. A model that has lost most of its channels gets better for many epochs, and they are
+    cheap; one that lost what it can't do without stays where it is.
+    """
+    if len(drops) < 2:
+        return True
+    gained = drops[-2] - drops[-1]
+    missing = drops[-1] - allowed
+    return 2 * gained >= missing
 
 
 def _penalty(context: PruneContext, graph: ChannelGraph) -> Penalty | None:
