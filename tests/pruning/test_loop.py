@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +177,20 @@ def test_a_search_that_ends_in_one_answer_says_so() -> None:
     assert "drops" not in stop.reason
 
 
+def undecided(data: images.Dataset) -> nn.Module:
+    """A model that gives each of two answers to half of the images."""
+    return balanced(randomise(Residual()), data)
+
+
+def balanced(model: Any, data: images.Dataset) -> nn.Module:
+    """The model with a bias that gives half of the images each answer."""
+    model.eval()
+    with torch.no_grad():
+        logits = torch.cat([model(images) for images, _ in data.val.batches(4)])
+        model.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    return model
+
+
 def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
     data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,8 +198,12 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
     import prunedge.pruning.recover
 
     fit = prunedge.pruning.recover.fit
+    rates: list[float] = []
+    starts: list[torch.Tensor] = []
 
-    def silencing(net: nn.Module, train: object, **how: object) -> object:
+    def silencing(net: Any, train: object, **how: Any) -> object:
+        rates.append(how["config"].lr)
+        starts.append(net.head.weight.detach().clone())
         fitted = fit(net, train, **{**how, "epochs": 0})
         with torch.no_grad():
             net.head.weight.zero_()
@@ -192,16 +211,48 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
         return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
 
     monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing)
-    model = randomise(Residual()).eval()
-    with torch.no_grad():  # so that half of the images get each answer
-        logits = torch.cat([model(images) for images, _ in data.val.batches(4)])
-        model.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    model = undecided(data)
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [step for step, _ in prune(model, data, engine=make_engine("32"), **rules)]
     assert steps[0].only_answer is None
     assert steps[1].only_answer is not None
     assert not steps[1].accepted
-    assert steps[1].reason.endswith(COLLAPSED)
+    assert COLLAPSED in steps[1].reason
+    # One answer is no start for another round: each began with the model as it was cut.
+    assert rates == [0.01, 0.003, 0.001, 0.0003, 0.0001]
+    assert steps[1].reason.endswith("learning rate 0.0001, since 0.01 ended in one answer")
+    assert all(torch.equal(starts[0], start) for start in starts[1:])
+
+
+def test_a_fine_tuning_that_ends_in_one_answer_is_begun_anew_at_a_lower_rate(
+    data: images.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prunedge.pruning.recover
+
+    fit = prunedge.pruning.recover.fit
+    rates: list[float] = []
+
+    def silencing_once(net: Any, train: object, **how: Any) -> object:
+        rates.append(how["config"].lr)
+        fitted = fit(net, train, **{**how, "epochs": 0})
+        if len(rates) > 1:
+            balanced(net, data)
+        else:
+            with torch.no_grad():
+                net.head.weight.zero_()
+                net.head.bias.copy_(torch.arange(len(net.head.bias)))
+        return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
+
+    monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing_once)
+    model = undecided(data)
+    rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
+    steps = [
+        step
+        for step, _ in prune(model, data, engine=make_engine("32"), polish=0, epochs=1, **rules)
+    ]
+    assert rates == [0.01, 0.003]
+    assert steps[1].accepted
+    assert steps[1].reason.endswith("; learning rate 0.003, since 0.01 ended in one answer")
 
 
 @pytest.fixture(scope="module")

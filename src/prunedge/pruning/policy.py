@@ -226,7 +226,7 @@ class StopPolicy:
         metric = self.metric
         verb = "drops" if metric.higher_is_better else "raises"
         drops = f"{verb} {metric.name} by more than {self.max_drop:g} {metric.unit}"
-        if taken_back[-1].reason.endswith(COLLAPSED):
+        if COLLAPSED in taken_back[-1].reason:
             drops = f"leaves a model of which {COLLAPSED}"
         return Finished(f"even a step of {smallest:.2%} of the {self.saved} {drops}", result)
 

@@ -4,6 +4,7 @@ that draws the channels that leave to zero.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,10 @@ from prunedge.pruning.steps import doubts
 from prunedge.pruning.work import StepWork
 from prunedge.surgery import OptimState
 from prunedge.tasks import Metrics
-from prunedge.train import Penalty, TrainExtras, evaluate, fit, penalty
+from prunedge.train import Penalty, TrainConfig, TrainExtras, evaluate, fit, penalty
+from prunedge.train.learning_rate import lower_rate
+
+log = logging.getLogger(__name__)
 
 # A loop of its own for each: the same seed would show them the same order of images.
 SEED_OF_SPARSIFYING = 2_500
@@ -77,11 +81,16 @@ def sparsify_leaving(work: StepWork, plan: Plan) -> StepWork:
 def recover(work: StepWork, cut: Cut) -> Recovered:
     """Fine-tune the smaller model in place, and in extra rounds while it breaks the rule and they
     bring it back.
+
+    A round that ends in a model with one answer is no start for another: the next begins with the
+    model as it was cut, at a lower learning rate.
     """
     context = work.context
     policy = work.policy
     model = cut.state.model
     optimizer_state = cut.state.optimizer_state
+    as_cut = {name: value.clone() for name, value in model.state_dict().items()}
+    finetune = context.finetune
     before = evaluate(model, context.data.val, context.engine, context.task)
     work.clock.lap("evaluate")
 
@@ -95,7 +104,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
             model,
             context.data.train,
             epochs=context.epochs,
-            config=context.finetune,
+            config=finetune,
             engine=context.engine,
             seed=work.seed + SEED_OF_ROUND * rounds,
             val=context.data.val,
@@ -114,9 +123,19 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
         verdict = policy.accepts(first, outcome, context.sources(), start, doubts(work.history))
-        drops.append(policy.metric.drop(first.metric_after, outcome.value))
         if verdict.keeps_rule or rounds > context.extra_rounds:
             break
+        if outcome.only_answer is not None:
+            finetune = replace(finetune, lr=lower_rate(finetune))
+            log.info(
+                "the fine-tuning ended in a model with one answer: once more at the rate %g",
+                finetune.lr,
+            )
+            model.load_state_dict(as_cut)
+            optimizer_state = cut.state.optimizer_state
+            drops = []
+            continue
+        drops.append(policy.metric.drop(first.metric_after, outcome.value))
         if not is_recovering(drops, policy.max_drop):
             break
 
@@ -127,8 +146,16 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         optimizer_state=fitted.optimizer_state,
         scores=fitted.collected,
         rounds=rounds,
-        verdict=verdict,
+        verdict=_with_rate(verdict, context.finetune, finetune),
     )
+
+
+def _with_rate(verdict: Verdict, usual: TrainConfig, last: TrainConfig) -> Verdict:
+    """The verdict, with the rate of the last round where it had to be lowered."""
+    if last.lr == usual.lr:
+        return verdict
+    said = f"learning rate {last.lr:g}, since {usual.lr:g} ended in one answer"
+    return replace(verdict, reason=f"{verdict.reason}; {said}")
 
 
 def is_recovering(drops: Sequence[float], allowed: float) -> bool:

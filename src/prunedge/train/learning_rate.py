@@ -210,6 +210,12 @@ def find_rate(
     return replace(rate, steps=steps, optimizer=config.optimizer)
 
 
+def lower_rate(config: TrainConfig) -> float:
+    """The next lower rate that the test for one knows; a third of a rate below all of them."""
+    below = [rate for rate in RANGES[config.optimizer].rates if rate < config.lr]
+    return below[-1] if below else config.lr / 3
+
+
 def search(
     start: float,
     alike: float,
