@@ -182,6 +182,13 @@ def undecided(data: images.Dataset) -> nn.Module:
     return balanced(randomise(Residual()), data)
 
 
+def silence(model: Any) -> None:
+    """Let the last layer forget what it reads: only its bias speaks."""
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.arange(len(model.head.bias)))
+
+
 def balanced(model: Any, data: images.Dataset) -> nn.Module:
     """The model with a bias that gives half of the images each answer."""
     model.eval()
@@ -205,9 +212,7 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
         rates.append(how["config"].lr)
         starts.append(net.head.weight.detach().clone())
         fitted = fit(net, train, **{**how, "epochs": 0})
-        with torch.no_grad():
-            net.head.weight.zero_()
-            net.head.bias.copy_(torch.arange(len(net.head.bias)))
+        silence(net)
         return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
 
     monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing)
@@ -238,9 +243,7 @@ def test_a_fine_tuning_that_ends_in_one_answer_is_begun_anew_at_a_lower_rate(
         if len(rates) > 1:
             balanced(net, data)
         else:
-            with torch.no_grad():
-                net.head.weight.zero_()
-                net.head.bias.copy_(torch.arange(len(net.head.bias)))
+            silence(net)
         return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
 
     monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing_once)
