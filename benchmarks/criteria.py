@@ -116,7 +116,7 @@ def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     from prunedge.pruning.record import step_zero
     from prunedge.pruning.loop import iterate
     from prunedge.pruning.policy import StopPolicy
-    from prunedge.tasks.classification import ACCURACY
+    from prunedge.edge.tasks.classification import ACCURACY
 
     run, _ = starts.at(shop.seed)
     network = run.load(0)

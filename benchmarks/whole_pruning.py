@@ -5,7 +5,7 @@
 
 `prunedge` is the library's loop with all that it does: it chooses its precision by timing it, decodes the pictures, ranks while fine-tuning
 (the network to start from comes with the scores that its own training gathered, as a run's does), keeps numbers of channels that suit the
-processor's vectors (`--multiple 16`), proves every surgery, evaluates before and after. (a) `torch-pruning` is Torch-Pruning's Taylor importance from ten batches, and training as
+processor's vectors (`--round-to 16`), proves every surgery, evaluates before and after. (a) `torch-pruning` is Torch-Pruning's Taylor importance from ten batches, and training as
 its examples show it: float32, a DataLoader that decodes the pictures in every epoch. (b) `own-pass` trains in the same way, but ranks in
 a pass of its own over the whole training set, as Molchanov et al. (2017) do; its channel graph and surgery are prunedge's.
 All three see one seed, batch size, learning-rate schedule, number of epochs and kind of changed pictures (flips); (a) and (b) prune in each step to the MACs that prunedge
@@ -46,7 +46,7 @@ from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import operate, restore_model, save_model
-from prunedge.tasks.classification import ACCURACY
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.train import (
     TrainConfig,
     TrainExtras,
@@ -97,7 +97,7 @@ def main() -> None:
         spread = statistics.stdev(answers[name]) if len(runs) > 1 else 0.0
         beside = f"  prunedge takes {told(ratios[name])} of its time" if name in ratios else ""
         print(f"{name:14} {statistics.median(seconds[name]):7.1f} s  test {statistics.mean(answers[name]):.1%} +- {spread:.1%}{beside}")
-    settings = {key: getattr(given, key) for key in ("model", "size", "pictures", "steps", "step", "multiple", "seeds")}
+    settings = {key: getattr(given, key) for key in ("model", "size", "pictures", "steps", "step_ratio", "round_to", "seeds")}
     save(f"whole_pruning_{given.model}", {"target": 1 / 3, **settings, "start": accuracy, "ratios": ratios, "runs": runs})
 
 
@@ -106,7 +106,7 @@ def _seed(given: argparse.Namespace, seed: int, start: Path) -> dict[str, Any]:
     for name in RIVALS:
         macs = found["prunedge"]["macs"] if found else []
         options = ["--model", given.model, "--size", str(given.size), "--pictures", str(given.pictures)]
-        options += ["--steps", str(given.steps), "--step-ratio", str(given.step), "--round-to", str(given.multiple)]
+        options += ["--steps", str(given.steps), "--step-ratio", str(given.step_ratio), "--round-to", str(given.round_to)]
         found[name] = in_process(__file__, given.data, *options, "--one", name, str(seed), str(start), json.dumps(macs))
         one = found[name]
         print(f"seed {seed} {name:14} {one['seconds']:7.1f} s  test {one['test']:.1%}  MACs {[round(m / 1e6, 1) for m in one['macs']]}  "
@@ -145,8 +145,8 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         data = load(given.data, size=given.size, cache_dir=cache)
         data = replace(data, train=data.train.take(given.pictures))
         engine = measure_engine(network, data.example())
-        shop = PruneContext(data, engine, RECIPE, seed=seed, constraints=PlanConstraints(round_to=given.multiple, max_ratio=CAP), extra_rounds=0)
-        rule = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=given.step, max_steps=given.steps)
+        shop = PruneContext(data, engine, RECIPE, seed=seed, constraints=PlanConstraints(round_to=given.round_to, max_ratio=CAP), extra_rounds=0)
+        rule = StopPolicy(ACCURACY, max_drop=100.0, step_ratio=given.step_ratio, max_steps=given.steps)
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
         # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
         first = step_zero(shop, network, rule, gathered(shop, network, scores))
