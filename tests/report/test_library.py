@@ -27,7 +27,7 @@ SMALLER = {
     '"resnet18"': '"tests.runs.test_run:small"',
     'weights="imagenet"': 'weights="none"',
     "epochs=10)": "epochs=5, batch_size=8, pretrained=False)",
-    "max_drop=3.0": 'max_drop=3.0, max_steps=3, finetune=pe.TrainConfig(batch_size=8), engine=pe.make_engine("32")',
+    "max_drop=3.0": 'max_drop=3.0, max_steps=3, batch_size=8, engine=pe.make_engine("32")',
 }
 MAJORITY = 0.5
 
