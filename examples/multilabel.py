@@ -45,15 +45,8 @@ def main(
 
     # 3. Prune: cut, fine-tune, measure, as long as `map` drops by at most `max_drop` points.
     steps = []
-    for step, pruned in pe.prune(
-        model,
-        data,
-        epochs=2,
-        finetune_lr=fitted.lr,  # the rate that the training found
-        max_drop=max_drop,
-        max_steps=max_steps,
-        batch_size=batch_size,
-    ):
+    rules = {"max_drop": max_drop, "max_steps": max_steps, "batch_size": batch_size}
+    for step, pruned in pe.prune(model, data, epochs=2, finetune_lr=fitted.lr, **rules):
         print(f"step {step.index}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)
         if step.keeps_rule:
