@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from prunedge.config import RunConfig
-from prunedge.data import Split, load
+from prunedge.data import Split
 from prunedge.errors import PrunedgeError, TrainError
-from prunedge.pruning.from_config import transfer_settings
 from prunedge.pruning.steps import Step
 from prunedge.report import write_report
 from prunedge.report.text import pruned
@@ -225,16 +224,20 @@ def test_a_run_that_learns_otherwise_ends_the_same_when_it_is_cut_off(
         assert torch.equal(tensor, weights[name]), name
 
 
-def test_a_run_that_goes_on_with_another_optimizer_takes_a_rate_of_that_one(
-    trained: Path, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_goes_on_with_another_optimizer_is_told_its_rate(trained: Path) -> None:
     source = open_run(trained)
     with_sgd = config_from_run(trained, {})
     assert with_rate(with_sgd, source).recover.lr == kept_rate(source).lr  # type: ignore[union-attr]
-    with_adamw = config_from_run(trained, {"optimizer": "adamw"})
-    assert with_rate(with_adamw, source).recover.lr is None
-    data = load(tiny_data, size=16, cache_dir=tmp_path)
-    assert transfer_settings(with_adamw, data).config(Residual()).lr == 0.001
+    with pytest.raises(PrunedgeError, match="learned by sgd, whose rate is none for another"):
+        config_from_run(trained, {"optimizer": "adamw"})
+    with_adamw = config_from_run(trained, {"optimizer": "adamw", "finetune_lr": 0.002})
+    assert with_rate(with_adamw, source).recover.lr == 0.002
+
+
+def test_a_run_goes_on_with_images_as_its_model_learned_them(trained: Path) -> None:
+    assert config_from_run(trained, {"image_norm": "imagenet"}).data.image_norm == "imagenet"
+    with pytest.raises(PrunedgeError, match="learned from images normalised by imagenet"):
+        config_from_run(trained, {"image_norm": "half"})
 
 
 @pytest.mark.parametrize("setting", [{"freeze": 1}, {"patience": 2}])

@@ -117,6 +117,14 @@ def test_a_single_answer_is_noticed(answers: list[list[int]], name: str | None) 
     assert (None if only is None else TASK.answer_name(only)) == name
 
 
+def test_scores_that_order_the_images_are_no_single_answer() -> None:
+    """Of rare classes none may pass a half after a few epochs."""
+    outputs = TARGETS - 5.0
+    metrics = measure(outputs)
+    assert metrics.map == 1.0
+    assert TASK.only_answer(metrics) is None
+
+
 def test_a_split_of_images_that_are_labelled_alike_says_nothing() -> None:
     assert TASK.only_answer(measure(logits([[1, 0, 0]] * 3), TARGETS[:1].expand(3, 3))) is None
 

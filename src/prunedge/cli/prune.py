@@ -48,7 +48,8 @@ def prune(
     start
         A run folder (of `train` or `prune`) whose best model is the start, instead of --model. Its
         split is kept: one that has images among test or validation that taught this model is
-        refused. What is not said here is as in that run.
+        refused. Its images and its training stay as they are in that run; how it is pruned
+        further is said here.
     resume
         A run folder to go on with, from its last step; nothing else is needed. What ends a run
         (--max-steps, --max-drop, --confidence, --budget, --extra-rounds, --polish, --target-...)

@@ -41,6 +41,8 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
             where=option("task", values["task"]),
             remedy="leave it out, or begin with --model",
         )
+    _refuse_other_norm(settings, values)
+    _refuse_unknown_rate(settings, values)
     kept = {key: settings[key] for key in TRAINING_KEYS}
     return RunConfig.make(
         "prunedge prune",
@@ -49,3 +51,25 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
         train_epochs=0,
         schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
     )
+
+
+def _refuse_other_norm(settings: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """The weights learned from images of one mean and deviation, and see nothing in others."""
+    learned = settings["image_norm"]
+    if values.get("image_norm", learned) != learned:
+        raise PrunedgeError(
+            f"--from has a model that learned from images normalised by {learned}",
+            where=option("image_norm", values["image_norm"]),
+            remedy="leave it out, or begin with --model",
+        )
+
+
+def _refuse_unknown_rate(settings: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """What one optimizer learns by says nothing of another's rate."""
+    learned = settings["optimizer"]
+    if values.get("optimizer", learned) != learned and values.get("finetune_lr") is None:
+        raise PrunedgeError(
+            f"--from has a model that learned by {learned}, whose rate is none for another",
+            where=option("optimizer", values["optimizer"]),
+            remedy=f"give its rate as well ({option('finetune_lr')}), or leave it out",
+        )

@@ -82,8 +82,11 @@ def first_rate(
 
 
 def inherit_rate(run: Run, source: Run) -> None:
-    """Keep the rate of the run that this one goes on from, where that knows it."""
-    if (rate := kept_rate(source)) is not None:
+    """Keep the rate of the run that this one goes on from, where that knows it and has the same
+    optimizer.
+    """
+    rate = kept_rate(source)
+    if rate is not None and rate.optimizer == run.config.train.optimizer:
         run.write(NAME, rate.to_json())
 
 

@@ -147,16 +147,18 @@ class Multilabel:
         return MultilabelMeter(self)
 
     def only_answer(self, metrics: Metrics) -> int | None:
-        """The labels that every image was given, though not all are labelled alike."""
+        """The labels that every image was given, whatever it shows; None as well where the scores
+        order the images, though none may pass a half: rare classes are told apart long before.
+        """
+        if not self.has_constant_outputs(metrics):
+            return None
         answer = 0
-        is_told_apart = False
         for index, (absent, there) in enumerate(metrics.details["presence"]):
             given = absent[1] + there[1]
             if given not in (0, metrics.n):
                 return None
             answer += (given > 0) << index
-            is_told_apart = is_told_apart or 0 < sum(there) < metrics.n
-        return answer if is_told_apart else None
+        return answer
 
     def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
         """The labels that most images have, and what always giving them scores; by F1 all classes,
