@@ -40,10 +40,27 @@ def policy_of(config: RunConfig) -> StopPolicy:
     return StopPolicy(
         metric=metric_named(config.task.metric, config.task.name),
         step_ratio=config.prune.step_ratio,
-        saved=SAVED[currency_of(config)],
+        saved=saved(config),
         polish=config.recover.polish,
         **stop,
     )
+
+
+def saved(config: RunConfig) -> str:
+    """What a step takes a share of, for a reader."""
+    currency = currency_of(config)
+    if currency == "latency" and config.device.address is None:
+        return "estimated milliseconds"
+    return SAVED[currency]
+
+
+def what_a_step_saves(config: RunConfig) -> str:
+    """The share that a step is to save, and of what, in a sentence."""
+    currency = currency_of(config)
+    sentence = f"a step saves {config.prune.step_ratio:.0%} of the {saved(config)}"
+    if currency == "latency" and config.device.address is None:
+        sentence += " of an image (a roofline model of one processor core)"
+    return f"{sentence}: {option('cost', currency)}"
 
 
 def confidence_of(config: RunConfig) -> float | None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from prunedge.config import RunConfig
+from prunedge.data import Dataset
 from prunedge.importance import criterion_named
-from prunedge.pruning.from_config import refuse_wrong_metric
+from prunedge.pruning.from_config import (
+    currency_of,
+    refuse_wrong_metric,
+    transfer_settings,
+    what_a_step_saves,
+)
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited, refuse_wholly_frozen
 from prunedge.runs.leakage import refuse_seen
@@ -48,7 +55,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     of_small = refuse_unfit(session)
     device = session.device if verb == "prune" else None
 
-    session.run = create(out, config, verb)
+    session.run = create(out, _with_chosen(config, session.data, verb), verb)
     if device is not None:
         session.run.write(LATENCY, device.to_json())
     if unknown:
@@ -60,4 +67,16 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
         callbacks.say(session.loaded.sentence())
     for line in [*frozen, *of_small]:
         callbacks.say(line)
+    if verb == "prune":
+        callbacks.say(what_a_step_saves(session.config))
     return session
+
+
+def _with_chosen(config: RunConfig, data: Dataset, verb: str) -> RunConfig:
+    """The config with what was left to be chosen: a run says what it does, also to whoever repeats
+    it with another release.
+    """
+    chosen: dict[str, Any] = {"batch_size": transfer_settings(config, data).batch_size}
+    if verb == "prune":
+        chosen["cost"] = currency_of(config)
+    return config.with_values(**chosen)
