@@ -79,6 +79,14 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
     json.dumps(summary)
 
 
+def test_what_was_left_to_be_chosen_stands_in_the_run(recipe: RunConfig, tmp_path: Path) -> None:
+    config = recipe.with_values(batch_size=None, cost=None, max_steps=1, polish=0)
+    run = execute.prune(config, tmp_path / "run")
+    assert run.config.train.batch_size == 8
+    assert run.config.prune.cost == "latency"
+    assert open_run(tmp_path / "run").config == run.config
+
+
 def test_models_come_back_with_their_sizes(finished: Path) -> None:
     run = open_run(finished)
     for step in run.steps():

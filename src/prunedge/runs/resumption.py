@@ -141,7 +141,9 @@ def _refuse_idle(run: Run, config: RunConfig, keys: Collection[str], *, polishes
     if not idle:
         return
     move = policy_of(config).next_action(run.steps(), run.first())
-    ended = run.stopped() if isinstance(move, Continue) else move.reason
+    ended = run.stopped() or ""
+    if not isinstance(move, Continue) and move.reason != ended:
+        ended = f"{ended}; by these it would have: {move.reason}" if ended else move.reason
     names = [option(key) for key in RULE_KEYS if key in idle]
     remedy = f"start a new run with {command('prune', '--from', run.path)}"
     if not _is_exhausted(run):
