@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from prunedge.cli.show import show
 from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
@@ -276,7 +277,9 @@ def test_every_figure_is_drawn_without_an_error(
     assert all(count > 0 for count in drawn)
 
 
-def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
+def test_a_device_that_steered_has_its_figures(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
     layer = {"inputs": 16, "outputs": 16, "kernel": [3, 3], "size": [8, 8]}
@@ -316,3 +319,25 @@ def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None
     assert "off by 20 % on average, 20 % at most" in page
     assert "a board" in page
     assert "3x3 at 8x8, outputs: step 16" in page
+    assert "has not been measured in this run" not in page
+    first, best = open_run(copy).first(), open_run(copy).best()
+    assert best.latency_ms is not None
+    faster = f"{10.0 / best.latency_ms:.1f} × faster"
+    title = re.findall("<h1>(.*?)</h1>", page)[0]
+    assert faster in title
+    assert f'<div class="change">{faster}</div><div class="pair">10 ms → ' in page
+    assert "a board, onnxruntime 1, CPU, 1 thread, batch 1" in page
+    assert first.latency_ms == 10.0
+    capsys.readouterr()
+    show(copy)
+    table = capsys.readouterr().out
+    assert re.search(r"┃ +ms ┃", table)
+    assert f" {best.latency_ms:.3g} │" in table
+
+
+def test_steps_that_no_device_timed_have_no_milliseconds(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "<th>ms</th>" not in write_report(run).read_text(encoding="utf-8")
+    show(run.path)
+    assert " ms " not in capsys.readouterr().out

@@ -39,6 +39,7 @@ def write_report(run: Run) -> Path:
     metric = metric_of(config)
     test = run.test()
     bench = run.read("bench.json")
+    latency = run.read("latency.json")
 
     is_training = run.verb() == "train"
     # The first model of the chain leads the steps of a run that started from a pruned one.
@@ -59,8 +60,8 @@ def write_report(run: Run) -> Path:
         stop=run.stopped(),
         cards=cards_of_training(first, metric)
         if is_training
-        else cards(first, best, metric, test, bench),
-        figures=sections.figures_of(drawn_steps, best, config, audit, run.read("latency.json")),
+        else cards(first, best, metric, test, bench, latency),
+        figures=sections.figures_of(drawn_steps, best, config, audit, latency),
         time=sections.time_of_run(run, steps),
         layers=sections.layers_of(run),
         baselines=sections.baselines_of(run),
@@ -140,6 +141,7 @@ def _of_steps(
         ],
         "best_place": place_of(best, steps),
         "became_of": became_of,
+        "has_times": any(step.latency_ms for step in (first, *steps)),
         "notes": [f"{note[0].upper()}{note[1:]}" for note in notes_on(steps)],
         "left_whole": sections.left_whole(steps),
         "facts": facts(config, known),

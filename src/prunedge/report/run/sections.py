@@ -15,6 +15,7 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
+from prunedge.report.run.cards import timed_on
 from prunedge.report.steps_text import name_of
 from prunedge.report.text import ms_text
 from prunedge.runs.compared import Compared, compared, times
@@ -244,8 +245,7 @@ def _of_latency(
         if step.predicted_ms and step.latency_ms
     ]
     note = (
-        f"Measured on {table['device'].get('processor', latency['address'])}, {table['runtime']}, "
-        f"{counted(table['threads'], 'thread')}, batch 1. "
+        f"Measured on {timed_on(latency)}. "
         f"The prediction that chose the channels was off by {100 * sum(errors) / len(errors):.0f} "
         f"% on average, {100 * max(errors):.0f} % at most."
     )
