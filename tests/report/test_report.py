@@ -15,7 +15,8 @@ from prunedge.cli.show import show
 from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
-from prunedge.report.run.cards import saved
+from prunedge.report.metric_text import metric_of
+from prunedge.report.run.cards import cards, cards_of_training, saved
 from prunedge.report.run.repeat import command, facts
 from prunedge.report.text import pruned
 from prunedge.runs import execute
@@ -212,6 +213,20 @@ def test_the_title_says_nothing_of_what_is_not_smaller(run: Run) -> None:
     assert saved(first, first) == "nothing smaller kept the rule"
     smaller = replace(first, macs=first.macs // 2)
     assert saved(first, smaller) == f"{times(first.macs / smaller.macs)} × less work"
+
+
+def test_the_tile_of_work_has_the_ratio_of_its_figures(run: Run) -> None:
+    first = replace(run.steps()[0], macs=48_930_000)
+    best = replace(first, macs=400_100)
+    (work,) = [
+        each
+        for each in cards(first, best, metric_of(run.config), None, None)
+        if each["name"] == "work"
+    ]
+    assert work["change"] == "122.3 × less"
+    assert (work["before"], work["after"]) == ("48.93", "0.40 million")
+    wide = cards_of_training(replace(first, macs=49_400_000), metric_of(run.config))
+    assert wide[2]["change"] == "49.4 million"
 
 
 def test_the_command_names_every_option_as_the_command_line_does(run: Run) -> None:

@@ -42,7 +42,7 @@ def cards(
     measured where. The time is that of a `bench`, else what the device that steered took.
     """
     size_before, size_after = megabytes_pair(first.size_mb, best.size_mb)
-    work_before, _, work_after = amounts(first.macs, best.macs, 0, "→").partition("→")
+    work_before, _, work_after = amounts(first.macs, best.macs, between="→").partition("→")
     made = [
         _metric_card(first, best, metric, test),
         card(
@@ -73,7 +73,7 @@ def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:
     return [
         card(metric.name, "", "", metric.text(step.metric_after), note),
         card("size", "", "", f"{megabytes(step.size_mb)} MB", SIZE_NOTE),
-        card("work", "", "", amount(step.macs, 0), WORK_NOTE),
+        card("work", "", "", amount(step.macs), WORK_NOTE),
     ]
 
 
