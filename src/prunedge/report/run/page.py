@@ -82,10 +82,11 @@ def write_loop_report(
     test: Mapping[str, Any] | None,
     given: Collection[str] = (),
 ) -> Path:
-    """The same page of a loop that left no run folder: `config` says its model, classes, metric,
-    max_drop and size, and what else of it was `given`.
+    """The same page of a loop that left no run folder: `config` says its model, classes, metric
+    and size, and what else of it was `given`, the rule (`max_drop`) too.
     """
     first = steps[0]
+    knows_rule = "max_drop" in given
     page = render(
         "page.html.j2",
         **_of_steps(first, best, steps, config, {*OF_A_LOOP, *given}),
@@ -100,13 +101,13 @@ def write_loop_report(
         bench=None,
         stop=None,
         cards=cards(first, best, metric_of(config), test, None),
-        figures=sections.figures_of(steps, best, config, None, None),
+        figures=sections.figures_of(steps, best, config, None, None, knows_rule=knows_rule),
         time=sections.time_of_steps(steps),
         layers=[],
         baselines=[],
         timed=None,
         begun=sections.nothing_begun(),
-        minds=lost_on_test_data(config, test),
+        minds=lost_on_test_data(config, test, knows_rule=knows_rule),
         command="",
         machine={},
     )
@@ -135,6 +136,7 @@ def _of_steps(
         "value_text": partial(value_text, metric),
         "megabytes": megabytes,
         "saved": saved(first, best),
+        "knows_rule": known is None or "max_drop" in known,
         "units": [
             unit_of(max(step.macs for step in steps)),
             unit_of(max(step.params for step in steps)),

@@ -44,10 +44,14 @@ def figures_of(
     config: RunConfig,
     audit: Mapping[str, Any] | None,
     latency: Mapping[str, Any] | None,
+    *,
+    knows_rule: bool = True,
 ) -> list[dict[str, Any]]:
-    """The figures for which there is something to show: title, note, html."""
+    """The figures for which there is something to show: title, note, html. They show the rule
+    where the config `knows_rule`, and does not have its default alone.
+    """
     metric = metric_of(config)
-    max_drop = config.stop.max_drop
+    max_drop = config.stop.max_drop if knows_rule else None
     made: list[Titled] = []
     # Of a model that nothing was removed from, nothing went anywhere.
     if len(steps) > 1:
@@ -213,7 +217,9 @@ def tables_of(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Ta
     return tables
 
 
-def _of_steps(steps: Sequence[Step], best: Step, metric: Metric, max_drop: float) -> list[Titled]:
+def _of_steps(
+    steps: Sequence[Step], best: Step, metric: Metric, max_drop: float | None
+) -> list[Titled]:
     return [
         (
             f"{metric.name} against channels removed",
@@ -236,7 +242,7 @@ def _of_steps(steps: Sequence[Step], best: Step, metric: Metric, max_drop: float
 
 
 def _of_latency(
-    steps: Sequence[Step], metric: Metric, max_drop: float, latency: Mapping[str, Any]
+    steps: Sequence[Step], metric: Metric, max_drop: float | None, latency: Mapping[str, Any]
 ) -> list[Titled]:
     table = latency["table"]
     errors = [
