@@ -285,6 +285,8 @@ def test_every_figure_is_drawn_without_an_error(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert "6.0 × faster" in page.inner_text(".cards")
         assert "%" in page.inner_text(".cards")
+        toolbar = page.evaluate("getComputedStyle(document.querySelector('.modebar')).display")
+        assert (toolbar == "none") == (width < 640), "on a phone it lies over the legend"
         page.emulate_media(media="print")
         browser.close()
     assert problems == []
