@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import RunConfig
+from prunedge.config import START_KEYS, RunConfig
 from prunedge.importance.audit import kept_audit
 from prunedge.pruning.steps import Step
 from prunedge.report.html import render, save
@@ -47,7 +47,7 @@ def write_report(run: Run) -> Path:
     audit = kept_audit(run.path / "audit")
     page = render(
         "page.html.j2",
-        **_of_steps(first, best, steps, config),
+        **_of_steps(first, best, steps, config, (*START_KEYS, "start") if is_training else None),
         **_of_test(test, config),
         run=run,
         references=references,
