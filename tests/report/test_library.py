@@ -14,7 +14,9 @@ import torch
 
 import prunedge as pe
 from prunedge import data as images
+from prunedge.config import RunConfig
 from prunedge.errors import ExportError, PrunedgeError, TrainError
+from prunedge.report.text import lost_on_test_data
 from prunedge.train import make_engine
 from prunedge.utils.wording import times
 from tests.small_models import Residual
@@ -77,6 +79,7 @@ def test_the_readmes_example_trains_prunes_exports_and_reports(
     assert "--resume" not in page, "there is no run to go on with"
     assert "prunedge prune" not in page, "there is no run to go on with"
     assert f"{times(steps[0].macs / best.macs)} × less" in page
+    assert "stays within" not in page, "the page was not told of the rule"
 
 
 def test_training_is_repeatable_and_tells_its_epochs(data: images.Dataset) -> None:
@@ -179,9 +182,47 @@ def test_a_report_needs_steps_and_says_what_was_not_measured(
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<td>criterion</td>" not in page
     # Nobody told it of these, and their defaults would be guesses.
-    assert "<td>max drop</td>" in page
+    assert "<td>max drop</td>" not in page
     assert "<td>train epochs</td>" not in page
     assert "<td>weights</td>" not in page
+
+
+def test_a_report_tells_the_rule_only_where_it_was_told(
+    data: images.Dataset, tmp_path: Path
+) -> None:
+    loop = pe.prune(
+        Residual(),
+        data,
+        metric="f1",
+        max_drop=100.0,
+        max_steps=1,
+        confidence=None,
+        engine=make_engine("32"),
+    )
+    steps = [step for step, _ in loop]
+    best = [step for step in steps if step.keeps_rule][-1]
+    assert best.index > 0
+
+    page = pe.write_report(tmp_path / "page.html", steps, data).read_text(encoding="utf-8")
+    text = page.partition("<header>")[2]
+    assert "is the last model that kept the loop's rule" in text
+    assert "stays within" not in text
+    assert "the rule: at most" not in text
+    assert "validation f1 (%)" in text
+    assert "<td>metric</td><td>f1</td>" in text
+
+    page = pe.write_report(tmp_path / "told.html", steps, data, max_drop=100.0).read_text("utf-8")
+    assert "stays within 100 points of the unpruned model's f1" in page
+    assert "the rule: at most 100 points lost" in page
+    with pytest.raises(PrunedgeError, match="accuracy"):
+        pe.write_report(tmp_path / "wrong.html", steps, data, metric="accuracy", max_drop=1.0)
+
+
+def test_what_a_test_split_lost_is_not_held_against_a_rule_that_nobody_told() -> None:
+    config = RunConfig.make("test", data="x", model="resnet18", max_drop=1.0)
+    test = {"baseline": {"accuracy": 0.9}, "best": {"accuracy": 0.8}}
+    assert "more than the 1" in lost_on_test_data(config, test)[0]
+    assert lost_on_test_data(config, test, knows_rule=False) == []
 
 
 def test_the_public_names_are_those_that_editors_see() -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from prunedge.cli.show import show
 from prunedge.config import RunConfig, asked
 from prunedge.edge.bench.breakdown import LayerCall, profile_of
 from prunedge.report import write_report
-from prunedge.report.run.cards import saved
+from prunedge.report.metric_text import metric_of
+from prunedge.report.run.cards import cards, cards_of_training, saved
 from prunedge.report.run.repeat import command, facts
 from prunedge.report.text import pruned
 from prunedge.runs import execute
@@ -213,6 +215,20 @@ def test_the_title_says_nothing_of_what_is_not_smaller(run: Run) -> None:
     assert saved(first, smaller) == f"{times(first.macs / smaller.macs)} × less work"
 
 
+def test_the_tile_of_work_has_the_ratio_of_its_figures(run: Run) -> None:
+    first = replace(run.steps()[0], macs=48_930_000)
+    best = replace(first, macs=400_100)
+    (work,) = [
+        each
+        for each in cards(first, best, metric_of(run.config), None, None)
+        if each["name"] == "work"
+    ]
+    assert work["change"] == "122.3 × less"
+    assert (work["before"], work["after"]) == ("48.93", "0.40 million")
+    wide = cards_of_training(replace(first, macs=49_400_000), metric_of(run.config))
+    assert wide[2]["change"] == "49.4 million"
+
+
 def test_the_command_names_every_option_as_the_command_line_does(run: Run) -> None:
     words = command(run.config.with_values(cost="macs", finetune_lr=0.1), run.path).split()
     assert words[words.index("--for") + 1] == "macs"
@@ -269,6 +285,8 @@ def test_every_figure_is_drawn_without_an_error(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert "6.0 × faster" in page.inner_text(".cards")
         assert "%" in page.inner_text(".cards")
+        toolbar = page.evaluate("getComputedStyle(document.querySelector('.modebar')).display")
+        assert (toolbar == "none") == (width < 640), "on a phone it lies over the legend"
         page.emulate_media(media="print")
         browser.close()
     assert problems == []
@@ -276,7 +294,9 @@ def test_every_figure_is_drawn_without_an_error(
     assert all(count > 0 for count in drawn)
 
 
-def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
+def test_a_device_that_steered_has_its_figures(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
     layer = {"inputs": 16, "outputs": 16, "kernel": [3, 3], "size": [8, 8]}
@@ -316,3 +336,25 @@ def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None
     assert "off by 20 % on average, 20 % at most" in page
     assert "a board" in page
     assert "3x3 at 8x8, outputs: step 16" in page
+    assert "has not been measured in this run" not in page
+    first, best = open_run(copy).first(), open_run(copy).best()
+    assert best.latency_ms is not None
+    faster = f"{10.0 / best.latency_ms:.1f} × faster"
+    title = re.findall("<h1>(.*?)</h1>", page)[0]
+    assert faster in title
+    assert f'<div class="change">{faster}</div><div class="pair">10 ms → ' in page
+    assert "a board, onnxruntime 1, CPU, 1 thread, batch 1" in page
+    assert first.latency_ms == 10.0
+    capsys.readouterr()
+    show(copy)
+    table = capsys.readouterr().out
+    assert re.search(r"┃ +ms ┃", table)
+    assert f" {best.latency_ms:.3g} │" in table
+
+
+def test_steps_that_no_device_timed_have_no_milliseconds(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "<th>ms</th>" not in write_report(run).read_text(encoding="utf-8")
+    show(run.path)
+    assert " ms " not in capsys.readouterr().out

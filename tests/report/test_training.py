@@ -44,6 +44,10 @@ def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
     assert "trained and pruned" not in body
     assert "nothing removed yet" in body
     assert "my run" in body
+    assert "<td>train epochs</td><td>2</td>" in body
+    assert "<td>seed</td>" in body
+    for name in ("step ratio", "polish", "max drop", "criterion", "epochs", "for"):
+        assert f"<td>{name}</td>" not in body
 
 
 def test_the_command_repeats_the_training(trained: Run) -> None:

@@ -55,6 +55,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pa
     return folder / "out", file
 
 
+def test_a_start_with_one_answer_has_a_remedy_that_a_study_can_carry_out(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    from tests.study.conftest import VALUES
+
+    values = {"data": str(tiny_data), **VALUES, "train_epochs": 0, "criterion": ["random", "apoz"]}
+    file = write(tmp_path / "study.toml", values)
+    done = prunedge("study", file, "--out", tmp_path / "out", "--workers", 2, "--threads", 1)
+    said = " ".join(done.stderr.split())
+    assert done.returncode != 0
+    assert "2 trials failed: " in said
+    assert "begin the study anew, with another --out and `train_epochs = 10`" in said
+    assert "give the same command again" not in said
+    assert "not from" not in said
+
+
 def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> None:
     study = open_study(whole[0])
     rows = collect(study)

@@ -22,6 +22,11 @@ from prunedge.utils.advice import speaking
             ("--lr", "weights"),
         ),
         (
+            Taught(10, True, 0.0003, "runs/vgg", tried_lower=True),
+            ("not from runs/vgg", "with more epochs"),
+            ("lower", "--lr"),
+        ),
+        (
             Taught(0, True, None, "runs/vgg"),
             ("not from runs/vgg", "trained on these images"),
             ("--lr", "lower"),
@@ -47,3 +52,32 @@ def test_a_study_is_told_its_own_keys() -> None:
     with speaking("study"):
         assert "`lr`" in one_class_warning("crack", Taught(10, True, 0.003))
         assert "--" not in one_class_warning("crack", Taught(0, True))
+
+
+@pytest.mark.parametrize(
+    ("taught", "has", "lacks"),
+    [
+        (
+            Taught(10, True, 0.003, "s2/starts/a"),
+            ("another --out", "more `train_epochs`", "another `optimizer`", "`lr` (it was 0.003)"),
+            ("lower", "s2/starts", "weights"),
+        ),
+        (
+            Taught(10, False, 0.003, "s2/starts/a", tried_lower=True),
+            ("another --out", "`train_epochs`", "pretrained `weights`"),
+            ("lower", "`lr`"),
+        ),
+        (
+            Taught(0, True, None, "s2/starts/a"),
+            ("another --out", "`train_epochs = 10`"),
+            ("`lr`", "s2/starts"),
+        ),
+    ],
+)
+def test_a_study_is_told_to_begin_anew_since_what_is_done_is_not_repeated(
+    taught: Taught, has: tuple[str, ...], lacks: tuple[str, ...]
+) -> None:
+    with speaking("study"):
+        advice = one_class_warning("crack", taught).partition(": ")[2]
+    assert all(word in advice for word in has)
+    assert not any(word in advice for word in lacks)

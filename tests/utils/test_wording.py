@@ -87,6 +87,8 @@ def test_two_large_numbers_share_their_unit_where_it_is_the_same() -> None:
     assert amounts(1204, 968, 2) == "1.2 thousand -> 968"
     assert amounts(968, 968, 2) == "968 -> 968"
     assert amounts(12_300_000, 11_900_000, 0, " → ") == "12.3 → 11.9 million"
+    assert amounts(48_930_000, 400_100, 0, " → ") == "48.93 → 0.40 million"
+    assert amounts(968, 0, 0) == "968 -> 0"
 
 
 def test_what_a_ratio_hardly_changes_is_not_said_in_numbers() -> None:

@@ -93,7 +93,7 @@ def _regions(record: Mapping[str, Any]) -> Table:
 
 def _worst(damaged: Sequence[Mapping[str, Any]]) -> Table:
     """The photographs with the worst damage, a line each."""
-    title = "worst first"
+    title = "worst first (by damaged area times mean probability)"
     if len(damaged) > SHOWN:
         title += f", {SHOWN} of {len(damaged):,}"
     table = _table(title, "image", "regions", "damaged", "surest")

@@ -93,7 +93,9 @@ def _table(opened: Run, best: Step) -> None:
     macs = unit_of(max(step.macs for _, step in rows))
     params = unit_of(max(step.params for _, step in rows))
     columns = ["step", "channels", "removed", "before", "after"]
-    columns += [f"{macs.letter} MACs".strip(), f"{params.letter} params".strip(), "MB", "s"]
+    columns += [f"{macs.letter} MACs".strip(), f"{params.letter} params".strip(), "MB"]
+    has_times = any(step.latency_ms for _, step in rows)
+    columns += ["ms", "s"] if has_times else ["s"]
     for name in columns:
         table.add_column(name, justify="right")
     table.add_column("")
@@ -101,6 +103,7 @@ def _table(opened: Run, best: Step) -> None:
         style = None if step.accepted else "dim"
         if step == best:
             style = "bold"
+        ms = [f"{step.latency_ms:.3g}" if step.latency_ms else ""] if has_times else []
         table.add_row(
             name,
             str(step.channels),
@@ -110,6 +113,7 @@ def _table(opened: Run, best: Step) -> None:
             macs.text(step.macs, 1),
             params.text(step.params, 3),
             megabytes(step.size_mb, 2),
+            *ms,
             f"{step.seconds:.0f}",
             became_of(step, best),
             style=style,

@@ -57,6 +57,7 @@ def run_grid(grid: Grid, where: Where) -> None:
     from prunedge.study.engines.local import NOT_NOTED
     from prunedge.study.summary import axes_of, metric_of, summary
     from prunedge.study.validate import check
+    from prunedge.train.collapse import ANEW
 
     engine = execute.StudyEngine(
         where.engine, where.address, where.workers, where.threads, where.gpus
@@ -89,6 +90,8 @@ def run_grid(grid: Grid, where: Where) -> None:
         tell(f"next: {command('report', where.out)}")
 
     remedy = "mend it and give the same command again"
+    if counts.failed and all(ANEW in why for why in counts.failed.values()):
+        remedy = "what is done is not done again: this command would begin from the same models"
     if counts.failed:
         raise PrunedgeError(failure_text(counts.failed, where.out), remedy=remedy)
     if counts.left:

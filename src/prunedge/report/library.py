@@ -44,7 +44,7 @@ from prunedge.train import (
     transfer,
 )
 from prunedge.train.evaluate import evaluate as judge
-from prunedge.utils.advice import OF_TRAINING, place, speaking
+from prunedge.utils.advice import OF_TRAINING, option, place, speaking
 from prunedge.utils.arguments import require, require_path
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -187,8 +187,9 @@ def write_report(
     `steps` are those that the loop gave, the unpruned model's first. `models` are the unpruned
     and the best model: they are measured on `data.test`, which nothing should have looked at
     before, and the page shows what pruning got wrong. The settings are those that the loop was
-    called with, which the page tells. Raises PrunedgeError without steps, RunError when the page
-    can't be written.
+    called with, which the page tells: of what is not given, the rule (`max_drop`) too, it says
+    nothing. Raises PrunedgeError without steps or with a `metric` that the loop did not watch,
+    RunError when the page can't be written.
 
     Example: `pe.write_report("report.html", steps, data, models=(model, best),
     model_name="resnet18")`
@@ -221,6 +222,7 @@ def _config_of_loop(
 ) -> RunConfig:
     """What the loop was called with, as a run's config."""
     values: dict[str, Any] = dict(settings)
+    values["metric"] = _metric_watched(steps, data, settings.get("metric"))
     if steps[0].latency_ms is not None:
         values["device"] = "given"  # as an object, whose address nobody knows
     config = RunConfig.make(
@@ -232,6 +234,28 @@ def _config_of_loop(
     )
     refuse_wrong_metric(config)
     return config
+
+
+def _metric_watched(steps: Sequence[Step], data: Dataset, asked: str | None) -> str:
+    """The metric whose value the loop's rule watched in every step; PrunedgeError where it is not
+    the one `asked`.
+    """
+    metrics = make_task(data.spec).metrics
+    if asked is not None:
+        metric_among(metrics, asked, where=option("metric", asked))
+    watched = []
+    for name in metrics:
+        if all(step.metrics.get(name) == step.metric_after for step in steps):
+            watched.append(name)
+    if asked is None and watched:
+        return watched[0]
+    if asked is not None and asked in watched:
+        return asked
+    raise PrunedgeError(
+        f"the loop did not watch {asked or ' or '.join(metrics)}",
+        where=option("metric", asked),
+        remedy="give the steps of one pe.prune on this data, and its own metric",
+    )
 
 
 def _given(data: Dataset) -> dict[str, Any]:

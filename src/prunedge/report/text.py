@@ -102,9 +102,13 @@ def to_mind(run: Run) -> list[str]:
     ]
 
 
-def lost_on_test_data(config: RunConfig, test: Mapping[str, Any] | None) -> list[str]:
-    """What the test split says against the validation split, if it does."""
-    if not test:
+def lost_on_test_data(
+    config: RunConfig, test: Mapping[str, Any] | None, *, knows_rule: bool = True
+) -> list[str]:
+    """What the test split says against the validation split, if it does, and if the config
+    `knows_rule` that it is judged by.
+    """
+    if not test or not knows_rule:
         return []
     metric = metric_of(config)
     allowed = config.stop.max_drop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunedge.utils.advice import option
+from prunedge.utils.advice import option, place
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Taught:
     tried_lower: bool = False
 
 
+# A study trains no starting model again that is done.
+ANEW = "begin the study anew, with another --out"
 NOTHING_TO_PRUNE = "there is nothing to prune in a model with one answer"
 
 
@@ -39,6 +41,8 @@ def _remedy(taught: Taught | None) -> str:
             "train it first, or longer, or at a lower learning rate: "
             "pe.fit(model, data, epochs=..., lr=...)"
         )
+    if taught.elsewhere is not None and place() == "study":
+        return f"{ANEW} and {_other_training(taught)}"
     if taught.elsewhere is not None:
         return f"begin from a run that was trained {_better(taught)}, not from {taught.elsewhere}"
     if not taught.epochs:
@@ -55,11 +59,26 @@ def _remedy(taught: Taught | None) -> str:
     return f"train it anew {lower}, or with more epochs{weights}"
 
 
+def _other_training(taught: Taught) -> str:
+    """What a study's starting models should be trained with instead."""
+    if not taught.epochs:
+        return option("train_epochs", 10)
+    ways = [f"more {option('train_epochs')}", f"another {option('optimizer')}"]
+    if not taught.tried_lower:
+        was = f" (it was {taught.lr:g})" if taught.lr else ""
+        ways.append(f"another {option('lr')}{was}")
+    if not taught.pretrained:
+        ways.append(f"pretrained {option('weights')}")
+    return f"{', '.join(ways[:-1])} or {ways[-1]}"
+
+
 def _better(taught: Taught) -> str:
     """How the run that this one began from should have been trained."""
     if not taught.epochs:
         return "on these images"
     weights = "" if taught.pretrained else ", or pretrained weights"
+    if taught.tried_lower:
+        return f"with more epochs{weights}"
     return f"at a lower learning rate{_lower_rate(taught)}, with more epochs{weights}"
 
 

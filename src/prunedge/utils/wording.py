@@ -25,10 +25,12 @@ class Unit:
 
     def text(self, value: float, of_millions: int) -> str:
         """A number in this unit, without its word; below 1 with two decimals, not rounded away."""
+        return f"{value / self.per:,.{self.digits_of(value, of_millions)}f}"
+
+    def digits_of(self, value: float, of_millions: int) -> int:
+        """How many decimals this number has in this unit."""
         digits = self.digits(of_millions)
-        if 0 < value < self.per and self.letter:
-            digits = max(digits, 2)
-        return f"{value / self.per:,.{digits}f}"
+        return max(digits, 2) if 0 < value < self.per and self.letter else digits
 
 
 UNITS = (Unit(1e5, 1e6, "million", "M"), Unit(1e3, 1e3, "thousand", "k"), Unit(0, 1, "", ""))
@@ -83,7 +85,8 @@ def amounts(before: float, after: float, decimals: int = 1, between: str = " -> 
     unit = unit_of(before)
     if unit_of(after) != unit:
         return f"{amount(before, decimals)}{between}{amount(after, decimals)}"
-    first, second = pair(before / unit.per, after / unit.per, unit.digits(decimals))
+    digits = unit.digits_of(min(before, after), decimals)
+    first, second = pair(before / unit.per, after / unit.per, digits)
     return f"{first}{between}{second} {unit.word}".rstrip()
 
 

@@ -334,6 +334,13 @@ def test_the_device_is_told_in_words(done: tuple[Path, subprocess.CompletedProce
     assert "&#x27;" not in line
 
 
+def test_the_page_says_what_it_is_ordered_by(
+    done: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    text = (done[0] / "inspection.html").read_text(encoding="utf-8")
+    assert "if the map is right: area times mean probability, over all regions" in text
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     from playwright.sync_api import sync_playwright

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunedge.edge.bench.ratios import speed_of
+from prunedge.edge.bench.ratios import in_words, speed_of
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import change_number, change_text
 from prunedge.runs.chain import Reference
@@ -36,12 +36,13 @@ def cards(
     metric: Metric,
     test: Mapping[str, Any] | None,
     bench: Mapping[str, Any] | None,
+    latency: Mapping[str, Any] | None = None,
 ) -> list[dict[str, str]]:
     """The before/after figures of the first screen: name, before, after, change, and what was
-    measured where.
+    measured where. The time is that of a `bench`, else what the device that steered took.
     """
     size_before, size_after = megabytes_pair(first.size_mb, best.size_mb)
-    work_before, _, work_after = amounts(first.macs, best.macs, 0, "→").partition("→")
+    work_before, _, work_after = amounts(first.macs, best.macs, between="→").partition("→")
     made = [
         _metric_card(first, best, metric, test),
         card(
@@ -61,6 +62,8 @@ def cards(
     ]
     if bench and bench.get("ratios"):
         made.append(_time_card(bench))
+    elif first.latency_ms and best.latency_ms:
+        made.append(_steered_card(first.latency_ms, best.latency_ms, latency))
     return made
 
 
@@ -70,7 +73,7 @@ def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:
     return [
         card(metric.name, "", "", metric.text(step.metric_after), note),
         card("size", "", "", f"{megabytes(step.size_mb)} MB", SIZE_NOTE),
-        card("work", "", "", amount(step.macs, 0), WORK_NOTE),
+        card("work", "", "", amount(step.macs), WORK_NOTE),
     ]
 
 
@@ -96,13 +99,16 @@ def against(
 
 
 def saved(first: Step, best: Step) -> str:
-    """What the result saves, in the page's title: `4.2 × less work, 3.0 × smaller`; that nothing is
-    smaller where no pruned model kept the rule.
+    """What the result saves, in the page's title: `4.2 × less work, 3.0 × smaller`, led by how much
+    faster it is where a device timed it; that nothing is smaller where no pruned model kept the
+    rule.
     """
     work = first.macs / best.macs
     size = first.size_mb / best.size_mb
     ratios = ((work, "less work"), (size, "smaller"))
     told = [f"{times(ratio)} × {word}" for ratio, word in ratios if not is_hardly(ratio)]
+    if first.latency_ms and best.latency_ms and first.latency_ms > best.latency_ms:
+        told.insert(0, in_words(first.latency_ms / best.latency_ms, sign="×"))
     return ", ".join(told) or "nothing smaller kept the rule"
 
 
@@ -127,6 +133,30 @@ def _looks(test: Mapping[str, Any]) -> str:
     if not before:
         return "measured once"
     return f"looked at {counted(before, 'time')} before the run went on"
+
+
+def _steered_card(
+    before_ms: float, after_ms: float, latency: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """The time on the device that steered; `latency` is what it was measured with, as latency.json
+    has it.
+    """
+    note = "measured on the device while pruning"
+    if latency is not None:
+        note = f"{timed_on(latency)}; {note}"
+    before = f"{before_ms:.3g} ms"
+    after = f"{after_ms:.3g} ms"
+    change = "unchanged"
+    if before_ms != after_ms:
+        change = in_words(before_ms / after_ms, sign="×")
+    return card("time for an image", before, after, change, note)
+
+
+def timed_on(latency: Mapping[str, Any]) -> str:
+    """What latency.json's times were measured with: processor, runtime, threads."""
+    table = latency["table"]
+    processor = table["device"].get("processor", latency["address"])
+    return f"{processor}, {table['runtime']}, {counted(table['threads'], 'thread')}, batch 1"
 
 
 def _time_card(bench: Mapping[str, Any]) -> dict[str, str]:

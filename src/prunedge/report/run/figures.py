@@ -29,14 +29,14 @@ CONFIG = {
 }
 
 
-def metric_by_channels(steps: Sequence[Step], metric: Metric, max_drop: float) -> go.Figure:
+def metric_by_channels(steps: Sequence[Step], metric: Metric, max_drop: float | None) -> go.Figure:
     """The metric before and after fine-tuning against the share of channels removed."""
     costs = [100 * step.fraction_removed for step in steps]
     figure = _metric_by(costs, steps, metric, max_drop, "%{x:.1f} % removed")
     return styled(figure, "channels removed (%)", axis_title(metric, "validation"))
 
 
-def metric_by_macs(steps: Sequence[Step], metric: Metric, max_drop: float) -> go.Figure:
+def metric_by_macs(steps: Sequence[Step], metric: Metric, max_drop: float | None) -> go.Figure:
     """The same against the multiply-accumulates of one image."""
     costs = [step.macs / 1e6 for step in steps]
     figure = _metric_by(costs, steps, metric, max_drop, "%{x:,.1f} million MACs")
@@ -44,7 +44,7 @@ def metric_by_macs(steps: Sequence[Step], metric: Metric, max_drop: float) -> go
     return _falling(figure, [step.macs / 1e6 for step in steps if step.accepted])
 
 
-def metric_by_latency(steps: Sequence[Step], metric: Metric, max_drop: float) -> go.Figure:
+def metric_by_latency(steps: Sequence[Step], metric: Metric, max_drop: float | None) -> go.Figure:
     """The same against the milliseconds of one image on the device that steered."""
     costs = [step.latency_ms or 0.0 for step in steps]
     figure = _metric_by(costs, steps, metric, max_drop, "%{x:.3g} ms")
@@ -83,10 +83,15 @@ def layers(first: Step, best: Step) -> go.Figure:
 
 
 def _metric_by(
-    costs: Sequence[float], steps: Sequence[Step], metric: Metric, max_drop: float, hover_cost: str
+    costs: Sequence[float],
+    steps: Sequence[Step],
+    metric: Metric,
+    max_drop: float | None,
+    hover_cost: str,
 ) -> go.Figure:
     """The metric of each step against a cost of it, with the steps that were taken back and the
-    rule's line. `hover_cost` is how plotly writes the cost under the pointer.
+    rule's line, where `max_drop` is known. `hover_cost` is how plotly writes the cost under the
+    pointer.
     """
     # The first model of the chain leads the run's own steps.
     has_first = len(steps) > 1 and steps[1].index == 0
@@ -123,6 +128,8 @@ def _metric_by(
             text=[step_name for _, _, step_name in taken_back],
             hovertemplate=f"{hover}: taken back<extra></extra>",
         )
+    if max_drop is None:
+        return figure
     figure.add_hline(
         y=rule_height(metric, steps[0].metric_after, max_drop),
         line={"color": BAD, "dash": "dash", "width": 1},

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import RunConfig
+from prunedge.config import START_KEYS, RunConfig
 from prunedge.importance.audit import kept_audit
 from prunedge.pruning.steps import Step
 from prunedge.report.html import render, save
@@ -39,6 +39,7 @@ def write_report(run: Run) -> Path:
     metric = metric_of(config)
     test = run.test()
     bench = run.read("bench.json")
+    latency = run.read("latency.json")
 
     is_training = run.verb() == "train"
     # The first model of the chain leads the steps of a run that started from a pruned one.
@@ -46,7 +47,7 @@ def write_report(run: Run) -> Path:
     audit = kept_audit(run.path / "audit")
     page = render(
         "page.html.j2",
-        **_of_steps(first, best, steps, config),
+        **_of_steps(first, best, steps, config, (*START_KEYS, "start") if is_training else None),
         **_of_test(test, config),
         run=run,
         references=references,
@@ -59,8 +60,8 @@ def write_report(run: Run) -> Path:
         stop=run.stopped(),
         cards=cards_of_training(first, metric)
         if is_training
-        else cards(first, best, metric, test, bench),
-        figures=sections.figures_of(drawn_steps, best, config, audit, run.read("latency.json")),
+        else cards(first, best, metric, test, bench, latency),
+        figures=sections.figures_of(drawn_steps, best, config, audit, latency),
         time=sections.time_of_run(run, steps),
         layers=sections.layers_of(run),
         baselines=sections.baselines_of(run),
@@ -81,10 +82,11 @@ def write_loop_report(
     test: Mapping[str, Any] | None,
     given: Collection[str] = (),
 ) -> Path:
-    """The same page of a loop that left no run folder: `config` says its model, classes, metric,
-    max_drop and size, and what else of it was `given`.
+    """The same page of a loop that left no run folder: `config` says its model, classes, metric
+    and size, and what else of it was `given`, the rule (`max_drop`) too.
     """
     first = steps[0]
+    knows_rule = "max_drop" in given
     page = render(
         "page.html.j2",
         **_of_steps(first, best, steps, config, {*OF_A_LOOP, *given}),
@@ -99,13 +101,13 @@ def write_loop_report(
         bench=None,
         stop=None,
         cards=cards(first, best, metric_of(config), test, None),
-        figures=sections.figures_of(steps, best, config, None, None),
+        figures=sections.figures_of(steps, best, config, None, None, knows_rule=knows_rule),
         time=sections.time_of_steps(steps),
         layers=[],
         baselines=[],
         timed=None,
         begun=sections.nothing_begun(),
-        minds=lost_on_test_data(config, test),
+        minds=lost_on_test_data(config, test, knows_rule=knows_rule),
         command="",
         machine={},
     )
@@ -134,12 +136,14 @@ def _of_steps(
         "value_text": partial(value_text, metric),
         "megabytes": megabytes,
         "saved": saved(first, best),
+        "knows_rule": known is None or "max_drop" in known,
         "units": [
             unit_of(max(step.macs for step in steps)),
             unit_of(max(step.params for step in steps)),
         ],
         "best_place": place_of(best, steps),
         "became_of": became_of,
+        "has_times": any(step.latency_ms for step in (first, *steps)),
         "notes": [f"{note[0].upper()}{note[1:]}" for note in notes_on(steps)],
         "left_whole": sections.left_whole(steps),
         "facts": facts(config, known),

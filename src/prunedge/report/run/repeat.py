@@ -19,7 +19,6 @@ OF_A_LOOP = (
     "model",
     "task",
     "metric",
-    "max_drop",
 )
 OF_THE_FIRST_TRAINING = ("train_epochs", "lr", "patience", "freeze")
 GIVEN_OTHERWISE = ("data", "model", "weights", "start")

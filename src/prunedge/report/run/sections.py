@@ -15,6 +15,7 @@ from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import audit_figures, figures, time_figures
+from prunedge.report.run.cards import timed_on
 from prunedge.report.steps_text import name_of
 from prunedge.report.text import ms_text
 from prunedge.runs.compared import Compared, compared, times
@@ -43,10 +44,14 @@ def figures_of(
     config: RunConfig,
     audit: Mapping[str, Any] | None,
     latency: Mapping[str, Any] | None,
+    *,
+    knows_rule: bool = True,
 ) -> list[dict[str, Any]]:
-    """The figures for which there is something to show: title, note, html."""
+    """The figures for which there is something to show: title, note, html. They show the rule
+    where the config `knows_rule`, and does not have its default alone.
+    """
     metric = metric_of(config)
-    max_drop = config.stop.max_drop
+    max_drop = config.stop.max_drop if knows_rule else None
     made: list[Titled] = []
     # Of a model that nothing was removed from, nothing went anywhere.
     if len(steps) > 1:
@@ -212,7 +217,9 @@ def tables_of(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Ta
     return tables
 
 
-def _of_steps(steps: Sequence[Step], best: Step, metric: Metric, max_drop: float) -> list[Titled]:
+def _of_steps(
+    steps: Sequence[Step], best: Step, metric: Metric, max_drop: float | None
+) -> list[Titled]:
     return [
         (
             f"{metric.name} against channels removed",
@@ -235,7 +242,7 @@ def _of_steps(steps: Sequence[Step], best: Step, metric: Metric, max_drop: float
 
 
 def _of_latency(
-    steps: Sequence[Step], metric: Metric, max_drop: float, latency: Mapping[str, Any]
+    steps: Sequence[Step], metric: Metric, max_drop: float | None, latency: Mapping[str, Any]
 ) -> list[Titled]:
     table = latency["table"]
     errors = [
@@ -244,8 +251,7 @@ def _of_latency(
         if step.predicted_ms and step.latency_ms
     ]
     note = (
-        f"Measured on {table['device'].get('processor', latency['address'])}, {table['runtime']}, "
-        f"{counted(table['threads'], 'thread')}, batch 1. "
+        f"Measured on {timed_on(latency)}. "
         f"The prediction that chose the channels was off by {100 * sum(errors) / len(errors):.0f} "
         f"% on average, {100 * max(errors):.0f} % at most."
     )
