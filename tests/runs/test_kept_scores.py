@@ -204,9 +204,11 @@ def power(exponent: float) -> Any:
 def test_another_function_under_the_same_name_ranks_anew(recipe: RunConfig, tmp_path: Path) -> None:
     pe.criterion("mine", reads="gradients")(power(1))
     execute.train(recipe.with_values(**{"criterion": "mine"}), tmp_path / "start")
-    pruned(recipe, tmp_path / "start", tmp_path / "same", criterion="mine")
+    pruned(recipe, tmp_path / "start", tmp_path / "same", criterion="mine", step_ratio=0.1)
     pe.criterion("mine", reads="gradients")(power(-1))
-    reverse = pruned(recipe, tmp_path / "start", tmp_path / "other", criterion="mine")
+    reverse = pruned(
+        recipe, tmp_path / "start", tmp_path / "other", criterion="mine", step_ratio=0.1
+    )
     assert (scored(tmp_path / "same"), scored(tmp_path / "other")) == (KEPT, PASS)
     assert reverse != open_run(tmp_path / "same").state(1).plan
 
