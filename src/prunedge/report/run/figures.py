@@ -122,7 +122,7 @@ def _metric_by(
         figure.add_scatter(
             x=[cost for cost, _, _ in taken_back],
             y=[axis_value(metric, step.metric_after) for _, step, _ in taken_back],
-            name="broke the rule, taken back",
+            name="taken back",
             mode="markers",
             marker={"symbol": "x", "size": 10, "color": BAD},
             text=[step_name for _, _, step_name in taken_back],
