@@ -40,6 +40,7 @@ from torch import nn
 
 from prunedge.data import Dataset, load
 from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.plan import Plan
 from prunedge.importance import CRITERIA, rank
 from prunedge.importance.agreement import agreement
 from prunedge.importance.oracle import oracle, sample
@@ -49,8 +50,16 @@ from prunedge.pruning.polish import SEED_OF_POLISH
 from prunedge.pruning.prune import prune
 from prunedge.surgery import operate
 from prunedge.tasks import make_task
-from prunedge.train import Engine, TrainConfig, TransferSettings, evaluate, fit, make_engine, transfer
-from prunedge.graph.plan import Plan
+from prunedge.train import (
+    Engine,
+    TrainConfig,
+    TransferSettings,
+    evaluate,
+    fit,
+    make_engine,
+    transfer,
+)
+from prunedge.train.transfer import transfer_rate
 
 STEPS = 4
 STEP_RATIO = 0.75
@@ -155,9 +164,7 @@ def work(given: argparse.Namespace, data: str, seed: int) -> None:
     model = build(given.model, images.classes, given.weights, seed=seed)
     settings = TransferSettings(pretrained=given.weights != "none", epochs=given.train_epochs, augment="flips")
     started = time.time()
-    rates: list[float] = []
     model, rate = taught(model, images, settings, engine, seed)
-    rates.append(rate)
     finetune = replace(settings.config(model), lr=rate)
     job = Job(given, images, seed, engine, model, finetune)
     job.row("unpruned", 0, model, time.time() - started, lr=rate)
@@ -204,8 +211,6 @@ def taught(
     model: nn.Module, data: Dataset, settings: TransferSettings, engine: Engine, seed: int
 ) -> tuple[nn.Module, float]:
     """The model after its first training, and the peak learning rate that was found for it."""
-    from prunedge.train.transfer import transfer_rate
-
     config = settings.config(model)
     rate = None
     if settings.epochs:

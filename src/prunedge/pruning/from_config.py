@@ -48,19 +48,21 @@ def policy_of(config: RunConfig) -> StopPolicy:
 
 def saved(config: RunConfig) -> str:
     """What a step takes a share of, for a reader."""
-    currency = currency_of(config)
-    if currency == "latency" and config.device.address is None:
-        return "estimated milliseconds"
-    return SAVED[currency]
+    words = SAVED[currency_of(config)]
+    return f"estimated {words}" if _is_estimated(config) else words
 
 
 def what_a_step_saves(config: RunConfig) -> str:
     """The share that a step is to save, and of what, in a sentence."""
-    currency = currency_of(config)
     sentence = f"a step saves {config.prune.step_ratio:.0%} of the {saved(config)}"
-    if currency == "latency" and config.device.address is None:
+    if _is_estimated(config):
         sentence += " of an image (a roofline model of one processor core)"
-    return f"{sentence}: {option('cost', currency)}"
+    return f"{sentence}: {option('cost', currency_of(config))}"
+
+
+def _is_estimated(config: RunConfig) -> bool:
+    """Whether what is saved is time that nothing measures."""
+    return currency_of(config) == "latency" and config.device.address is None
 
 
 def confidence_of(config: RunConfig) -> float | None:

@@ -35,13 +35,9 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
             )
 
     settings = source.config.flat()
-    if values.get("task", settings["task"]) != settings["task"]:
-        raise PrunedgeError(
-            f"--from has a model for {settings['task']}",
-            where=option("task", values["task"]),
-            remedy="leave it out, or begin with --model",
-        )
-    _refuse_other_norm(settings, values)
+    _refuse_other(settings, values, "task", "for")
+    # The weights learned from images of one mean and deviation, and see nothing in others.
+    _refuse_other(settings, values, "image_norm", "that learned from images normalised by")
     _refuse_unknown_rate(settings, values)
     kept = {key: settings[key] for key in TRAINING_KEYS}
     return RunConfig.make(
@@ -53,13 +49,15 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
     )
 
 
-def _refuse_other_norm(settings: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """The weights learned from images of one mean and deviation, and see nothing in others."""
-    learned = settings["image_norm"]
-    if values.get("image_norm", learned) != learned:
+def _refuse_other(
+    settings: Mapping[str, Any], values: Mapping[str, Any], key: str, what: str
+) -> None:
+    """PrunedgeError where a setting is another than the one that the model was made with."""
+    made_with = settings[key]
+    if values.get(key, made_with) != made_with:
         raise PrunedgeError(
-            f"--from has a model that learned from images normalised by {learned}",
-            where=option("image_norm", values["image_norm"]),
+            f"--from has a model {what} {made_with}",
+            where=option(key, values[key]),
             remedy="leave it out, or begin with --model",
         )
 

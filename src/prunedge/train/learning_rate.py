@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from prunedge.config.sections import Optimizer
 from prunedge.errors import TrainError
 from prunedge.tasks import OF_BATCHES, Metrics, Task
-from prunedge.train.config import Optimizer, TrainConfig
+from prunedge.train.config import TrainConfig
 from prunedge.train.engine import Engine
 from prunedge.train.extras import Progress, TrainExtras, silent
 from prunedge.train.fit import fit
@@ -44,6 +45,11 @@ class RateRange:
     first: tuple[float, float]
     usual: float
     highest: float
+
+    def below(self, lr: float) -> float | None:
+        """The next lower rate; None where there is none."""
+        lower = [rate for rate in self.rates if rate < lr]
+        return lower[-1] if lower else None
 
 
 RANGES: dict[Optimizer, RateRange] = {
@@ -89,10 +95,10 @@ class Rate:
         Only where this one was found by the test. None where the rate was given or is the usual
         one, where there is no lower one, or after `MOST_FALLS` of them.
         """
-        below = [rate for rate in RANGES[self.optimizer].rates if rate < self.lr]
-        if not self.curve or not below or len(self.silenced) >= MOST_FALLS:
+        below = RANGES[self.optimizer].below(self.lr)
+        if not self.curve or below is None or len(self.silenced) >= MOST_FALLS:
             return None
-        return replace(self, lr=below[-1], silenced=(*self.silenced, self.lr))
+        return replace(self, lr=below, silenced=(*self.silenced, self.lr))
 
     def sentence(self) -> str:
         """One line that says it."""
@@ -212,8 +218,8 @@ def find_rate(
 
 def lower_rate(config: TrainConfig) -> float:
     """The next lower rate that the test for one knows; a third of a rate below all of them."""
-    below = [rate for rate in RANGES[config.optimizer].rates if rate < config.lr]
-    return below[-1] if below else config.lr / 3
+    below = RANGES[config.optimizer].below(config.lr)
+    return config.lr / 3 if below is None else below
 
 
 def search(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from prunedge.config.sections import Optimizer
 from prunedge.errors import TrainError
-from prunedge.train.config import Optimizer, TrainConfig
+from prunedge.train.config import TrainConfig
 
 # parameter name -> {"momentum_buffer": tensor of its shape}, or of AdamW
 # {"exp_avg": ..., "exp_avg_sq": ..., "step": a number}

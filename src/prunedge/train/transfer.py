@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from prunedge.config.sections import Optimizer
 from prunedge.data.transforms import Augment
 from prunedge.models import has_normalisation
 from prunedge.tasks import make_task
@@ -17,7 +18,6 @@ from prunedge.train.config import (
     LR_FINE_TUNE,
     LR_SCRATCH,
     LR_SCRATCH_PLAIN,
-    Optimizer,
     TrainConfig,
 )
 from prunedge.train.engine import Engine
