@@ -11,7 +11,8 @@ rows compare; `macs` saves a quarter of the MACs, as `--for macs` does). No rule
 After the last two steps the model is polished, as `--polish` does it.
 
 `torch-pruning` is its Taylor importance, over all layers at once, from the gradients of ten
-batches, in the engine of prunedge: its precision, its cached images, its epochs and schedule;
+batches, in the engine of prunedge: its precision, its cached images, its epochs and schedule, its
+temporary norms and optimizer (`torch-pruning-sgd`: without these, as in 0.1);
 `torch-pruning-local` compares no layers, `torch-pruning-l2` and `torch-pruning-hessian` are its
 other importances. `random` draws as many channels of each layer as `latency` leaves. `small` are
 networks that are small by design, taught for as many epochs.
@@ -26,6 +27,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -46,6 +48,7 @@ from prunedge.importance.agreement import agreement
 from prunedge.importance.oracle import oracle, sample
 from prunedge.latency.roofline import estimate
 from prunedge.models import build
+from prunedge.pruning.context import MOST_GROWTH
 from prunedge.pruning.polish import SEED_OF_POLISH
 from prunedge.pruning.prune import prune
 from prunedge.surgery import operate
@@ -59,12 +62,15 @@ from prunedge.train import (
     make_engine,
     transfer,
 )
+from prunedge.train.batches import usual_batch_size
 from prunedge.train.transfer import transfer_rate
 
 STEPS = 4
 STEP_RATIO = 0.75
 POLISHED = (3, 4)  # steps after which the model is polished
 POLISH = 8
+BISECTIONS = 7
+PLAIN_RATE = 0.01  # of SGD without norms
 RANKED = 10  # batches of Torch-Pruning's gradients, as its examples take them
 
 # What `prune` is told, beside the steps, the epochs and the rate.
@@ -83,7 +89,7 @@ OURS: dict[str, dict[str, Any]] = {
     "epochs-1": {"cost": "latency", "epochs": 1},
     "epochs-10": {"cost": "latency", "epochs": 10},
 }
-RIVALS = ("torch-pruning", "torch-pruning-local", "torch-pruning-l2", "torch-pruning-hessian")
+RIVALS = ("torch-pruning", "torch-pruning-sgd", "torch-pruning-local", "torch-pruning-l2", "torch-pruning-hessian")
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def main() -> None:
     parser.add_argument("--ways", default="latency,macs,torch-pruning,random")
     parser.add_argument("--small", default="", help="MODEL=WEIGHTS, with commas")
     parser.add_argument("--train-epochs", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--polish", type=int, default=POLISH)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--sampled", type=int, default=32, help="channels of each layer, by `oracle`")
@@ -162,7 +168,9 @@ def work(given: argparse.Namespace, data: str, seed: int) -> None:
     images = load(data, size=given.size)
     engine = make_engine(given.precision)
     model = build(given.model, images.classes, given.weights, seed=seed)
-    settings = TransferSettings(pretrained=given.weights != "none", epochs=given.train_epochs, augment="flips")
+    settings = TransferSettings(
+        pretrained=given.weights != "none", epochs=given.train_epochs, augment="flips", batch_size=usual_batch_size(len(images.train)),
+    )  # fmt: skip
     started = time.time()
     model, rate = taught(model, images, settings, engine, seed)
     finetune = replace(settings.config(model), lr=rate)
@@ -224,7 +232,7 @@ Made = Iterator[tuple[int, nn.Module, float]]
 
 def by_prunedge(job: Job, way: str) -> Made:
     """The library's loop; (step, model, seconds)."""
-    settings = dict(step_ratio=STEP_RATIO, epochs=job.given.epochs, max_steps=job.given.steps)
+    settings: dict[str, Any] = {"step_ratio": STEP_RATIO, "epochs": job.given.epochs, "max_steps": job.given.steps}
     settings |= {"max_drop": 100.0, "polish": 0, "extra_rounds": 0, "seed": job.seed}
     settings |= OURS[way]
     finetune = replace(job.finetune, distill=settings.pop("distill", 0.0))
@@ -256,6 +264,8 @@ def by_torch_pruning(job: Job, way: str, costs: list[float]) -> Made:
     for number, cost in enumerate(costs, 1):
         started = time.time()
         model = cut_by_torch_pruning(job, way, model, cost)
+        if way == "torch-pruning-sgd":
+            job = replace(job, finetune=replace(job.finetune, optimizer="sgd", temporary_norms=False, lr=PLAIN_RATE))
         yield number, tuned(job, model, number), time.time() - started
 
 
@@ -265,6 +275,7 @@ def cut_by_torch_pruning(job: Job, way: str, model: nn.Module, cost: float) -> n
 
     importances: dict[str, Callable[[], Any]] = {
         "torch-pruning": tp.importance.GroupTaylorImportance,
+        "torch-pruning-sgd": tp.importance.GroupTaylorImportance,
         "torch-pruning-local": tp.importance.GroupTaylorImportance,
         "torch-pruning-l2": tp.importance.GroupMagnitudeImportance,
         "torch-pruning-hessian": tp.importance.GroupHessianImportance,
@@ -272,10 +283,11 @@ def cut_by_torch_pruning(job: Job, way: str, model: nn.Module, cost: float) -> n
     example = job.data.example().to(job.engine.device)
     whole = copy.deepcopy(model).to(job.engine.device).eval()
     gradients = gradients_of(job, whole, squared=way == "torch-pruning-hessian")
-    low, high = 0.0, 0.995
+    low, high = 0.0, math.log(100)  # of one over the share that is kept
     best: nn.Module | None = None
-    for _ in range(9):
-        ratio = (low + high) / 2
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        ratio = 1 - math.exp(-middle)
         small = copy.deepcopy(whole)
         importance = importances[way]()
         for parameter, gradient in zip(small.parameters(), gradients, strict=True):
@@ -289,10 +301,10 @@ def cut_by_torch_pruning(job: Job, way: str, model: nn.Module, cost: float) -> n
         small.zero_grad(set_to_none=True)
         graph = trace(small, job.data.example())
         if estimate(small, graph)(None) <= cost:
-            high = ratio
+            high = middle
             best = small
         else:
-            low = ratio
+            low = middle
     if best is None:
         raise RuntimeError(f"{way} doesn't reach {cost:.3f} ms")
     return best
@@ -319,8 +331,11 @@ def gradients_of(job: Job, model: nn.Module, *, squared: bool) -> list[torch.Ten
 
 def tuned(job: Job, model: nn.Module, number: int) -> nn.Module:
     """The fine-tuning of a step."""
+    unpruned = trace(job.model, job.data.example()).macs()
+    macs = trace(model.cpu(), job.data.example()).macs()
+    growth = min(MOST_GROWTH, max(1.0, (unpruned / macs) ** 0.5))
     fitted = fit(
-        model.to(job.engine.device), job.data.train, epochs=job.given.epochs, config=job.finetune,
+        model.to(job.engine.device), job.data.train, epochs=round(growth * job.given.epochs), config=job.finetune,
         engine=job.engine, seed=job.seed + number, val=job.data.val, task=make_task(job.data.spec),
     )  # fmt: skip
     return fitted.model
@@ -338,7 +353,9 @@ def small_network(job: Job, network: str) -> None:
     model = build(name, job.data.classes, weights or "none", seed=job.seed)
     given = job.given
     epochs = given.train_epochs + given.steps * given.epochs + given.polish
-    settings = TransferSettings(pretrained=weights not in ("", "none"), epochs=epochs, augment="flips")
+    settings = TransferSettings(
+        pretrained=weights not in ("", "none"), epochs=epochs, augment="flips", batch_size=job.finetune.batch_size,
+    )  # fmt: skip
     started = time.time()
     model, rate = taught(model, job.data, settings, job.engine, job.seed)
     job.row(name, STEPS, model, time.time() - started, lr=rate)

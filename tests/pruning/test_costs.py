@@ -35,13 +35,8 @@ class TenToOneCost:
         total = 0.0
         for group in self.graph.groups:
             kept = len(plan.keep[group.name]) if plan and group.name in plan.keep else group.size
-            total += kept * self.per_channel()[group.name]
+            total += kept * (1.0 if group.name == self.graph.groups[0].name else 0.1)
         return total
-
-    def per_channel(self) -> dict[str, float]:
-        costs = dict.fromkeys((group.name for group in self.graph.groups), 0.1)
-        costs[self.graph.groups[0].name] = 1.0
-        return costs
 
 
 @dataclass(frozen=True)
@@ -96,16 +91,6 @@ def test_channels_are_those_that_can_be_removed() -> None:
     cost = cost_of("channels", MODEL, GRAPH)
     assert cost.total() == GRAPH.channels
     assert cost.total(PLAN) == GRAPH.channels - 3 - 4
-    assert cost.per_channel() == dict.fromkeys(cost.per_channel(), 1.0)
-
-
-def test_a_channel_costs_what_its_absence_saves() -> None:
-    cost = cost_of("macs", MODEL, GRAPH)
-    for group in GRAPH.groups:
-        gone = max(1, round(group.size / 4))
-        fewer = Plan({group.name: tuple(range(group.size - gone))})
-        saved = GRAPH.macs() - GRAPH.macs(fewer)
-        assert cost.per_channel()[group.name] == pytest.approx(saved / gone)
 
 
 def test_milliseconds_are_the_device_s() -> None:
@@ -158,21 +143,9 @@ def test_a_plan_saves_the_share_that_it_was_asked_for_and_no_channel_more(
 ) -> None:
     cost = cost_of(currency, MODEL, GRAPH, TenToOne())
     constraints = PlanConstraints(round_to=round_to)
-    plan = choose(
-        GRAPH,
-        scores(seed),
-        share,
-        constraints=constraints,
-        costs=cost.per_channel(),
-        total_cost=cost.total,
-    )
-    whole = choose(
-        GRAPH,
-        scores(seed),
-        0.999,
-        constraints=PlanConstraints(round_to=round_to, max_ratio=1.0),
-        costs=cost.per_channel(),
-    )
+    plan = choose(GRAPH, scores(seed), share, constraints=constraints, total_cost=cost.total)
+    all_of_it = PlanConstraints(round_to=round_to, max_ratio=1.0)
+    whole = choose(GRAPH, scores(seed), 0.999, constraints=all_of_it)
     allowed = (1 - share) * cost.total()
     if cost.total(whole) > allowed:
         assert plan == whole
@@ -181,11 +154,11 @@ def test_a_plan_saves_the_share_that_it_was_asked_for_and_no_channel_more(
     assert all(len(kept) % round_to == 0 for kept in plan.keep.values())
 
 
-def test_what_costs_nothing_leaves_last() -> None:
+def test_what_costs_little_leaves_last() -> None:
     """Equal scores: a channel that costs ten times as much leaves first."""
     equal = Scores(
         {group.name: torch.ones(group.size, dtype=torch.float64) for group in GRAPH.groups}, "equal"
     )
     cost = cost_of("latency", MODEL, GRAPH, TenToOne())
-    plan = choose(GRAPH, equal, 0.3, costs=cost.per_channel(), total_cost=cost.total)
+    plan = choose(GRAPH, equal, 0.3, total_cost=cost.total)
     assert set(plan.keep) == {GRAPH.groups[0].name}

@@ -637,9 +637,6 @@ class BoardCost:
         kept = dict(plan.keep) if plan else {}
         return 0.5 * len(kept.get(self.costly, range(self.graph.group(self.costly).size)))
 
-    def per_channel(self) -> dict[str, float]:
-        return {group.name: float(group.name == self.costly) for group in self.graph.groups}
-
 
 class Board:
     """A device on which only the channels of `costly` groups take time, in steps of four."""

@@ -56,10 +56,14 @@ class FitKeywords(TypedDict, total=False):
     lr: float | None
     """The peak learning rate, instead of the one that a short test on training images finds for
     pretrained weights, or of the usual one from random weights. Default: `None`."""
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "adamw"] | None
     """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
-    adamw. The test for the learning rate runs with it, over its own range of rates. Default:
-    `'sgd'`."""
+    adamw. The test for the learning rate runs with it, over its own range of rates. Unless given:
+    adamw for models with temporary norms, and sgd for others. Default: `None`."""
+    temporary_norms: bool
+    """Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as it is
+    trained or fine-tuned; afterwards they are folded into its weights. Without them a model that
+    has lost most of its channels hardly learns. Default: `True`."""
     patience: int | None
     """Stop the training before its epochs are over when the validation metric (or, where that is
     the same, the loss) has not got better for this many. The learning rate's cosine is that of all
@@ -102,10 +106,14 @@ class PruneKeywords(TypedDict, total=False):
     metric: str | None
     """What makes an epoch the best, and what the stop rule watches: a metric of the task, its first
     unless another is named. Default: `None`."""
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "adamw"] | None
     """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
-    adamw. The test for the learning rate runs with it, over its own range of rates. Default:
-    `'sgd'`."""
+    adamw. The test for the learning rate runs with it, over its own range of rates. Unless given:
+    adamw for models with temporary norms, and sgd for others. Default: `None`."""
+    temporary_norms: bool
+    """Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as it is
+    trained or fine-tuned; afterwards they are folded into its weights. Without them a model that
+    has lost most of its channels hardly learns. Default: `True`."""
     layer_decay: float | None
     """Multiply the learning rate by this once for each block that lies between a layer and the
     model's end, so that what comes first changes least: 0.75, say. In the fine-tuning as well.
@@ -166,10 +174,15 @@ class PruneKeywords(TypedDict, total=False):
     compare, and a group keeps at least a quarter of what the step leaves on average (`step_ratio`
     0.5: an eighth). Default: `None`."""
     epochs: int
-    """Epochs of fine-tuning in each step. Default: `2`."""
+    """Epochs of fine-tuning in each step, of a model as large as the unpruned one; smaller ones get
+    more (`growing_epochs`). Default: `2`."""
     finetune_lr: float | None
     """Peak learning rate of the fine-tuning in each step, instead of the training's. Default:
     `None`."""
+    growing_epochs: bool
+    """Fine-tune smaller models for longer: `epochs` times the square root of the factor by which
+    the MACs have fallen, eight times as long at the most. It takes less time than a step before.
+    Default: `True`."""
     distill: float
     """Weight (0 to 1) of the unpruned model's answers in the loss of the fine-tuning. Default:
     `0.0`."""

@@ -188,11 +188,20 @@ class TrainSection(Section):
         Notes(is_inherited=False),
         gt=0,
     )
-    optimizer: Optimizer = setting(
-        "sgd",
+    optimizer: Optimizer | None = setting(
+        None,
         (
             "What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) "
-            "or adamw. The test for the learning rate runs with it, over its own range of rates."
+            "or adamw. The test for the learning rate runs with it, over its own range of rates. "
+            "Unless given: adamw for models with temporary norms, and sgd for others."
+        ),
+    )
+    temporary_norms: bool = setting(
+        True,
+        (
+            "Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as "
+            "it is trained or fine-tuned; afterwards they are folded into its weights. Without "
+            "them a model that has lost most of its channels hardly learns."
         ),
     )
     patience: int | None = setting(
@@ -371,12 +380,27 @@ class RecoverSection(Section):
 
     title = "Recovery"
 
-    epochs: int = basic(2, "Epochs of fine-tuning in each step.", ge=1)
+    epochs: int = basic(
+        2,
+        (
+            "Epochs of fine-tuning in each step, of a model as large as the unpruned one; "
+            "smaller ones get more (--growing-epochs)."
+        ),
+        ge=1,
+    )
     lr: float | None = setting(
         None,
         "Peak learning rate of the fine-tuning in each step, instead of the training's.",
         Notes(key="finetune_lr"),
         gt=0,
+    )
+    growing_epochs: bool = setting(
+        True,
+        (
+            "Fine-tune smaller models for longer: --epochs times the square root of the factor by "
+            "which the MACs have fallen, eight times as long at the most. It takes less time than "
+            "a step before."
+        ),
     )
     rewind: bool = setting(
         False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -10,11 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunedge.graph import ChannelGraph
-from prunedge.graph.plan import Plan
 from prunedge.models.cost import evaluating
-
-SECANT = 0.25  # share of a group over which what a channel costs is taken
 
 
 @dataclass(frozen=True)
@@ -101,25 +97,6 @@ def layers_of(model: nn.Module, example: torch.Tensor) -> list[tuple[str, Shape]
         for handle in handles:
             handle.remove()
     return layers
-
-
-def channel_costs(
-    graph: ChannelGraph, total: Callable[[Plan | None], float], multiple: int = 1
-) -> dict[str, float]:
-    """What one channel of each group costs, by what the model costs after a plan.
-
-    It is what a quarter of the group's channels (at least a step of `multiple`, where there are
-    twice as many) would save, shared among them. Channels take part in the cost of others, so the
-    savings of several groups don't add up.
-    """
-    now = total(None)
-    costs = {}
-    for group in graph.groups:
-        a_quarter = max(1, round(group.size * SECANT), min(multiple, group.size // 2))
-        gone = min(group.size - 1, a_quarter)
-        fewer = Plan({group.name: tuple(range(group.size - gone))}) if gone > 0 else None
-        costs[group.name] = max(0.0, now - total(fewer)) / max(1, gone)
-    return costs
 
 
 def after(shape: Shape, weight: tuple[int, ...]) -> Shape:

@@ -23,7 +23,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
-from prunedge.latency.layers import Shape, channel_costs, layers_of, shapes_after
+from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import LatencyTable, measure_table
 from prunedge.latency.timer import Timed, Timer
 from prunedge.models.build import require_model
@@ -154,12 +154,6 @@ class LatencyCost:
         """Milliseconds after the plan."""
         shapes = shapes_after(self.layers, self.graph.sizes(plan))
         return self.steering.fit.ms(*_sums(self.steering.table, shapes))
-
-    def per_channel(self) -> dict[str, float]:
-        """Milliseconds of one channel of each group: those that the group's next steps down would
-        save, shared among them.
-        """
-        return channel_costs(self.graph, self.total, self.steering.multiple)
 
 
 def steer(

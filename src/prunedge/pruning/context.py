@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, sqrt
 from typing import Any, get_args
 
 from torch import nn
@@ -18,6 +18,8 @@ from prunedge.surgery.compensate import How
 from prunedge.tasks import Task, make_task
 from prunedge.train import Engine, TrainConfig
 from prunedge.train.sparsity import Kind
+
+MOST_GROWTH = 8.0  # times the epochs of a step, for a small model
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class PruneContext:
     """What every step works with: images, engine, the fine-tuning, the criterion, and what a plan
     may do.
 
-    A step that breaks the rule is fine-tuned up to `extra_rounds` times more, as long as that
+    A fine-tuning has `epochs`, and of a smaller model more with `growing_epochs` (`epochs_of`). A
+    step that breaks the rule is fine-tuned up to `extra_rounds` times more, as long as that
     helps, before it is taken back: the smaller model trains faster than the one before it. `device`
     is the one whose time is what channels cost. `first` is the first, unpruned model as it does on
     the same validation images, where pruning starts from one that was pruned before: the rule, the
@@ -68,6 +71,7 @@ class PruneContext:
     finetune: TrainConfig
     criterion: str = "taylor"
     epochs: int = 1
+    growing_epochs: bool = False
     seed: int = 0
     progress: Callable[..., Any] | None = None
     constraints: PlanConstraints = field(default_factory=PlanConstraints)
@@ -77,6 +81,16 @@ class PruneContext:
     device: Device | None = None
     first: Step | None = None
     currency: Currency = "channels"
+
+    def epochs_of(self, macs: int, first: Step) -> int:
+        """Epochs of fine-tuning for a model of so many MACs, where the unpruned one is the `first`:
+        with `growing_epochs` times the square root of the factor between them, which takes less
+        time the smaller the model is.
+        """
+        if not self.growing_epochs:
+            return self.epochs
+        growth = min(MOST_GROWTH, max(1.0, sqrt(first.macs / macs)))
+        return round(growth * self.epochs)
 
     def reference(self, history: Sequence[Step]) -> Step:
         """The first, unpruned model: that of step 0 unless pruning starts from one that was pruned

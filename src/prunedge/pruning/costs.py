@@ -1,4 +1,4 @@
-"""What pruning saves: the cost that a step's share is of, and what each channel takes of it."""
+"""What pruning saves: the cost that a step's share is of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunedge.config.sections import Currency
 from prunedge.errors import ConfigError
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
-from prunedge.latency.layers import channel_costs, layers_of, shapes_after
+from prunedge.latency.layers import layers_of, shapes_after
 from prunedge.latency.roofline import estimate
 from prunedge.models.cost import FLOAT32_BYTES
 from prunedge.utils.advice import option
@@ -25,9 +25,6 @@ class Cost(Protocol):
     def total(self, plan: Plan | None = None) -> float:
         """What it costs after a plan; as it is, without one."""
 
-    def per_channel(self) -> dict[str, float]:
-        """What one channel of each group costs."""
-
 
 class Device(Protocol):
     """A device that steers the pruning (`prunedge.latency`): milliseconds of one image on it."""
@@ -37,7 +34,7 @@ class Device(Protocol):
         """The numbers of channels that it likes are multiples of this."""
 
     def cost(self, model: nn.Module, graph: ChannelGraph) -> Cost:
-        """What a model, and a channel of it, is predicted to take."""
+        """What a model is predicted to take."""
 
     def measure(self, model: nn.Module, example: torch.Tensor) -> float:
         """What the model takes."""
@@ -47,16 +44,11 @@ class Device(Protocol):
 class CountedCost:
     """A cost that follows from the widths alone: `total` counts it after a plan."""
 
-    graph: ChannelGraph
     count: Callable[[Plan | None], float]
 
     def total(self, plan: Plan | None = None) -> float:
         """What the model costs after a plan."""
         return self.count(plan)
-
-    def per_channel(self) -> dict[str, float]:
-        """What a part of each group's channels would save, shared among them."""
-        return channel_costs(self.graph, self.count)
 
 
 def cost_of(
@@ -71,15 +63,15 @@ def cost_of(
     """
     if currency == "latency":
         if device is None:
-            return CountedCost(graph, estimate(model, graph))
+            return CountedCost(estimate(model, graph))
         return device.cost(model, graph)
     if currency == "macs":
-        return CountedCost(graph, graph.macs)
+        return CountedCost(graph.macs)
     if currency == "params":
-        return CountedCost(graph, graph.params)
+        return CountedCost(graph.params)
     if currency == "memory":
-        return CountedCost(graph, _memory(model, graph))
-    return CountedCost(graph, lambda plan: _channels(graph, plan))
+        return CountedCost(_memory(model, graph))
+    return CountedCost(lambda plan: _channels(graph, plan))
 
 
 def _channels(graph: ChannelGraph, plan: Plan | None) -> float:

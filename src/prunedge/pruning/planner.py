@@ -32,9 +32,8 @@ class StepPlanner:
 
     def plan(self, ratio: float) -> Plan:
         """The channels that matter least, this share of all; fewer where that reaches a target."""
-        cost = self._cost()
         is_of_cost = self.work.context.currency != "channels"
-        return choose(
+        plan = choose(
             self.work.graph,
             self.ranking.scores,
             ratio,
@@ -42,9 +41,9 @@ class StepPlanner:
             exclude=self.ranking.refused,
             scaling=self.work.context.scaling,
             enough=self._is_enough(),
-            costs=distributed.broadcast_object(cost.per_channel()) if is_of_cost else None,
-            total_cost=cost.total if is_of_cost else None,
+            total_cost=self._cost().total if is_of_cost else None,
         )
+        return distributed.broadcast_object(plan)
 
     def _cost(self) -> Cost:
         """What the step's model costs, in the currency that the run saves."""

@@ -61,7 +61,7 @@ def record_step(
         fraction_asked=ratio,
         frozen=[{"name": name, "reason": reason} for name, reason in frozen.items()],
         rounds=recovered.rounds,
-        epochs=recovered.rounds * context.epochs,
+        epochs=recovered.epochs,
         scored="while training" if ranking.was_kept else "in a pass",
         limited=limited,
     )

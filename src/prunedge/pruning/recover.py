@@ -35,7 +35,7 @@ class Recovered:
     """A smaller model after fine-tuning, and what the rule says of it.
 
     `before` and `after` are its metrics on the validation split; `scores` were gathered in the last
-    of `rounds` fine-tunings.
+    of `rounds` fine-tunings, which had `epochs` in all.
     """
 
     model: nn.Module
@@ -44,6 +44,7 @@ class Recovered:
     optimizer_state: OptimState | None
     scores: Scores | None
     rounds: int
+    epochs: int
     verdict: Verdict
 
 
@@ -97,13 +98,14 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     collector = gathered_while_training(context.criterion, cut.graph)
     first = context.reference(work.history)
     start = None if context.first is None else work.history[0]
+    epochs = context.epochs_of(cut.graph.macs(), first)
     rounds = 0
     drops: list[float] = []
     while True:
         fitted = fit(
             model,
             context.data.train,
-            epochs=context.epochs,
+            epochs=epochs,
             config=finetune,
             engine=context.engine,
             seed=work.seed + SEED_OF_ROUND * rounds,
@@ -146,6 +148,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         optimizer_state=fitted.optimizer_state,
         scores=fitted.collected,
         rounds=rounds,
+        epochs=rounds * epochs,
         verdict=_with_rate(verdict, context.finetune, finetune),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import floor, inf
@@ -14,6 +14,7 @@ from prunedge.graph import ChannelGraph, Group
 from prunedge.graph.channels import require_graph
 from prunedge.graph.plan import Plan
 from prunedge.importance import NORMALISERS, Scores, normalised
+from prunedge.pruning.allocate import Portion, order_by_loss
 from prunedge.utils.arguments import is_number, require
 from prunedge.utils.tracing import traced
 from prunedge.utils.wording import counted
@@ -114,14 +115,8 @@ class ScoreScaling:
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac are two ways to count the costs: choose one")
 
-    def values(
-        self, graph: ChannelGraph, scores: Scores, costs: Mapping[str, float] | None = None
-    ) -> dict[str, torch.Tensor]:
-        """The comparable scores of each group that the criterion has judged, (channels,) float64.
-
-        `costs` (what a channel of each group costs, in any unit) stand in for MACs: the scores are
-        divided by their shares.
-        """
+    def values(self, graph: ChannelGraph, scores: Scores) -> dict[str, torch.Tensor]:
+        """The comparable scores of each group that was judged, (channels,) float64."""
         scaled = normalised(
             {
                 group.name: scores.values[group.name]
@@ -130,9 +125,6 @@ class ScoreScaling:
             },
             self.normalise,
         )
-        if costs is not None:
-            total = sum(costs[group.name] * group.size for group in graph.groups) or 1.0
-            return {name: value / max(costs[name] / total, 1e-12) for name, value in scaled.items()}
         if not self.macs_penalty and not self.per_mac:
             return scaled
         total = max(1, graph.macs())
@@ -142,9 +134,6 @@ class ScoreScaling:
                 value = scaled[group.name] - self.macs_penalty * share
                 scaled[group.name] = value / max(share, 1e-12) if self.per_mac else value
         return scaled
-
-
-_Portion = tuple[float, Group, list[int]]  # the mean score of these channels of the group
 
 
 @traced("choose")
@@ -157,16 +146,16 @@ def choose(
     exclude: Collection[str] = (),
     scaling: ScoreScaling | None = None,
     enough: Callable[[Plan], bool] | None = None,
-    costs: Mapping[str, float] | None = None,
     total_cost: Callable[[Plan | None], float] | None = None,
 ) -> Plan:
     """Remove the share `remove` of the graph's channels that matter least, within the
     `constraints`.
 
     All groups are compared at once, as the `scaling` says (by default each divided by its Euclidean
-    norm), per unit of their `costs` if these are given (milliseconds that a channel of each group
-    takes on a device, say). With a `total_cost` (what the model costs after a plan) the share
-    `remove` is of that, and not of the channels; as much goes as may where that saves less.
+    norm). With a `total_cost` (what the model costs after a plan: milliseconds on a device, say)
+    the share `remove` is of that, and not of the channels; as much goes as may where that saves
+    less. Channels then go by what they take of their group's importance for what they save
+    (`allocate.order_by_loss`), whatever the scale of the scores.
 
     Groups in `exclude`, and those that have no scores, keep all. At least one channel goes if any
     may; a plan that removes nothing has an empty `keep`. Equal scores go in the graph's order, so
@@ -186,7 +175,7 @@ def choose(
     require("constraints", constraints, PlanConstraints, "a PlanConstraints")
     require("scaling", scaling, ScoreScaling, "a ScoreScaling")
     _fitting(graph, scores)
-    values = scaling.values(graph, scores, costs)
+    values = scaling.values(graph, scores)
     open_groups = [
         group
         for group in graph.groups
@@ -198,7 +187,13 @@ def choose(
         for group in open_groups
         for mean, portion in _portions(values[group.name].tolist(), constraints, most_of_a_group)
     ]
-    ordered = portions if scaling.per_layer else sorted(portions, key=lambda portion: portion[0])
+    if total_cost is not None:
+        goal = (1 - remove) * total_cost(None)
+        ordered = order_by_loss(portions, values, total_cost, goal)
+    elif scaling.per_layer:
+        ordered = portions
+    else:
+        ordered = sorted(portions, key=lambda portion: portion[0])
     total = sum(group.size for group in open_groups)
 
     def plan(share: float) -> Plan:
@@ -283,7 +278,7 @@ def _fitting(graph: ChannelGraph, scores: Scores) -> None:
             raise PrunedgeError(what, remedy="rank the model that the graph was traced from")
 
 
-def _same_share(portions: Sequence[_Portion], share: float) -> dict[str, list[int]]:
+def _same_share(portions: Sequence[Portion], share: float) -> dict[str, list[int]]:
     """The share of each group, and a portion at the least."""
     gone: dict[str, list[int]] = {}
     for _, group, portion in portions:
@@ -293,7 +288,7 @@ def _same_share(portions: Sequence[_Portion], share: float) -> dict[str, list[in
     return gone
 
 
-def _first(portions: Sequence[_Portion], wanted: int) -> dict[str, list[int]]:
+def _first(portions: Sequence[Portion], wanted: int) -> dict[str, list[int]]:
     """The first portions, of so many channels in all; one at the least."""
     gone: dict[str, list[int]] = {}
     for _, group, portion in portions:

@@ -49,6 +49,9 @@ class TrainConfig:
     each block behind a layer (`prunedge.train.blocks`). With `ema` it is the weights' exponential
     moving average that is evaluated and kept (`prunedge.train.average`).
 
+    `temporary_norms` gives a model that has no normalisation batch norms for as long as it is
+    trained (`prunedge.train.temporary_norms`).
+
     `called` is the setting that the user gives `lr` by: an error's remedy names it.
 
     Raises TrainError for settings out of their range, all of them at once.
@@ -72,6 +75,7 @@ class TrainConfig:
     freeze: int = 0
     layer_decay: float | None = None
     ema: float | None = None
+    temporary_norms: bool = False
     called: str = "lr"
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from prunedge.train.schedule import learning_rate
 from prunedge.train.state import Epoch, Snapshot, TrainingCheckpoint, rank_of
 from prunedge.train.step import Stepper, make_stepper, train_batch
 from prunedge.train.sync import start_alike
+from prunedge.train.temporary_norms import norm_names, temporary_norms, with_norms
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 from prunedge.utils.tracing import traced
@@ -75,7 +76,9 @@ def fit(
     classification (N,) int64); without a `task` it is the split's own. After every epoch `val` (a
     Split or batches) is evaluated; at the end the weights, the momentum and the collector's result
     are those of the epoch with the best `config.metric`, the lower loss breaking ties (without
-    `val`: of the last one). With `config.patience` the training may end before all `epochs`.
+    `val`: of the last one). With `config.patience` the training may end before all `epochs`. With
+    `config.temporary_norms` a model without normalisation has some while it trains; they are folded
+    into its weights, and no momentum is kept.
     `extras` says what else takes part: a teacher, a collector, a checkpointer.
 
     Everything random follows from `seed` and the epoch's number, and torch's global random state is
@@ -112,12 +115,18 @@ def fit(
         _reproducible(engine),
     ):
         blocks = _blocks(model, train, config, engine)
-        with frozen_blocks(model, blocks, config.freeze):
+        with (
+            frozen_blocks(model, blocks, config.freeze),
+            _norms(model, train, config, engine, extras),
+        ):
+            has_norms = bool(norm_names(model))
             stepper = _prepared(model, config, engine, extras, task, blocks, checkpoint)
             training = _Training(stepper, train, val, epochs, seed, metric)
             best, history = _train_epochs(training, checkpoint)
-        if best.weights:
-            model.load_state_dict(best.weights)
+            if best.weights:
+                model.load_state_dict(best.weights)
+        if has_norms:
+            best = _without_norms(model, best, val, engine, task)
     return FitResult(
         model=model,
         optimizer_state=_beside(model, best.optimizer_state),
@@ -142,6 +151,29 @@ def _blocks(model: nn.Module, train: Any, config: TrainConfig, engine: Engine) -
     return blocks_of(model, engine.to_device(images[:1]))
 
 
+def _norms(
+    model: nn.Module, train: Any, config: TrainConfig, engine: Engine, extras: TrainExtras
+) -> contextlib.AbstractContextManager[None]:
+    """What gives the model norms for as long as it is trained; nothing where weights are drawn to
+    zero, as a norm would make up for it.
+    """
+    if not config.temporary_norms or extras.penalty is not None:
+        return contextlib.nullcontext()
+    return temporary_norms(model, train, engine)
+
+
+def _without_norms(
+    model: nn.Module, best: Snapshot, val: Any, engine: Engine, task: Task
+) -> Snapshot:
+    """The best epoch, with the metrics of the model that the norms have been folded into: another
+    rounding may decide another image. The momentum is that of other weights.
+    """
+    if val is not None:
+        meter = observe_held(model, val, engine, task)
+        best = replace(best, val=distributed.broadcast_object(meter.compute()))
+    return replace(best, optimizer_state={})
+
+
 def _prepared(
     model: nn.Module,
     config: TrainConfig,
@@ -156,7 +188,9 @@ def _prepared(
     if checkpoint is not None:
         model.load_state_dict(checkpoint.weights)
         optimizer_state = checkpoint.optimizer_state
-    shares = None if config.layer_decay is None else rate_shares(blocks, config.layer_decay)
+    shares = None
+    if config.layer_decay is not None:
+        shares = with_norms(rate_shares(blocks, config.layer_decay), model)
     optimizer = make_optimizer(model, config, optimizer_state, shares)
     start_alike(model, optimizer)
 

@@ -57,6 +57,11 @@ RANGES: dict[Optimizer, RateRange] = {
     "adamw": RateRange((1e-5, 3e-5, 0.0001, 0.0003, 0.001, 0.003), (0.001, 0.0003), 0.0003, 0.001),
 }
 SGD = RANGES["sgd"]
+# A model that has norms for as long as it is trained bears more. VGG16 at a sixty-fourth of its
+# time: validation 94 % after twelve epochs at 0.001, 96 at 0.003, 66 at 0.0003.
+ADAMW_WITH_NORMS = RateRange(
+    (1e-5, 3e-5, 0.0001, 0.0003, 0.001, 0.003, 0.01), (0.003, 0.001), 0.001, 0.003
+)
 # Few steps tell large differences alone: of the rates with this share of the best gain, the nearest
 # to the usual one is taken.
 ENOUGH = 0.9
@@ -168,10 +173,11 @@ def find_rate(
     A learning-rate range test (Smith 2017, arXiv:1506.01186) in short trainings: each rate trains a
     copy of the model for the same few steps, warm-up and cosine included, and the loss on training
     images that took no part (128 at the most) judges. Beginning with 0.01 and 0.003 (AdamW: 0.001
-    and 0.0003; `RANGES`), the next higher or lower rate is tried as long as the one to take is the
-    highest or lowest so far. Of those with nine tenths of the best gain the nearest to 0.003 is
-    taken. Rates above 0.01 are tried, and not taken. A rate that makes the model answer every image
-    alike silences it, and rates are taken from a tenth of that one downward.
+    and 0.0003; `range_of`), the next higher or lower rate is tried as long as the one to take is
+    the highest or lowest so far. Of those with nine tenths of the best gain the nearest to the
+    usual one is taken. Rates above the highest (0.01) are tried, and not taken. A rate that makes
+    the model answer every image alike silences it, and rates are taken from a tenth of that one
+    downward.
 
     It sees training images alone, about half an epoch of them (at least 8 steps a rate, at most
     24), and depends on `seed` alone. Several processes divide the batches, and find the same.
@@ -211,14 +217,20 @@ def find_rate(
 
     untrained = metrics_after(0, config)
     steps = rounds * math.ceil(len(learners) / config.batch_size)
-    of_optimizer = RANGES[config.optimizer]
-    rate = search(untrained.loss, task.uninformed_loss(untrained), loss_after, of_optimizer)
+    rate = search(untrained.loss, task.uninformed_loss(untrained), loss_after, range_of(config))
     return replace(rate, steps=steps, optimizer=config.optimizer)
+
+
+def range_of(config: TrainConfig) -> RateRange:
+    """The rates that may suit a training."""
+    if config.optimizer == "adamw" and config.temporary_norms:
+        return ADAMW_WITH_NORMS
+    return RANGES[config.optimizer]
 
 
 def lower_rate(config: TrainConfig) -> float:
     """The next lower rate that the test for one knows; a third of a rate below all of them."""
-    below = RANGES[config.optimizer].below(config.lr)
+    below = range_of(config).below(config.lr)
     return config.lr / 3 if below is None else below
 
 

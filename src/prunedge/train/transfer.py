@@ -49,7 +49,8 @@ class TransferSettings:
     batch_size: int = 32
     metric: str | None = None
     augment: Augment = "full"
-    optimizer: Optimizer = "sgd"
+    optimizer: Optimizer | None = None
+    temporary_norms: bool = True
     patience: int | None = None
     freeze: int = 0
     layer_decay: float | None = None
@@ -59,17 +60,21 @@ class TransferSettings:
         """How to train `model`: gently when it is pretrained, boldly from random weights.
 
         Without `lr` a pretrained model gets a rate that suits many; `transfer_rate` finds its own.
-        A model without normalisation layers gets a smaller rate and a longer warm-up from random
-        weights. AdamW gets a tenth of SGD's rate.
+        A model without normalisation layers gets some while it is trained, and AdamW; without
+        these (`temporary_norms`) it gets a smaller rate and a longer warm-up from random weights.
+        AdamW gets a tenth of SGD's rate.
         """
+        is_plain = not has_normalisation(model)
+        has_norms = is_plain and self.temporary_norms
+        optimizer = self.optimizer or ("adamw" if has_norms else "sgd")
         usual = LR_FINE_TUNE
         warmup = 0.1
         if not self.pretrained:
             usual = LR_SCRATCH
-            if not has_normalisation(model):
+            if is_plain and not has_norms:
                 usual = LR_SCRATCH_PLAIN
                 warmup = 0.2
-        if self.optimizer == "adamw":
+        if optimizer == "adamw":
             usual *= ADAMW_SHARE
         return TrainConfig(
             lr=usual if self.lr is None else self.lr,
@@ -77,7 +82,8 @@ class TransferSettings:
             metric=self.metric,
             augment=self.augment,
             warmup=warmup,
-            optimizer=self.optimizer,
+            optimizer=optimizer,
+            temporary_norms=has_norms,
             patience=self.patience,
             freeze=self.freeze,
             layer_decay=self.layer_decay,
