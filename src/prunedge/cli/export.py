@@ -54,7 +54,7 @@ def export(
         Percentage points of the metric that eight-bit integers may cost on validation data; more is
         refused.
     step
-        Export the model after this step instead of the best.
+        Export the model after this step instead of the best, by the number that `show` prints.
     baseline
         Export the unpruned model: the first of the chain where the run goes on from one that was
         pruned before.
@@ -81,7 +81,8 @@ def export(
     refuse_url(out)
     trust.trust_everything(trust_code)
     opened = open_run(run)
-    bundle = write_bundle(opened, out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
+    index = None if step is None else opened.step_numbered(step).index
+    bundle = write_bundle(opened, out, index, formats or ["onnx"], max_int8_drop, baseline=baseline)
     if json:
         print_json(bundle.manifest.model_dump())
         return

@@ -14,7 +14,7 @@ from prunedge.pruning.planner import StepPlanner
 from prunedge.pruning.policy import Continue, Finished, StopPolicy
 from prunedge.pruning.record import record_step
 from prunedge.pruning.recover import recover, sparsify_leaving
-from prunedge.pruning.steps import Iteration, State, Step, handed_over
+from prunedge.pruning.steps import Iteration, State, Step, handed_over, removals
 from prunedge.pruning.work import begin_step, rank_channels
 from prunedge.utils.tracing import phase
 
@@ -38,7 +38,7 @@ def iterate(
     action = policy.next_action(history, context.first)
 
     while isinstance(action, Continue):
-        with phase(f"step {len(history)}"):
+        with phase(f"step {len(removals(history))}"):
             iteration = one_step(context, policy, history, state, action.ratio)
         if iteration is None:
             action = _nothing_left(context, history)

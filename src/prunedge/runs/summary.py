@@ -33,7 +33,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         **{key: config[key] for key in _SETTINGS},
         "baseline": _figures(run.first()),
         "references": references,
-        "best": {**_figures(best), "step": best.index, "channels": best.channels},
+        "best": {**_figures(best), "step": best.number, "channels": best.channels},
         "test": _test(run),
         "baselines": [each.to_json() for each in compared(run)],
         "times": run.read(TIMES),
