@@ -11,7 +11,7 @@ import torch
 from prunedge.config import RunConfig
 from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.pruning.policy import Continue, Finished, StopPolicy
+from prunedge.pruning.policy import Continue, Finished, StopPolicy, Verdict
 from prunedge.report import write_report
 from prunedge.report.text import pruned
 from prunedge.runs import execute
@@ -193,6 +193,30 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
     same = execute.resume(run.path, None, {"max_steps": done + 1})
     assert RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
     assert len(same.steps()) >= done + 1
+
+
+def test_a_run_whose_smaller_steps_would_be_the_same_has_ended_for_good(
+    recipe: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that may leave goes at the first step: none of its halves is another."""
+    worse = Verdict(accepted=False, keeps_rule=False, reason="much worse")
+    strict = recipe.with_values(
+        max_drop=0.0,
+        extra_rounds=0,
+        max_steps=None,
+        step_ratio=0.8,
+        round_to=5,
+        ignore=["stem", "a"],
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(StopPolicy, "accepts", lambda *args: worse)
+        run = execute.prune(strict, tmp_path / "run")
+    assert len(run.steps()) == 2
+    assert "even a step of" in run.read("stop.json")["reason"]
+    with pytest.raises(RunError, match=r"max_steps= would change nothing any more"):
+        execute.resume(run.path, None, {"max_steps": 5})
+    again = execute.resume(run.path, None, {"max_drop": 100.0, "max_steps": 2})
+    assert [step.accepted for step in again.steps()] == [True, False, True]
 
 
 def test_an_ended_run_is_polished_when_that_is_asked_for_later(

@@ -40,8 +40,8 @@ def iterate(
     while isinstance(action, Continue):
         with phase(f"step {len(removals(history))}"):
             iteration = one_step(context, policy, history, state, action.ratio)
-        if iteration is None:
-            action = _nothing_left(context, history)
+        if isinstance(iteration, Finished):
+            action = iteration
             break
 
         history.append(iteration.step)
@@ -56,18 +56,23 @@ def iterate(
 
 def one_step(
     context: PruneContext, policy: StopPolicy, history: Sequence[Step], state: State, ratio: float
-) -> Iteration | None:
-    """Remove this share of what is saved and recover; None where no channel may go any more."""
+) -> Iteration | Finished:
+    """Remove this share of what is saved and recover; the end where no channel may go any more, or
+    every smaller step would be one that was taken back.
+    """
     work = begin_step(context, policy, history, state)
 
     ranking = rank_channels(work)
     planner = StepPlanner(work, ranking)
-    plan = planner.plan(ratio)
+    untried = planner.untried(ratio)
+    if untried is None:
+        return policy.given_up(history)
+    plan, ratio = untried
     work = sparsify_leaving(work, plan)
 
     smaller = cut(work, planner, plan, ratio)
     if smaller is None:
-        return None
+        return _nothing_left(context, history)
     recovered = recover(work, smaller)
     return record_step(work, ranking, planner, smaller, recovered, ratio)
 
