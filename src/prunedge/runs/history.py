@@ -68,7 +68,11 @@ def _line(run: Run, record: dict[str, Any], number: int, before: list[HistoryLin
     files = record.pop("files", {})
     require(dict[str, str], files)
     require(Step, record)
-    step = Step(**{"number": _number(record, before), **record})
+    counted = _number(record, before)
+    # Older histories don't have it.
+    step = Step(**{"number": counted, **record})
+    if step.number != counted:
+        raise checksums.Broken(f"it is step {counted}, and says that it is step {step.number}")
     if step.index != number:
         raise checksums.Broken(f"it is that of step {step.index}")
     require_step(step, run.config, before[0].step if before else step)
@@ -76,7 +80,7 @@ def _line(run: Run, record: dict[str, Any], number: int, before: list[HistoryLin
 
 
 def _number(record: Mapping[str, Any], before: list[HistoryLine]) -> int:
-    """What users call a step of a history that doesn't say it, as older ones don't."""
+    """The number that users see of a step after those `before` it."""
     if record.get("is_polish"):
         return before[record["start"]].step.number
     return sum(not line.step.is_polish for line in before)

@@ -43,6 +43,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "steps": [step.to_json() for step in run.steps()],
         "stop": run.stopped(),
         "learning_rate": run.read("lr.json"),
+        "patience": run.read("patience.json"),
         "weights_loaded": run.read("weights.json"),
         "bench": run.read("bench.json"),
         "profile": profile_of(run.path),

@@ -28,6 +28,7 @@ RECORDS = (
     "environment.json",
     "study.json",
     "lr.json",
+    "patience.json",
     "weights.json",
     "chain.json",
     "resumed.json",
