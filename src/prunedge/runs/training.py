@@ -143,6 +143,7 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
         rate.lr if rate else None,
         elsewhere or config.model.start,
         fell,
+        rate.optimizer if rate else config.train.optimizer,
     )
 
 
