@@ -24,6 +24,8 @@ RECORDS = (
     "test.json",
     "stop.json",
     "bench.json",
+    "baselines.json",
+    "times.json",
     "engine.json",
     "environment.json",
     "study.json",
