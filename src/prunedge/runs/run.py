@@ -282,7 +282,9 @@ class Run:
     # Its models.
 
     def load(self, step: int | None = None, device: str = "cpu") -> nn.Module:
-        """The model after a step (None: the best; 0: unpruned), in evaluation mode."""
+        """The model after the step at a place in the history, its `index` (None: the best; 0:
+        unpruned), in evaluation mode.
+        """
         return self.state(self.best().index if step is None else step).model.to(device).eval()
 
     def load_first(self, device: str = "cpu") -> nn.Module:
