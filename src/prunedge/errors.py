@@ -11,6 +11,7 @@ PrunedgeError
 ├── TrainError      training that went astray
 ├── RunError        run folders: missing, foreign, damaged
 ├── ExportError     a bundle that differs from the model
+│   └── PartialExport  some of its forms alone
 ├── BundleError     a bundle that is damaged, foreign or hostile
 ├── AgentError      the agent's queue, its broker, what is announced to it
 ├── MachineError    no memory, no permission, a disk that fails: no fault of what was being read
@@ -22,6 +23,7 @@ Each says what happened, where, and what to do. Only the command line turns them
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 
 class PrunedgeError(Exception):
@@ -84,6 +86,16 @@ class RunError(PrunedgeError):
 
 class ExportError(PrunedgeError):
     """An exported model that differs from the trained one."""
+
+
+class PartialExport(ExportError):
+    """Forms of a model that could not be exported; `bundle` is the folder with the others."""
+
+    def __init__(
+        self, what: str, *, bundle: Path, where: object = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.bundle = bundle
 
 
 class BundleError(PrunedgeError):

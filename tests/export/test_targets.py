@@ -20,7 +20,7 @@ from prunedge.edge.session import compare, open_session
 from prunedge.edge.targets import TARGETS
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.errors import BundleError, ExportError, ExtraMissing
+from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport
 from prunedge.export import Judge, export_bundle
 from tests.small_models import Mobile, randomise
 from tests.tampering import reseal_bundle
@@ -152,6 +152,40 @@ def test_integers_that_lose_too_much_are_refused(
         export(randomise(Mobile()), tmp_path / "b", ("onnx-int8",), max_drop=1.0)
     assert list(tmp_path.iterdir()) == []
     assert module.SELFTEST_IMAGES
+
+
+def test_forms_beside_one_that_failed_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter((0.9, 0.88))
+    monkeypatch.setattr(
+        Judged, "__call__", lambda self, model: (next(scores), np.eye(3)[self.truth])
+    )
+    with pytest.raises(
+        PartialExport, match=r"onnx-int8 loses 2\.0 points.*has onnx alone"
+    ) as caught:
+        export(randomise(Mobile()), tmp_path / "b", ("onnx-int8", "onnx"), max_drop=1.0)
+    assert caught.value.bundle == tmp_path / "b"
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    found = open_bundle(tmp_path / "b")
+    assert list(found.manifest.forms) == ["onnx"]
+    assert not list(found.path.glob("*int8*"))
+    assert open_session(found).self_test().images == 4
+    assert open_session(found).predict(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 3)
+
+
+def test_the_float_file_goes_where_that_form_alone_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differs(result: object, difference: float, file: str) -> None:
+        raise ExportError("the exported model gives other labels than torch", where=file)
+
+    monkeypatch.setattr("prunedge.export.bundle._refuse_differences", differs)
+    with pytest.raises(PartialExport, match=r"onnx: the exported model gives other labels"):
+        export(randomise(Mobile()), tmp_path / "b", ("onnx", "onnx-int8"))
+    found = open_bundle(tmp_path / "b")
+    assert list(found.manifest.forms) == ["onnx-int8"]
+    assert not (found.path / "model.onnx").exists()
 
 
 def test_integers_alone_leave_no_float_file(tmp_path: Path) -> None:

@@ -52,6 +52,29 @@ class TenToOne:
         raise AssertionError("a plan is predicted")
 
 
+@pytest.mark.parametrize("currency", ["latency", "memory"])
+def test_a_plan_s_sizes_are_computed_once_for_a_figure(
+    currency: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step asks for the figure of many plans."""
+    cost = cost_of(currency, MODEL, GRAPH)
+    before = cost.total(PLAN)
+    sizes = GRAPH.sizes(PLAN)
+    assert GRAPH.macs(PLAN, sizes) == GRAPH.macs(PLAN)
+    assert GRAPH.params(PLAN, sizes) == GRAPH.params(PLAN)
+
+    asked = []
+    original = ChannelGraph.sizes
+
+    def noted(graph: ChannelGraph, plan: Plan | None = None) -> dict[str, tuple[int, ...]]:
+        asked.append(plan)
+        return original(graph, plan)
+
+    monkeypatch.setattr(ChannelGraph, "sizes", noted)
+    assert cost.total(PLAN) == before
+    assert asked == [PLAN]
+
+
 @pytest.mark.parametrize("make", [Plain, Residual])
 def test_macs_and_parameters_are_those_of_the_smaller_model(make: Any) -> None:
     model = make().eval()

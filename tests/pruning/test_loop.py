@@ -520,6 +520,48 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
     assert stops[0].keep == 0
 
 
+@pytest.mark.parametrize(
+    ("round_to", "sizes", "shares"),
+    [
+        # One channel at the least: the last two halvings would both take it.
+        (1, [4, 2, 1], [0.6, 0.3675, 0.2047]),
+        # All that may leave, whatever the share.
+        (3, [3], [0.6]),
+    ],
+)
+def test_a_smaller_step_that_would_be_the_same_is_left_out(
+    data: images.Dataset, round_to: int, sizes: list[int], shares: list[float]
+) -> None:
+    constraints = PlanConstraints(ignore=("stem", "down"), round_to=round_to)
+    engine = make_engine("32")
+    context = PruneContext(
+        data, engine, TrainConfig(lr=1e-6, batch_size=8), "weight-l2", constraints=constraints
+    )
+    rule = StopPolicy(ACCURACY, max_drop=0.0, step_ratio=0.6)
+    start = step_zero(context, randomise(Residual()), rule)
+    perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
+    stops: list[Finished] = []
+    made = list(iterate(context, rule, (perfect,), start.state, finished=stops.append))
+    steps = [perfect, *(turn.step for turn in made)]
+    assert [step.removed for step in steps[1:]] == sizes
+    assert [step.fraction_asked for step in steps[1:]] == pytest.approx(shares, abs=1e-4)
+    assert stops == [rule.given_up(steps)]
+    assert stops[0].reason.startswith("even a step of 10.82% of the channels")
+
+    # Cut off anywhere, it ends in the same steps.
+    for done in range(1, len(steps) + 1):
+        again = list(iterate(context, rule, steps[:done], start.state))
+        assert [turn.step.kept for turn in again] == [step.kept for step in steps[done:]]
+
+
+def test_a_looser_rule_tries_again_what_a_stricter_one_took_back() -> None:
+    steps = history(True, False, False)
+    assert [step.index for step in RULE.taken_back(steps)] == [2, 3]
+    assert replace(RULE, judged_from=3).taken_back(steps) == [steps[3]]
+    assert RULE.smaller(0.4) == pytest.approx(1 - 0.6**0.5)
+    assert RULE.smaller(1 - 0.6**0.125) is None
+
+
 def test_the_loop_ends_when_nothing_is_left(data: images.Dataset) -> None:
     shop = PruneContext(
         data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0

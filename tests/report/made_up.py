@@ -138,6 +138,22 @@ def trial(
         "test_baseline_random": start - 0.03 + chance.gauss(0, 0.01)
         if is_done and "random" in recipe["baseline"]
         else None,
+        "small_networks": [
+            {
+                "name": text,
+                "title": text,
+                "epochs": 12,
+                "macs": 60_000_000,
+                "params": 2_500_000,
+                "size_mb": 10.0,
+                "ms": 3.0 + 0.1 * chance.random(),
+                "test": start + (0.01 if text == "good" else -0.2) + chance.gauss(0, 0.001),
+            }
+            for text in recipe["small"]
+            if is_done
+        ],
+        "side_ms_baseline": 20.0 if is_done and recipe["small"] else None,
+        "side_ms_best": 5.0 + 0.1 * chance.random() if is_done and recipe["small"] else None,
         "latency_ms_baseline": 40.0 if timed and is_done and recipe["fold"] == 0 else None,
         "latency_ms_best": 8.0 + chance.random()
         if timed and is_done and recipe["fold"] == 0
@@ -212,6 +228,11 @@ def study(name: str) -> StudyFindings:
             return made_up("grid", {"criterion": ["taylor", "random"]}, failed=2)
         case "models":
             return made_up("models", {"epochs": [1, 10], **BOTH}, timed=True)
+        case "small":
+            networks = [["good", "poor"]]
+            return made_up(
+                "grid", {"criterion": ["taylor", "random"], "seed": [0, 1, 2], "small": networks}
+            )
         case "many":
             return made_up("grid", {**WIDE, **INNER})
     raise ValueError(name)

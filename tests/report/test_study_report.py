@@ -23,10 +23,12 @@ from prunedge.report.study.numbers import curve, groups, shares, time_ratios, vi
 from prunedge.report.study.page import StudyFindings, command, page
 from prunedge.report.study.pareto import Place, front, mean_places, step_places
 from prunedge.report.study.sections import sections
+from prunedge.report.study.small_networks import better_networks, small_table
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table
 from prunedge.runs.callbacks import Callbacks
 from prunedge.study import Grid, create
 from prunedge.study.results import to_csv
+from prunedge.study.small_networks import beside_small
 from prunedge.study.statistics import Comparison
 from prunedge.study.summary import axes_of
 from tests.needs import program
@@ -58,6 +60,7 @@ KEYS = {
         "stops",
         "paired",
     ],
+    "small": ["summary", "curves", "layers", "pareto", "fractions", "stops", "paired", "small"],
     "none": [],
 }
 
@@ -95,6 +98,51 @@ def test_each_section_is_there_when_its_data_is(name: str) -> None:
         *KEYS[name],
         "data",
     ]
+
+
+def test_small_networks_stand_beside_the_pruned_models_with_their_spread() -> None:
+    found = study("small")
+    rows = done(found)
+    table = small_table(beside_small(groups(rows, ["criterion"])), ACCURACY)
+    assert [line[:3] for line in table.lines] == [
+        (criterion, model, "3")
+        for criterion in ("taylor", "random")
+        for model in ("unpruned", "pruned", "good", "poor")
+    ]
+    assert {len(line) for line in table.lines} == {len(table.head)}
+    ours = handed(found, criterion="taylor")
+    for line, tests, ms in (
+        (
+            table.lines[1],
+            [100 * row["test_best"] for row in ours],
+            [row["side_ms_best"] for row in ours],
+        ),
+        (
+            table.lines[2],
+            [100 * row["small_networks"][0]["test"] for row in ours],
+            [row["small_networks"][0]["ms"] for row in ours],
+        ),
+    ):
+        assert line[3].startswith(f"{fmean(tests):.1f} ± {stdev(tests):.1f} %\n")
+        assert line[4] == f"{fmean(ms):.3g} ± {stdev(ms):.2g} ms"
+    assert table.lines[2][5].endswith("×")
+    assert table.lines[2][6] == "60"
+
+
+def test_a_sentence_says_where_a_small_network_is_better() -> None:
+    found = study("small")
+    lines = better_networks(groups(done(found), ["criterion"]), ACCURACY)
+    assert len(lines) == 2
+    text = words(html(found))
+    for line, criterion in zip(lines, ("taylor", "random"), strict=True):
+        assert line.startswith(
+            f"good, taught as long, is at least as good and as fast as the pruned model of "
+            f"{criterion}: test accuracy "
+        )
+        assert line.endswith("(3 trials, in 3 of them both)")
+        assert f"Mind: {line}." in text
+    assert "poor, taught as long" not in text
+    assert "taught as long" not in words(html(study("two")))
 
 
 def test_the_summary_has_the_means_and_deviations_of_the_trials() -> None:

@@ -11,7 +11,7 @@ import torch
 from prunedge.config import RunConfig
 from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.pruning.policy import Continue, Finished, StopPolicy
+from prunedge.pruning.policy import Continue, Finished, StopPolicy, Verdict
 from prunedge.report import write_report
 from prunedge.report.text import pruned
 from prunedge.runs import execute
@@ -195,6 +195,30 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
     assert len(same.steps()) >= done + 1
 
 
+def test_a_run_whose_smaller_steps_would_be_the_same_has_ended_for_good(
+    recipe: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that may leave goes at the first step: none of its halves is another."""
+    worse = Verdict(accepted=False, keeps_rule=False, reason="much worse")
+    strict = recipe.with_values(
+        max_drop=0.0,
+        extra_rounds=0,
+        max_steps=None,
+        step_ratio=0.8,
+        round_to=5,
+        ignore=["stem", "a"],
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(StopPolicy, "accepts", lambda *args: worse)
+        run = execute.prune(strict, tmp_path / "run")
+    assert len(run.steps()) == 2
+    assert "even a step of" in run.read("stop.json")["reason"]
+    with pytest.raises(RunError, match=r"max_steps= would change nothing any more"):
+        execute.resume(run.path, None, {"max_steps": 5})
+    again = execute.resume(run.path, None, {"max_drop": 100.0, "max_steps": 2})
+    assert [step.accepted for step in again.steps()] == [True, False, True]
+
+
 def test_an_ended_run_is_polished_when_that_is_asked_for_later(
     ended: Path, recipe: RunConfig, tmp_path: Path
 ) -> None:
@@ -214,11 +238,29 @@ def test_an_ended_run_is_polished_when_that_is_asked_for_later(
     assert "<td>polish of 1</td>" in page
     assert "<td>the result</td>" in page
     assert [step.start for step in steps][:4] == [None, 0, 1, 1]
+    # A polish between them is none of the steps that are counted.
+    assert [step.number for step in steps][:4] == [0, 1, 1, 2]
+    assert further.step_numbered(2).index == 3
+    assert "step 2 of 2" in pruned(further)
+    assert "step 2 of 2" in page.lower()
+    with pytest.raises(RunError, match=r"no model is kept of step 3 .*model: 0, 1, 2"):
+        further.step_numbered(3)
     two = execute.prune(recipe.with_values(**{"max_steps": 2, "polish": 2}), tmp_path / "two")
     assert steps[3].kept == two.steps()[2].kept
     assert steps[3].metrics == two.steps()[2].metrics
     for name, value in two.load().state_dict().items():
         assert torch.equal(further.load().state_dict()[name], value), name
+
+
+def test_a_history_without_numbers_is_counted(ended: Path) -> None:
+    execute.resume(ended, None, {"polish": 1})
+    execute.resume(ended, None, {"max_steps": 2})
+    with edited(ended):
+        rewrite_history(
+            ended, lambda record: {key: x for key, x in record.items() if key != "number"}
+        )
+    found = [(step.number, step.is_polish) for step in open_run(ended).steps()]
+    assert found[:4] == [(0, False), (1, False), (1, True), (2, False)]
 
 
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,12 @@ def test_words_page_and_json_show_it_beside_both_models(
 
 
 def measured(
-    run: Run, monkeypatch: pytest.MonkeyPatch, *, test: dict[str, float], ms: dict[str, float]
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[[Run], str] = pruned,
+    *,
+    test: dict[str, float],
+    ms: dict[str, float],
 ) -> str:
     """What is said of a run whose models had these accuracies and medians."""
     records = {"test.json": run.read("test.json"), "times.json": run.read("times.json")}
@@ -153,7 +159,27 @@ def measured(
 
     with monkeypatch.context() as patched:
         patched.setattr(Run, "read", read)
-        return pruned(run)
+        return say(run)
+
+
+@pytest.mark.parametrize("median", [1.5, 1.6])
+def test_the_page_says_it_as_well(
+    finished: Run, monkeypatch: pytest.MonkeyPatch, median: float
+) -> None:
+    """At least as accurate and at least as fast is enough."""
+    page = measured(
+        finished,
+        monkeypatch,
+        lambda run: write_report(run).read_text(encoding="utf-8"),
+        test={"best": 0.93, NARROW: 0.93, OTHER: 0.5},
+        ms={"best": 1.5, NARROW: median, OTHER: 9.0},
+    )
+    line = (
+        "Mind: tests.runs.test_small_networks:narrow from random weights, taught as long, is "
+        "better: 93.0% at 1.5 ms beside 93.0% at 1.5 ms."
+    )
+    assert (line in page) == (median == 1.5)
+    assert ("is better" in page) == (median == 1.5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prunedge.cli.show import show
 from prunedge.config import RunConfig
 from prunedge.data import Split
 from prunedge.errors import PrunedgeError, TrainError
@@ -93,6 +94,31 @@ def test_a_training_cut_off_before_the_rate_was_known_finds_the_same(
     assert json.loads((cut / "lr.json").read_text()) == json.loads(
         (trained / "lr.json").read_text()
     )
+
+
+def test_a_training_that_patience_ended_says_so(
+    pretrained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    config = recipe(tiny_data, pretrained, train_epochs=40, patience=1, lr=0.05)
+    run = execute.train(config, tmp_path / "run", Callbacks(on_line=said.append))
+    record = run.read("patience.json")
+    assert record["epochs"] == record["best"] + 1 < 40
+    line = (
+        f"the training ended after {record['epochs']} of 40 epochs: none after epoch "
+        f"{record['best']} was better (patience=1)"
+    )
+    assert said[-1] == line
+    assert run.summary()["patience"] == record
+    show(run.path)
+    assert line in capsys.readouterr().out
+    assert line in write_report(run).read_text("utf-8")
+
+
+def test_a_training_that_had_all_its_epochs_says_nothing_of_patience(trained: Path) -> None:
+    run = open_run(trained)
+    assert run.read("patience.json") is None
+    assert run.summary()["patience"] is None
 
 
 def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:

@@ -11,14 +11,14 @@ from prunedge.utils.advice import speaking
     [
         (
             Taught(10, True, 0.003),
-            ("a lower --lr (it was 0.003: try 0.0006)", "more epochs"),
+            ("a lower --lr (it was 0.003: try 0.0006), with --optimizer adamw", "more epochs"),
             ("weights",),
         ),
         (Taught(10, False, 0.02), ("--lr", "pretrained --weights"), ()),
         (Taught(0, False, 0.02), ("--train-epochs 10",), ("--lr", "lower")),
         (
             Taught(10, True, 0.003, "runs/vgg"),
-            ("not from runs/vgg", "lower learning rate (it was 0.003"),
+            ("not from runs/vgg", "lower learning rate (it was 0.003", "or with AdamW"),
             ("--lr", "weights"),
         ),
         (
@@ -33,10 +33,26 @@ from prunedge.utils.advice import speaking
         ),
         (
             Taught(10, True, 0.0003, tried_lower=True),
-            ("more epochs, or on more images",),
+            ("with --optimizer adamw, with more epochs, or on more images",),
             ("--lr", "try"),
         ),
-        (None, ("pe.fit(", "lr=..."), ("--",)),
+        # What it was taught with already is no remedy.
+        (
+            Taught(10, True, 0.0003, tried_lower=True, optimizer="adamw"),
+            ("anew with more epochs, or on more images",),
+            ("--lr", "adamw", "AdamW"),
+        ),
+        (
+            Taught(10, True, 0.0003, optimizer="adamw"),
+            ("anew with a lower --lr (it was 0.0003: try 6e-05), or with more epochs",),
+            ("adamw", "AdamW"),
+        ),
+        (
+            Taught(10, True, 0.0003, "runs/vgg", optimizer="adamw"),
+            ("with more epochs, not from",),
+            ("adamw", "AdamW"),
+        ),
+        (None, ("pe.fit(", "lr=...", "optimizer='adamw'"), ("--",)),
     ],
 )
 def test_advice_is_what_can_be_done_there(
@@ -59,7 +75,12 @@ def test_a_study_is_told_its_own_keys() -> None:
     [
         (
             Taught(10, True, 0.003, "s2/starts/a"),
-            ("another --out", "more `train_epochs`", "another `optimizer`", "`lr` (it was 0.003)"),
+            (
+                "another --out",
+                "more `train_epochs`",
+                '`optimizer = "adamw"`',
+                "`lr` (it was 0.003)",
+            ),
             ("lower", "s2/starts", "weights"),
         ),
         (

@@ -42,6 +42,16 @@ def test_it_learns_in_place_and_gives_the_model_back_as_it_was_laid_out(name: st
     assert evaluate(net, VAL, engine) == result.val
 
 
+def test_the_result_is_printed_without_its_tensors() -> None:
+    result = fit(model(), TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, val=VAL)
+    printed = repr(result)
+    assert "accuracy" in printed
+    assert "best_epoch=" in printed
+    assert "lr=0.05" in printed
+    assert "tensor" not in printed
+    assert len(printed) < 500
+
+
 def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before() -> None:
     nets = [model(), model(), model()]
     for net, seed, noise in zip(nets, (3, 3, 4), (1, 2, 1), strict=True):

@@ -74,6 +74,62 @@ def test_which_rate_is_taken_follows_from_the_losses(
     assert Rate.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
 
 
+@pytest.mark.parametrize(
+    ("losses", "lr", "why"),
+    [
+        (
+            {0.01: 0.30, 0.003: 0.31, 0.001: 0.6},
+            0.003,
+            "of those with nine tenths of the best gain in a few steps the nearest to 0.003",
+        ),
+        # A rate that silenced the model changes nothing: the gains decide alone.
+        (
+            {0.03: None, 0.01: 0.60, 0.003: 0.31, 0.001: 0.6},
+            0.003,
+            "of those with nine tenths of the best gain in a few steps the nearest to 0.003",
+        ),
+        # The gains are those of 0.003, and would not have chosen.
+        (
+            {0.01: None, 0.003: 0.31, 0.001: 0.6, 0.0003: 0.65},
+            0.001,
+            "the nearest to 0.003 that is far enough below 0.01, which silenced the model in a "
+            "few steps",
+        ),
+        (
+            {0.01: None, 0.003: 0.2, 0.001: 0.64, 0.0003: 0.5, 0.0001: 0.6},
+            0.0003,
+            "of those far enough below 0.01, which silenced the model in a few steps, and with "
+            "nine tenths of the best gain, the nearest to 0.003",
+        ),
+        (
+            {0.01: None, 0.003: 0.31, 0.001: 0.71, 0.0003: 0.72},
+            0.001,
+            "the highest that is far enough below 0.01, which silenced the model in a few steps",
+        ),
+        (
+            {0.01: 0.75, 0.003: 0.71},
+            0.003,
+            "no rate taught it anything in a few steps, so a usual one",
+        ),
+        (
+            {0.001: None, 0.0003: None, 0.0001: 0.6},
+            0.0001,
+            "the lowest that was tried, the farthest below 0.0003, which silenced the model in a "
+            "few steps",
+        ),
+        (
+            {0.0003: INF, 0.0001: INF},
+            0.0001,
+            "every rate broke the model in a few steps, so the lowest",
+        ),
+    ],
+)
+def test_what_is_said_of_a_rate_is_what_decided(
+    losses: dict[float, float | None], lr: float, why: str
+) -> None:
+    assert choose_rate(0.7, 0.69, losses) == (lr, why)
+
+
 def test_a_rate_that_breaks_is_never_taken() -> None:
     assert choose_rate(1.0, 0.69, {0.01: INF, 0.003: 0.999})[0] == 0.003
     assert choose_rate(0.1, 0.69, {0.01: INF, 0.003: INF, 0.001: 0.5})[0] == 0.001

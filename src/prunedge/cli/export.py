@@ -14,7 +14,7 @@ from prunedge.utils.advice import command
 from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
-    from prunedge.edge import Form
+    from prunedge.edge import Bundle, Form
 
 FORMATS = (
     f"{', '.join(TARGETS)}; several with commas between them. The first runs unless another is "
@@ -40,7 +40,7 @@ def export(
 
     Every form of the model is run by its own runtime and compared with torch on real images of
     the run's validation split before it is kept. Eight-bit integers are calibrated on training
-    images.
+    images. Where a form fails, the others are kept; a line says which, and the exit code is 2.
 
     Example: `prunedge export runs/cracks --out bundles/cracks --format onnx,onnx-int8`
 
@@ -54,15 +54,16 @@ def export(
         Percentage points of the metric that eight-bit integers may cost on validation data; more is
         refused.
     step
-        Export the model after this step instead of the best.
+        Export the model after this step instead of the best, by the number that `show` prints.
     baseline
         Export the unpruned model: the first of the chain where the run goes on from one that was
         pruned before.
     json
         Print the manifest as JSON.
     """
-    from prunedge.cli.console import print_json, tell
-    from prunedge.errors import PrunedgeError
+    from prunedge.cli.console import tell
+    from prunedge.edge import open_bundle
+    from prunedge.errors import PartialExport, PrunedgeError
     from prunedge.runs.export import write_bundle
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
@@ -81,15 +82,29 @@ def export(
     refuse_url(out)
     trust.trust_everything(trust_code)
     opened = open_run(run)
-    bundle = write_bundle(opened, out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
+    index = None if step is None else opened.step_numbered(step).index
+    try:
+        bundle = write_bundle(
+            opened, out, index, formats or ["onnx"], max_int8_drop, baseline=baseline
+        )
+    except PartialExport as error:
+        _tell_bundle(open_bundle(error.bundle), opened.config.task.name, json=json)
+        raise
+    _tell_bundle(bundle, opened.config.task.name, json=json)
+    if not json:
+        tell(f"next: {command('bench', bundle.path)}")
+
+
+def _tell_bundle(bundle: Bundle, task: str, *, json: bool) -> None:
+    """Each form with its size, and how it compares with torch; the manifest as JSON."""
+    from prunedge.cli.console import print_json, tell
+
     if json:
         print_json(bundle.manifest.model_dump())
         return
-    task = opened.config.task.name
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
-    tell(f"next: {command('bench', bundle.path)}")
 
 
 def _check_text(form: Form, task: str) -> str:

@@ -28,9 +28,10 @@ def callbacks(metric: Metric, advance: Advance, quiet: bool) -> Callbacks:
                 f"{latency}validation {after}"
             )
             return
-        title = f"step {step.index}: {step.fraction_removed:.1%} of the channels removed"
+        title = f"step {step.number}: {step.fraction_removed:.1%} of the channels removed"
         if step.is_polish:
-            title = f"polish: step {step.start} fine-tuned for {counted(step.epochs, 'epoch')} more"
+            epochs = counted(step.epochs, "epoch")
+            title = f"polish: step {step.number} fine-tuned for {epochs} more"
         rounds = f" {counted(step.rounds, 'time')}" if step.rounds > 1 else ""
         verdict = f"; {step.verdict}" if step.verdict else ""
         say(

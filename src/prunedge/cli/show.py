@@ -59,9 +59,12 @@ def show(run: Path, *, json: Flag = False) -> None:
 
 
 def _tell_beginning(run: Run) -> None:
-    """Where its weights and its learning rate come from."""
+    """Where its weights and its learning rate come from, and whether patience ended its
+    training.
+    """
     from prunedge.cli.console import tell
     from prunedge.models import Loaded
+    from prunedge.runs.training import ended_early
     from prunedge.train import Rate
 
     weights = run.read_as("weights.json", Loaded.from_json)
@@ -69,6 +72,9 @@ def _tell_beginning(run: Run) -> None:
     for record in (weights, rate):
         if record is not None:
             tell(record.sentence())
+    early = ended_early(run)
+    if early is not None:
+        tell(early)
 
 
 def _table(opened: Run, best: Step) -> None:

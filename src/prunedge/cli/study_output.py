@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from prunedge.study import Spread, StudyProgress
+    from prunedge.study.small_networks import BesideSmall
     from prunedge.study.summary import SummaryLine
     from prunedge.tasks import Metric
 
@@ -69,6 +70,29 @@ def summary_table(axes: Sequence[str], lines: Sequence[SummaryLine], metric: Met
             _ratio(line.macs_ratio),
             _ratio(line.size_ratio),
             _spread(line.seconds, "{:.0f}"),
+        )
+    return table
+
+
+def small_networks_table(lines: Sequence[BesideSmall], metric: Metric) -> Table:
+    """A line for each small network of each combination, beside the pruned models."""
+    from rich.table import Table
+
+    from prunedge.report.study.cells import ms_spread
+
+    table = Table(title="small networks, taught as long, beside the pruned models")
+    names = ("combination", "network")
+    for name in (*names, "trials", "pruned", "small", "pruned: an image", "small: an image"):
+        table.add_column(name, justify="left" if name in names else "right")
+    for line in lines:
+        table.add_row(
+            line.combination,
+            line.network,
+            str(line.n),
+            _metric_spread(line.pruned.test, metric),
+            _metric_spread(line.small.test, metric),
+            ms_spread(line.pruned.ms),
+            ms_spread(line.small.ms),
         )
     return table
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import Parameter
 
 from prunedge.cli.options import Flag
-from prunedge.cli.study_output import failure_text, progress_text, rest_text, summary_table
+from prunedge.cli.study_output import (
+    failure_text,
+    progress_text,
+    rest_text,
+    small_networks_table,
+    summary_table,
+)
 from prunedge.utils.advice import command
 from prunedge.utils.wording import counted
 
@@ -53,8 +59,11 @@ def run_grid(grid: Grid, where: Where) -> None:
     """Run what is left of a grid, and print its table; PrunedgeError where a trial failed."""
     from prunedge.cli.console import out, print_json, progress, say, tell
     from prunedge.errors import PrunedgeError
+    from prunedge.report.study.numbers import groups
+    from prunedge.report.study.small_networks import better_networks
     from prunedge.study import create, execute
     from prunedge.study.engines.local import NOT_NOTED
+    from prunedge.study.small_networks import beside_small
     from prunedge.study.summary import axes_of, metric_of, summary
     from prunedge.study.validate import check
     from prunedge.train.collapse import ANEW
@@ -81,10 +90,23 @@ def run_grid(grid: Grid, where: Where) -> None:
 
     axes = axes_of(rows, study.grid.axes)
     lines = summary(rows, axes)
+    finished = groups(rows, axes)
+    small = beside_small(finished)
     if where.json:
-        print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
+        print_json(
+            {
+                "counts": vars(counts),
+                "summary": [asdict(line) for line in lines],
+                "small": [asdict(line) for line in small],
+            }
+        )
     else:
-        out.print(summary_table(axes, lines, metric_of(rows)))
+        metric = metric_of(rows)
+        out.print(summary_table(axes, lines, metric))
+        if small:
+            out.print(small_networks_table(small, metric))
+        for line in better_networks(finished, metric):
+            tell(f"mind: {line}")
         tell(progress_text(counts))
         tell(f"tables: {study.path / 'study.csv'}, study.parquet")
         tell(f"next: {command('report', where.out)}")

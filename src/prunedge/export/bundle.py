@@ -5,8 +5,9 @@ images before it is kept.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -28,7 +29,7 @@ from prunedge.edge.session import TOLERANCE, SelfTest, compare
 from prunedge.edge.targets import ONNX, TARGETS, Target
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
-from prunedge.errors import BundleError, ExportError
+from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport, PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
 from prunedge.graph import copied
@@ -36,6 +37,7 @@ from prunedge.models.final_activation import refuse_probabilities
 from prunedge.surgery import save_model
 from prunedge.utils.advice import option
 from prunedge.utils.files import behind_links, written_folder
+from prunedge.utils.machine import is_scarce
 from prunedge.utils.packages import versions_of
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
@@ -91,7 +93,8 @@ def export_bundle(
     normalised.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
-    much, or `out` already holds something; ExtraMissing when its runtime is not installed.
+    much, or `out` already holds something; ExtraMissing when its runtime is not installed. Where
+    others of several `formats` could be exported, they are kept, and it is a PartialExport.
     """
     unknown = [name for name in formats if name not in TARGETS]
     if unknown or not formats:
@@ -121,9 +124,21 @@ def export_bundle(
             onnx = _once(model, onnx_file, task.size)
             source = Source(model, task.size, folder, onnx, calibration)
             decoder = decoder_of(task)
-            forms = {}
+            forms: dict[str, Form] = {}
+            failures: dict[str, PrunedgeError] = {}
             for name in dict.fromkeys(formats):
-                forms[name] = _form(TARGETS[name], source, images, decoder, judge)
+                before = {*folder.iterdir(), onnx_file}
+                try:
+                    forms[name] = _form(TARGETS[name], source, images, decoder, judge)
+                except (ExportError, ExtraMissing) as error:
+                    if is_scarce():
+                        raise
+                    failures[name] = error
+                    _remove_all_but(before, folder)
+            if not forms:
+                raise next(iter(failures.values()))
+            if not any(ONNX.file in form.files for form in forms.values()):
+                (folder / ONNX.file).unlink(missing_ok=True)
         save_model(model, folder / WEIGHTS)
         if plan is not None:
             (folder / PLAN).write_text(
@@ -153,7 +168,30 @@ def export_bundle(
         folder.chmod(0o755)
         for file in folder.iterdir():
             file.chmod(0o755 if file.suffix == ".sh" else 0o644)
+    if failures:
+        raise _partial(failures, list(forms), target)
     return open_bundle(target)
+
+
+def _remove_all_but(kept: Collection[Path], folder: Path) -> None:
+    """Remove what a form that failed has left in the bundle's folder."""
+    for path in set(folder.iterdir()) - set(kept):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _partial(
+    failures: Mapping[str, PrunedgeError], kept: Sequence[str], out: Path
+) -> PartialExport:
+    """The error for forms that failed beside those that are `kept` in the bundle."""
+    whats = []
+    for name, error in failures.items():
+        whats.append(error.what if name in error.what else f"{name}: {error.what}")
+    remedies = dict.fromkeys(error.remedy for error in failures.values() if error.remedy)
+    has = f"{out} has {', '.join(kept)} alone"
+    return PartialExport("; ".join(whats), bundle=out, remedy="; ".join((*remedies, has)))
 
 
 def refuse_full(target: Path) -> None:

@@ -165,12 +165,15 @@ class ChannelGraph:
             shapes[name] = tuple(shape)
         return shapes
 
-    def macs(self, plan: Plan | None = None) -> int:
-        """Multiply-accumulates for one image after the plan.
+    def macs(
+        self, plan: Plan | None = None, sizes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> int:
+        """Multiply-accumulates for one image after the plan; `sizes` are those after it
+        (`self.sizes`), where they are known.
 
         Equals what torch's FLOP counter measures, halved.
         """
-        shapes = self.sizes(plan)
+        shapes = self.sizes(plan) if sizes is None else sizes
         count = 0.0
         for operation in self.operations:
             count += operation.positions * operation.factor(shapes, plan)
@@ -201,9 +204,11 @@ class ChannelGraph:
                 total += operation.positions * int((layout.number == number).sum())
         return round(total)
 
-    def params(self, plan: Plan | None = None) -> int:
-        """Number of parameters after the plan."""
-        shapes = self.sizes(plan)
+    def params(
+        self, plan: Plan | None = None, sizes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> int:
+        """Number of parameters after the plan; `sizes` are those after it, where they are known."""
+        shapes = self.sizes(plan) if sizes is None else sizes
         return sum(prod(shapes[name]) for name in self.trainable)
 
     def prunable_share(self, without: Collection[str] = ()) -> float:

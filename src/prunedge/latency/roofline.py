@@ -55,8 +55,9 @@ def estimate(
         layers = layers_of(model, graph.example)
 
     def ms(plan: Plan | None) -> float:
-        shapes = shapes_after(layers, graph.sizes(plan))
-        activations = sum(shape.activations for shape in shapes)
-        return processor.ms(graph.macs(plan), graph.params(plan) + activations)
+        sizes = graph.sizes(plan)
+        activations = sum(shape.activations for shape in shapes_after(layers, sizes))
+        numbers = graph.params(plan, sizes) + activations
+        return processor.ms(graph.macs(plan, sizes), numbers)
 
     return ms

@@ -91,9 +91,10 @@ def _memory(model: nn.Module, graph: ChannelGraph) -> Callable[[Plan | None], fl
     layers = layers_of(model, graph.example)
 
     def count(plan: Plan | None) -> float:
+        sizes = graph.sizes(plan)
         largest = 0
-        for shape in shapes_after(layers, graph.sizes(plan)):
+        for shape in shapes_after(layers, sizes):
             largest = max(largest, shape.activations)
-        return FLOAT32_BYTES * (graph.params(plan) + largest)
+        return FLOAT32_BYTES * (graph.params(plan, sizes) + largest)
 
     return count

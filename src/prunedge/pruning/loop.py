@@ -14,7 +14,7 @@ from prunedge.pruning.planner import StepPlanner
 from prunedge.pruning.policy import Continue, Finished, StopPolicy
 from prunedge.pruning.record import record_step
 from prunedge.pruning.recover import recover, sparsify_leaving
-from prunedge.pruning.steps import Iteration, State, Step, handed_over
+from prunedge.pruning.steps import Iteration, State, Step, handed_over, removals
 from prunedge.pruning.work import begin_step, rank_channels
 from prunedge.utils.tracing import phase
 
@@ -38,10 +38,10 @@ def iterate(
     action = policy.next_action(history, context.first)
 
     while isinstance(action, Continue):
-        with phase(f"step {len(history)}"):
+        with phase(f"step {len(removals(history))}"):
             iteration = one_step(context, policy, history, state, action.ratio)
-        if iteration is None:
-            action = _nothing_left(context, history)
+        if isinstance(iteration, Finished):
+            action = iteration
             break
 
         history.append(iteration.step)
@@ -56,18 +56,23 @@ def iterate(
 
 def one_step(
     context: PruneContext, policy: StopPolicy, history: Sequence[Step], state: State, ratio: float
-) -> Iteration | None:
-    """Remove this share of what is saved and recover; None where no channel may go any more."""
+) -> Iteration | Finished:
+    """Remove this share of what is saved and recover; the end where no channel may go any more, or
+    every smaller step would be one that was taken back.
+    """
     work = begin_step(context, policy, history, state)
 
     ranking = rank_channels(work)
     planner = StepPlanner(work, ranking)
-    plan = planner.plan(ratio)
+    untried = planner.untried(ratio)
+    if untried is None:
+        return policy.given_up(history)
+    plan, ratio = untried
     work = sparsify_leaving(work, plan)
 
     smaller = cut(work, planner, plan, ratio)
     if smaller is None:
-        return None
+        return _nothing_left(context, history)
     recovered = recover(work, smaller)
     return record_step(work, ranking, planner, smaller, recovered, ratio)
 

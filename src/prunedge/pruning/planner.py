@@ -4,6 +4,7 @@ device allow.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import lcm
@@ -19,6 +20,8 @@ from prunedge.surgery import Surgery, operate
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 from prunedge.utils.wording import counted
+
+log = logging.getLogger(__name__)
 
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
@@ -44,6 +47,26 @@ class StepPlanner:
             total_cost=self._cost().total if is_of_cost else None,
         )
         return distributed.broadcast_object(plan)
+
+    def untried(self, ratio: float) -> tuple[Plan, float] | None:
+        """The plan of a step of this share, and the share; of the next smaller step as long as a
+        step like that was taken back already. None where no smaller one is left.
+
+        Where a smaller share chooses as many channels of every layer from the same model, they are
+        the same ones: its fine-tuning would be that of the step before once more.
+        """
+        work = self.work
+        start = last_accepted(work.history).index
+        taken_back = work.policy.taken_back(work.history)
+        tried = [step.kept for step in taken_back if step.start == start]
+        share: float | None = ratio
+        while share is not None:
+            plan = self.plan(share)
+            if not plan.keep or work.graph.widths(plan) not in tried:
+                return plan, share
+            log.info("a step of %.2f%% would be one that was taken back", 100 * share)
+            share = work.policy.smaller(share)
+        return None
 
     def _cost(self) -> Cost:
         """What the step's model costs, in the currency that the run saves."""

@@ -20,6 +20,7 @@ HALVINGS = 3
 DOUBTS = 2  # models in a row that may lie beyond the rule by chance
 SURE = 0.9  # the confidence from which on a drop is called sure
 MINUTE_S = 60
+GIVEN_UP = "even a step of"
 COLLAPSED = "every validation image gets the same answer"
 
 
@@ -217,18 +218,29 @@ class StopPolicy:
         if spent is not None:
             return Finished(spent, result)
 
-        judged = [step for step in made if step.index >= self.judged_from]
-        taken_back = [step for step in judged if not step.accepted]
-        if len(taken_back) <= HALVINGS:
-            return Continue(self._ratio(len(taken_back)))
+        halvings = len(self.taken_back(history))
+        return Continue(self._ratio(halvings)) if halvings <= HALVINGS else self.given_up(history)
 
+    def taken_back(self, history: Sequence[Step]) -> list[Step]:
+        """The steps that were taken back, as far as this rule has judged them."""
+        judged = [step for step in removals(history) if step.index >= self.judged_from]
+        return [step for step in judged if not step.accepted]
+
+    def smaller(self, ratio: float) -> float | None:
+        """The share of the next smaller step; None below the smallest."""
+        smaller = (self._ratio(halvings) for halvings in range(HALVINGS + 1))
+        return next((share for share in smaller if share < ratio), None)
+
+    def given_up(self, history: Sequence[Step]) -> Finished:
+        """The end where the smallest step was taken back as well."""
         smallest = self._ratio(HALVINGS)
         metric = self.metric
         verb = "drops" if metric.higher_is_better else "raises"
         drops = f"{verb} {metric.name} by more than {self.max_drop:g} {metric.unit}"
-        if COLLAPSED in taken_back[-1].reason:
+        if COLLAPSED in self.taken_back(history)[-1].reason:
             drops = f"leaves a model of which {COLLAPSED}"
-        return Finished(f"even a step of {smallest:.2%} of the {self.saved} {drops}", result)
+        reason = f"{GIVEN_UP} {smallest:.2%} of the {self.saved} {drops}"
+        return Finished(reason, handed_over(history).index)
 
     def _ratio(self, halvings: int) -> float:
         """The share of a step after so many were taken back: 2**-halvings of the way that the first

@@ -110,6 +110,7 @@ def _polished(
         fitted.val,
         clock.seconds,
         index=len(history),
+        number=start.number,
         removed=0,
         accepted=verdict.accepted,
         keeps_rule=verdict.keeps_rule,

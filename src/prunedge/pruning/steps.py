@@ -34,10 +34,15 @@ class Step:
     count the channels that each prunable layer makes. `rounds` counts the fine-tunings: more than 1
     where the first broke the rule; `epochs` is how often they saw every training image in all.
 
-    `start` is the step whose model this one was made from. A step that is not `accepted` was taken
-    back: the search never goes on from it. One that `keeps_rule` may be handed over; the search
-    also goes on from a model that may only by chance lie beyond the rule. A step that `is_polish`
-    removes nothing: it is the last, longer fine-tuning of a model that is about to be handed over.
+    `index` is its place in the history, which names its checkpoint. `number` is what users see: how
+    many removals there were up to it; a polish has that of the step that it polished, as it is none
+    of the steps that are counted.
+
+    `start` is the `index` of the step whose model this one was made from. A step that is not
+    `accepted` was taken back: the search never goes on from it. One that `keeps_rule` may be handed
+    over; the search also goes on from a model that may only by chance lie beyond the rule. A step
+    that `is_polish` removes nothing: it is the last, longer fine-tuning of a model that is about to
+    be handed over.
 
     `correct` says which validation images were answered right (`prunedge.tasks.packed`). `majority`
     is what the best constant answer, `majority_answer`, scores by the metric; `only_answer` is the
@@ -72,6 +77,7 @@ class Step:
     seconds_evaluate: float
     kept: dict[str, NonNegativeInt]
     original: dict[str, NonNegativeInt]
+    number: NonNegativeInt = 0
     start: NonNegativeInt | None = None
     is_polish: bool = False
     rounds: NonNegativeInt = 0
@@ -89,7 +95,7 @@ class Step:
     @property
     def name(self) -> str:
         """What it is called in a sentence: a polish is not one of the steps that are counted."""
-        return f"the polish of step {self.start}" if self.is_polish else f"step {self.index}"
+        return f"the polish of step {self.number}" if self.is_polish else f"step {self.number}"
 
     @property
     def seconds(self) -> float:

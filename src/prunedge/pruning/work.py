@@ -26,13 +26,13 @@ class StepWork:
 
     @property
     def number(self) -> int:
-        """Which step it is."""
-        return len(self.history)
+        """Which step it is, as users count: polishes are none."""
+        return len(removals(self.history))
 
     @property
     def seed(self) -> int:
         """What all that is random in the step follows from: made again, it is the same."""
-        return self.context.seed * 10_000 + len(removals(self.history))
+        return self.context.seed * 10_000 + self.number
 
     def of(self, state: State) -> StepWork:
         """The same step with the model in another state."""

@@ -141,7 +141,8 @@ def export_bundle(
     the unpruned model; without it the bundle doesn't say.
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
-    is not this model's; ExtraMissing when a runtime is not installed.
+    is not this model's; ExtraMissing when a runtime is not installed. Where others of several
+    `formats` could be exported, `out` has them, and it is an `errors.PartialExport`.
 
     Example: `pe.export_bundle(model, data, "bundles/cracks", model_name="resnet18",
     formats=("onnx", "onnx-int8"))`

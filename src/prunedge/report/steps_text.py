@@ -12,15 +12,14 @@ RESULT = "the result"
 
 def name_of(step: Step) -> str:
     """What a step is called in a table."""
-    return f"polish of {step.start}" if step.is_polish else str(step.index)
+    return f"polish of {step.number}" if step.is_polish else str(step.number)
 
 
 def place_of(step: Step, steps: Sequence[Step]) -> str:
     """Which of the `steps` it is: `step 3 of 5`, `step 3 of 5, polished`."""
-    last = removals(steps)[-1].index
-    if step.is_polish:
-        return f"step {step.start} of {last}, polished"
-    return f"step {step.index} of {last}"
+    last = removals(steps)[-1].number
+    polished = ", polished" if step.is_polish else ""
+    return f"step {step.number} of {last}{polished}"
 
 
 def became_of(step: Step, result: Step) -> str:

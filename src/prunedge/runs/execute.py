@@ -154,7 +154,7 @@ def _prune(session: RunSession) -> Run:
         del state
         session.forget_model()
         for iteration in iterations:
-            with phase(f"step {iteration.step.index}"):
+            with phase(f"step {iteration.step.number}"):
                 session.keep(iteration)
     _polish(session, context)
 

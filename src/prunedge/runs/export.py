@@ -51,8 +51,8 @@ def write_bundle(
     *,
     baseline: bool = False,
 ) -> Bundle:
-    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned model of
-    its chain.
+    """Export the step at this place in a run's history (None: the best), or with `baseline` the
+    first, unpruned model of its chain.
 
     A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
     """
@@ -63,13 +63,13 @@ def write_bundle(
         answer = task_of(config).answer_name(chosen.step.only_answer)
         log.warning("mind: %s", one_class_warning(answer, taught(run)))
     data = images_of(config, run.verb(), "DATA", "--resume", run.path)
-    if chosen.number is not None and chosen.plan.keep:
-        require_plan(run, chosen.number, trace(run.load_first(), data.example()))
+    if chosen.index is not None and chosen.plan.keep:
+        require_plan(run, chosen.index, trace(run.load_first(), data.example()))
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {name: chosen.test[name] for name in task_named(config.task.name).metrics}
     about = {
-        "run_step": chosen.number,
+        "run_step": None if chosen.index is None else chosen.step.number,
         "model": chosen.name,
         "data_fingerprint": config.data.fingerprint,
     }
@@ -131,27 +131,27 @@ def bundle_of(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A model of a run, with what the run knows about it. `number` is the step in this run, None
-    where it is none of its own.
+    """A model of a run, with what the run knows about it. `index` is its step's place in this run's
+    history, None where it is none of its own.
     """
 
     name: str
     model: nn.Module
     plan: Plan
     step: Step
-    number: int | None
+    index: int | None
     test: Mapping[str, Any] | None
 
 
 def _first_of(run: Run) -> _Chosen:
     first, chain = run.first(), run.chain()
-    number = 0 if chain is None or chain.first is None else None
+    index = 0 if chain is None or chain.first is None else None
     return _Chosen(
         run.references()[0].name,
         run.load_first(),
         Plan({}),
         first,
-        number,
+        index,
         (run.test() or {}).get("baseline"),
     )
 
@@ -163,7 +163,7 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
     chosen = next(step for step in run.steps() if step.index == wanted)
     tested = {0: run.references()[-1].tested, best: "best"}.get(wanted)
     test = (run.test() or {}).get(tested) if tested else None
-    name = run.references()[-1].name if wanted == 0 else f"step {wanted}"
+    name = run.references()[-1].name if wanted == 0 else chosen.name
     return _Chosen(name, state.model, state.plan, chosen, wanted, test)
 
 

@@ -46,7 +46,7 @@ def read_history(run: Run) -> list[HistoryLine]:
     for number, record in enumerate(_records(run, file)):
         try:
             lines.append(_line(run, record, number, lines))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise _damaged(file, number, error) from None
     return lines
 
@@ -68,11 +68,22 @@ def _line(run: Run, record: dict[str, Any], number: int, before: list[HistoryLin
     files = record.pop("files", {})
     require(dict[str, str], files)
     require(Step, record)
-    step = Step(**record)
+    counted = _number(record, before)
+    # Older histories don't have it.
+    step = Step(**{"number": counted, **record})
+    if step.number != counted:
+        raise checksums.Broken(f"it is step {counted}, and says that it is step {step.number}")
     if step.index != number:
         raise checksums.Broken(f"it is that of step {step.index}")
     require_step(step, run.config, before[0].step if before else step)
     return HistoryLine(step, files)
+
+
+def _number(record: Mapping[str, Any], before: list[HistoryLine]) -> int:
+    """The number that users see of a step after those `before` it."""
+    if record.get("is_polish"):
+        return before[record["start"]].step.number
+    return sum(not line.step.is_polish for line in before)
 
 
 def _damaged(file: Path, number: int, error: Exception) -> RunError:

@@ -161,6 +161,13 @@ class RateRecord(Record):
         return self
 
 
+class PatienceRecord(Record):
+    """patience.json: after how many epochs patience ended the training, and the best of them."""
+
+    epochs: PositiveInt
+    best: PositiveInt
+
+
 class WeightsRecord(Record):
     """weights.json: what became of the tensors of a file."""
 
@@ -190,6 +197,7 @@ KINDS: dict[str, Any] = {
     "resumed.json": list[ResumptionRecord],
     "chain.json": ChainRecord,
     "lr.json": RateRecord,
+    "patience.json": PatienceRecord,
     "weights.json": WeightsRecord,
     "bench.json": BenchRecord,
     "latency.json": LatencyRecord,

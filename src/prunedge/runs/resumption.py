@@ -13,7 +13,7 @@ from prunedge.config import RunConfig, asked, settings
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import NOTHING_LEFT
-from prunedge.pruning.policy import Continue, Outcome
+from prunedge.pruning.policy import GIVEN_UP, Continue, Outcome
 from prunedge.pruning.polish import to_polish
 from prunedge.pruning.steps import removals
 from prunedge.runs.images import refuse_gone
@@ -129,6 +129,9 @@ def _left_to_do(run: Run, config: RunConfig) -> tuple[bool, bool]:
         return True, True
     move = policy_of(config).next_action(steps, run.first())
     searches = isinstance(move, Continue) and not _is_exhausted(run)
+    # A looser rule counts no step that was taken back before it.
+    if (run.stopped() or "").startswith(GIVEN_UP) and config.stop.judged_from < len(steps):
+        searches = False
     # Before it has ended by itself, even what ends it at once is still to be found.
     searches = searches or (run.stopped() is None and run.test() is None)
     epochs = config.recover.polish

@@ -16,7 +16,7 @@ from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.graph.plan import Plan
 from prunedge.pruning.policy import Finished
-from prunedge.pruning.steps import Iteration, State, Step, handed_over, last_accepted
+from prunedge.pruning.steps import Iteration, State, Step, handed_over, last_accepted, removals
 from prunedge.runs import run_models, step_files, summary
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.completeness import refuse_incomplete
@@ -181,7 +181,16 @@ class Run:
     def name_of_step(self, index: int) -> str:
         """What a step is called in a sentence; before the first, what is to be step 0."""
         steps = self.steps()
-        return steps[index].name if 0 <= index < len(steps) else "step 0"
+        return steps[index].name if 0 <= index < len(steps) else f"step {max(0, index)}"
+
+    def step_numbered(self, number: int) -> Step:
+        """The removal that users see under this number, 0 the model to begin with; RunError where
+        there is none.
+        """
+        for step in removals(self.steps()):
+            if step.number == number:
+                return step
+        raise step_files.without_model(self, f"step {number}")
 
     def best(self) -> Step:
         """The last step that keeps the rule, the run's result.
@@ -273,7 +282,9 @@ class Run:
     # Its models.
 
     def load(self, step: int | None = None, device: str = "cpu") -> nn.Module:
-        """The model after a step (None: the best; 0: unpruned), in evaluation mode."""
+        """The model after the step at a place in the history, its `index` (None: the best; 0:
+        unpruned), in evaluation mode.
+        """
         return self.state(self.best().index if step is None else step).model.to(device).eval()
 
     def load_first(self, device: str = "cpu") -> nn.Module:

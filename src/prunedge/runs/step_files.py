@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from prunedge.errors import RunError
 from prunedge.graph.plan import Plan
 from prunedge.importance import Provenance, Scores
-from prunedge.pruning.steps import Iteration, last_accepted
+from prunedge.pruning.steps import Iteration, last_accepted, removals
 from prunedge.runs.history import read_history
 from prunedge.surgery import save_model
 from prunedge.train import OptimState, flattened, unflattened
@@ -142,11 +142,7 @@ def checked(run: Run, step: int, name: str) -> Path | None:
     history = read_history(run)
     files = history[step].files if 0 <= step < len(history) else {}
     if not files:
-        raise RunError(
-            f"no model is kept of step {step}",
-            where=run.path,
-            remedy=f"steps with a model: {_steps_with_a_model(run)}",
-        )
+        raise without_model(run, run.name_of_step(step))
     if not file.exists():
         # Scores and momentum are kept of the last accepted step alone: only that is gone on from.
         last = last_accepted([line.step for line in history]).index
@@ -160,6 +156,12 @@ def checked(run: Run, step: int, name: str) -> Path | None:
     except checksums.Broken as error:
         raise damaged(run, file, str(error)) from None
     return file
+
+
+def without_model(run: Run, name: str) -> RunError:
+    """The error for a step of which no model is kept; `name` is what users call it."""
+    remedy = f"steps with a model: {_steps_with_a_model(run)}"
+    return RunError(f"no model is kept of {name}", where=run.path, remedy=remedy)
 
 
 def needed(run: Run, step: int, name: str) -> Path:
@@ -188,6 +190,6 @@ def damaged(run: Run, file: Path, why: str) -> RunError:
 
 
 def _steps_with_a_model(run: Run, but: int | None = None) -> str:
-    """The steps whose models are kept, in words."""
-    numbers = [str(step.index) for step in run.steps() if step.accepted and step.index != but]
-    return ", ".join(numbers) or "none"
+    """The steps whose models are kept, by the numbers that users see; `but` is an index."""
+    kept = [step for step in removals(run.steps()) if step.accepted and step.index != but]
+    return ", ".join(str(step.number) for step in kept) or "none"

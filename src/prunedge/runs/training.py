@@ -16,6 +16,7 @@ from prunedge.runs.run import Run
 from prunedge.tasks import Task
 from prunedge.train import (
     Engine,
+    FitResult,
     Progress,
     Rate,
     TrainConfig,
@@ -24,8 +25,10 @@ from prunedge.train import (
 from prunedge.train.collapse import Taught, one_class_warning
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
+from prunedge.utils.wording import counted
 
 NAME = "lr.json"
+PATIENCE = "patience.json"
 
 
 def kept_rate(run: Run) -> Rate | None:
@@ -103,6 +106,30 @@ def with_rate(config: RunConfig, run: Run) -> RunConfig:
     return config.with_values(finetune_lr=rate.lr)
 
 
+def note_patience(run: Run, fitted: FitResult) -> str | None:
+    """Keep in the run that patience ended its training before all epochs, where it did; gives what
+    is to be said.
+    """
+    asked = run.config.train.epochs
+    if run.config.train.patience is None or len(fitted.history) >= asked:
+        return None
+    record = {"epochs": len(fitted.history), "best": fitted.best_epoch + 1}
+    run.write(PATIENCE, record)
+    return ended_early(run)
+
+
+def ended_early(run: Run) -> str | None:
+    """That patience ended the run's training, in a sentence; None where it did not."""
+    record = run.read(PATIENCE)
+    if record is None:
+        return None
+    asked = counted(run.config.train.epochs, "epoch")
+    return (
+        f"the training ended after {record['epochs']} of {asked}: none after epoch "
+        f"{record['best']} was better ({option('patience', run.config.train.patience)})"
+    )
+
+
 def taught(run: Run, elsewhere: str | None = None) -> Taught:
     """How a run's model was taught; `elsewhere` names the run where it is another that goes on
     from it.
@@ -116,6 +143,7 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
         rate.lr if rate else None,
         elsewhere or config.model.start,
         fell,
+        rate.optimizer if rate else config.train.optimizer,
     )
 
 

@@ -18,7 +18,7 @@ from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.run import Run
 from prunedge.runs.run_models import share_model
 from prunedge.runs.training import NAME as RATE
-from prunedge.runs.training import inherit_rate, rate_of
+from prunedge.runs.training import inherit_rate, note_patience, rate_of
 from prunedge.train import Rate, TrainExtras, penalty, transfer
 from prunedge.utils import distributed
 from prunedge.utils.checksums import file_digest
@@ -87,6 +87,9 @@ def _trained(
             checkpointer=checkpointer,
         ),
     )
+    early = note_patience(run, fitted)
+    if early is not None:
+        session.callbacks.say(early)
     scores = gathered(context, fitted.model, fitted.collected)
     return step_zero(
         context, fitted.model, session.policy, scores, fitted.optimizer_state, graph=graph

@@ -13,6 +13,7 @@ from typing import Any
 
 from prunedge.errors import PrunedgeError
 from prunedge.pruning.steps import Step
+from prunedge.runs.compared import compared, times
 from prunedge.runs.run import Run, open_run
 from prunedge.study.grid import FOUND_OUT, Trial, data_name
 from prunedge.study.store import StudyStore
@@ -33,7 +34,8 @@ def collect(study: StudyStore) -> list[Row]:
     Each row has the trial's config, the step's figures (as in the run's history), and those of the
     trial's end: the step that was handed over (`best`), why it stopped, the test split's metrics of
     the unpruned and the best model and of the baselines (None before the end), and of a bench if
-    there was one.
+    there was one. `small_networks` lists the networks of `small` with their figures; `side_ms_...`
+    are the milliseconds of the unpruned and the best model that were timed beside them.
     """
     return [row for trial in study.trials for row in _rows(study, trial)]
 
@@ -103,6 +105,33 @@ def _rows(study: StudyStore, trial: Trial) -> list[Row]:
     return rows
 
 
+def _small_networks(run: Run) -> Row:
+    """The small networks of a finished trial, and how long an image takes of the unpruned and the
+    pruned model that were timed beside them.
+    """
+    found = []
+    for each in compared(run):
+        if each.network is None or each.test is None or each.ms is None:
+            continue
+        found.append(
+            {
+                "name": each.name,
+                "title": each.network.title,
+                "epochs": each.epochs,
+                "macs": each.macs,
+                "params": each.params,
+                "size_mb": each.size_mb,
+                "ms": each.ms.median,
+                "test": each.test,
+            }
+        )
+    row: Row = {"small_networks": found}
+    ms = times(run) if found else {}
+    for name in ("baseline", "best"):
+        row[f"side_ms_{name}"] = ms[name].median if name in ms else None
+    return row
+
+
 def _figures(step: Step) -> Row:
     """A step as the history has it, each metric in a column of its own: `val_accuracy` after
     fine-tuning, `val_accuracy_before` before it. What is called as something of its trial is
@@ -137,6 +166,7 @@ def _end(run: Run) -> Row:
     row["test_images"] = test["best"]["n"] if test else None
     for name in ("scratch", "random"):
         row[f"test_baseline_{name}"] = baselines.get(name, {}).get(task.metric)
+    row |= _small_networks(run)
 
     medians = [bundle["latency_ms"]["median"] for bundle in bench.get("bundles", [])]
     is_timed = len(medians) > 1

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,14 +47,14 @@ class FitResult:
     `lr` is the peak learning rate: what suited the training suits the fine-tuning after a cut.
     """
 
-    model: nn.Module
-    optimizer_state: OptimState
+    model: nn.Module = field(repr=False)
+    optimizer_state: OptimState = field(repr=False)
     val: Metrics | None
     best_epoch: int
-    history: tuple[Epoch, ...]
+    history: tuple[Epoch, ...] = field(repr=False)
     seconds: float
     seconds_evaluate: float
-    collected: Any
+    collected: Any = field(repr=False)
     lr: float
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -271,21 +271,38 @@ def choose_rate(
     among: RateRange = SGD,
 ) -> tuple[float, str]:
     """The rate to take after these losses, and why. Pure; `search` says what the arguments are."""
-    ceiling = _ceiling(alike, losses)
+    lowest_silent = _lowest_silent(alike, losses)
+    ceiling = lowest_silent / BELOW * 1.01
     gains = _gains(start, alike, losses)
-    safe = {rate: gain for rate, gain in gains.items() if rate <= min(ceiling, among.highest)}
+    allowed = {rate: gain for rate, gain in gains.items() if rate <= among.highest}
+    safe = {rate: gain for rate, gain in allowed.items() if rate <= ceiling}
+    silenced = f"{lowest_silent:g}, which silenced the model in a few steps"
+
     if not safe:
-        return min(losses), "the others broke the model in a few steps"
+        if min(losses) in gains:
+            return min(losses), f"the lowest that was tried, the farthest below {silenced}"
+        return min(losses), "every rate broke the model in a few steps, so the lowest"
     good = _good(safe)
     if not good:
         lower = [rate for rate in safe if rate <= among.usual] or [min(safe)]
+        if _good(allowed):
+            return max(lower), f"the highest that is far enough below {silenced}"
         return max(lower), "no rate taught it anything in a few steps, so a usual one"
-    nearest = min(good, key=lambda rate: abs(math.log(rate / among.usual)))
-    usual = f"{among.usual:g}"
-    why = f"of those with nine tenths of the best gain in a few steps the nearest to {usual}"
-    if math.isfinite(ceiling):
-        why += ", far enough below one that silenced the model"
-    return nearest, why
+
+    nearest = _nearest(good, among)
+    # What is said is what decided: the gains, a rate that silenced the model, or both.
+    if nearest == _nearest(_good(allowed), among):
+        with_gain = "of those with nine tenths of the best gain in a few steps"
+        return nearest, f"{with_gain} the nearest to {among.usual:g}"
+    if nearest == _nearest(safe, among):
+        return nearest, f"the nearest to {among.usual:g} that is far enough below {silenced}"
+    far = f"of those far enough below {silenced}, and with nine tenths of the best gain,"
+    return nearest, f"{far} the nearest to {among.usual:g}"
+
+
+def _nearest(rates: Iterable[float], among: RateRange) -> float:
+    """The rate that differs least from the usual one, by its logarithm."""
+    return min(rates, key=lambda rate: abs(math.log(rate / among.usual)))
 
 
 def _gains(start: float, alike: float, losses: Mapping[float, float | None]) -> dict[float, float]:
@@ -306,10 +323,10 @@ def _good(gains: Mapping[float, float]) -> list[float]:
     return sorted(rate for rate, gain in gains.items() if gain >= ENOUGH * best)
 
 
-def _ceiling(alike: float, losses: Mapping[float, float | None]) -> float:
-    """The highest rate that is far enough from any that silenced the model."""
+def _lowest_silent(alike: float, losses: Mapping[float, float | None]) -> float:
+    """The lowest rate that silenced the model; infinity where none did."""
     silent_rates = [rate for rate in losses if _has_constant_outputs(rate, alike, losses)]
-    return min(silent_rates, default=math.inf) / BELOW * 1.01
+    return min(silent_rates, default=math.inf)
 
 
 def _has_constant_outputs(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:

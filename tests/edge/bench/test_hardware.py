@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import sys
 import threading
 import time
@@ -169,6 +170,53 @@ def test_a_lack_of_memory_is_the_same_line_whoever_meets_it(
         remedy += ", or allow more with --memory"
     assert said["error"] == ["there is not enough memory for it", "bundles/small", remedy]
     assert said["is_machines"] == (memory_mb is None)
+
+
+@pytest.mark.parametrize(
+    ("raised", "limits", "error", "line"),
+    [
+        (
+            "raise MemoryError",
+            None,
+            MachineError,
+            r"there is not enough memory for it .*: give a smaller --batch",
+        ),
+        (
+            "raise ImportError('libblas.so: failed to map segment from shared object')",
+            90,
+            BundleError,
+            r"there is not enough memory for it .*, or allow more with --memory",
+        ),
+        (
+            "raise ValueError('odd')",
+            None,
+            BundleError,
+            r"the process that measures it died \(exit code 1\): ValueError: odd .*memory\?",
+        ),
+        (
+            "import os; os.abort()",
+            None,
+            BundleError,
+            r"the process that measures it died \(exit code -6\) .*: is there enough memory\?",
+        ),
+    ],
+)
+def test_a_worker_that_dies_while_it_imports_is_a_line_without_a_traceback(
+    bundle: Path,
+    tmp_path: Path,
+    raised: str,
+    limits: int | None,
+    error: type[Exception],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text(raised)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    with pytest.raises(error, match=line):
+        bench([Candidate(open_bundle(bundle))], patches=2, limits=ResourceLimits(None, limits))
+    assert capfd.readouterr().err == ""
 
 
 def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(

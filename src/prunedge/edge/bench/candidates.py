@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,9 +14,12 @@ from prunedge.edge.bench.breakdown import PASSES, LayerCall, profile_of
 from prunedge.edge.bench.hardware import metered
 from prunedge.edge.bench.workload import Workload
 from prunedge.edge.bundle import Bundle
-from prunedge.errors import BundleError, MachineError
+from prunedge.errors import BundleError, MachineError, PrunedgeError
 from prunedge.utils.arguments import require
+from prunedge.utils.machine import lacks_memory
 from prunedge.utils.wording import first_of
+
+LAST_WORDS = 300  # characters of a child's last line
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,14 @@ class CandidateProcess:
             **asdict(workload.limits),
         }
         command = [sys.executable, "-m", "prunedge.edge.bench.worker", json.dumps(orders)]
+        # A file, and no pipe, which would have to be read all the while.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  until the child ends
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
         )
         self.about = self._read()
         self.peak_rss_mb = 0.0
@@ -84,6 +94,7 @@ class CandidateProcess:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+        self._stderr.close()
 
     def block(self, batch: int, batches: int, what: str) -> list[float]:
         """Seconds of each of so many batches."""
@@ -122,18 +133,31 @@ class CandidateProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            code = self._process.wait()
-            remedy = "is there enough memory?"
-            if self._limits.memory_mb is not None:
-                remedy += " allow more with --memory"
-            raise BundleError(
-                f"the process that measures it died (exit code {code})",
-                where=self.bundle.path,
-                remedy=remedy,
-            )
+            raise self._died()
         answer = json.loads(line)
         if "error" in answer:
             what, where, remedy = answer["error"]
             kind = MachineError if answer.get("is_machines") else BundleError
             raise kind(what, where=where, remedy=remedy)
         return answer
+
+    def _died(self) -> PrunedgeError:
+        """Why the child ended without an answer, in a line: what it could not catch itself, such as
+        no memory for the modules that it imports, stands on its stderr.
+        """
+        code = self._process.wait()
+        self._stderr.seek(0)
+        told = self._stderr.read().decode(errors="replace")
+        if "MemoryError" in told or lacks_memory(RuntimeError(told)):
+            return self._limits.no_memory(self.bundle.path)
+
+        last_words = told.strip().rpartition("\n")[2][:LAST_WORDS]
+        what = f"the process that measures it died (exit code {code})"
+        remedy = "is there enough memory?"
+        if self._limits.memory_mb is not None:
+            remedy += " allow more with --memory"
+        return BundleError(
+            f"{what}: {last_words}" if last_words else what,
+            where=self.bundle.path,
+            remedy=remedy,
+        )

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bench.breakdown import WARMUP
+from prunedge.edge.bench.workload import ResourceLimits
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.image.normalise import normalise
 from prunedge.edge.image.size import Size
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.session import Session, open_session
-from prunedge.errors import PrunedgeError
+from prunedge.errors import MachineError, PrunedgeError
 from prunedge.utils.machine import lacks_memory, machine_error
 from prunedge.utils.systems import (
     limit_memory,
@@ -83,16 +84,10 @@ def main() -> None:
 
 
 def _no_memory(orders: dict[str, Any]) -> dict[str, Any]:
-    """What is told where there is too little memory: the same whoever met it first, Python, the
-    runtime or a library.
-    """
-    is_limited = orders["memory_mb"] is not None
-    remedy = "give a smaller --batch or --batches"
-    if is_limited:
-        remedy += ", or allow more with --memory"
-    told = ["there is not enough memory for it", str(orders["bundle"]), remedy]
-    # A limit that the user has set is no trouble of the machine's.
-    return {"error": told, "is_machines": not is_limited}
+    """What is told where there is too little memory."""
+    error = ResourceLimits(memory_mb=orders["memory_mb"]).no_memory(orders["bundle"])
+    told = [error.what, str(error.where), error.remedy]
+    return {"error": told, "is_machines": isinstance(error, MachineError)}
 
 
 def answer(value: Any) -> None:

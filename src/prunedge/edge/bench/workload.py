@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.errors import BundleError
+from prunedge.errors import BundleError, MachineError
 
 BLOCKS = 12  # that the run is cut into
 ROUNDS = 6  # blocks of each further batch size
@@ -21,6 +21,17 @@ class ResourceLimits:
 
     cpus: int | None = None
     memory_mb: int | None = None
+
+    def no_memory(self, bundle: object) -> BundleError | MachineError:
+        """What is told where there is too little memory: the same whoever met it first, Python,
+        the runtime or a library.
+        """
+        what = "there is not enough memory for it"
+        remedy = "give a smaller --batch or --batches"
+        if self.memory_mb is None:
+            return MachineError(what, where=bundle, remedy=remedy)
+        # A limit that the user has set is no trouble of the machine's.
+        return BundleError(what, where=bundle, remedy=f"{remedy}, or allow more with --memory")
 
     def given(self) -> dict[str, Any]:
         """Those that limit anything, by name."""

@@ -22,7 +22,7 @@ from prunedge.runs.compared import Compared, compared, times
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
-from prunedge.runs.training import taught
+from prunedge.runs.training import ended_early, taught
 from prunedge.tasks import Metric, Metrics, Table, metric_named
 from prunedge.train import Rate
 from prunedge.train.collapse import one_class_warning
@@ -168,6 +168,7 @@ def beginning_of(run: Run, first: Step, best: Step) -> dict[str, Any]:
     return {
         "weights": weights.sentence() if weights else None,
         "rate": rate.sentence() if rate else None,
+        "early": ended_early(run),
         "majority": majority,
         "one_class": one_class,
     }
@@ -175,7 +176,7 @@ def beginning_of(run: Run, first: Step, best: Step) -> dict[str, Any]:
 
 def nothing_begun() -> dict[str, Any]:
     """The same of a loop that left no run folder."""
-    return {"weights": None, "rate": None, "majority": None, "one_class": []}
+    return {"weights": None, "rate": None, "early": None, "majority": None, "one_class": []}
 
 
 def named_steps(run: Run) -> list[tuple[str, Step]]:

@@ -28,6 +28,12 @@ def ratio_spread(ratio: Spread) -> str:
     return f"{ratio.mean:.{digits}f}{deviation} ×"
 
 
+def ms_spread(ms: Spread) -> str:
+    """The mean of milliseconds with its standard deviation."""
+    deviation = f" ± {ms.variance**0.5:.2g}" if ms.n > 1 else ""
+    return f"{ms.mean:.3g}{deviation} ms"
+
+
 def is_unchanged(ratio: Spread) -> bool:
     """Whether ratios are all 1, as far as they would be written out."""
     return is_hardly(ratio.mean) and (ratio.n < 2 or ratio.variance**0.5 < 0.005)

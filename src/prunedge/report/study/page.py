@@ -17,6 +17,7 @@ from prunedge.report.metric_text import best_word
 from prunedge.report.study.answers import answers, cards
 from prunedge.report.study.numbers import Row, groups
 from prunedge.report.study.sections import sections
+from prunedge.report.study.small_networks import better_networks
 from prunedge.report.text import study_state
 from prunedge.runs.run import open_run
 from prunedge.study import StudyProgress, StudyStore, collect
@@ -92,6 +93,7 @@ def page(findings: StudyFindings, csv: str, *, written: str) -> str:
         name=findings.address.rpartition("/")[2],
         title=QUESTIONS[findings.kind],
         answers=answers(finished, axes, metric),
+        minds=better_networks(groups(finished, axes), metric),
         best_word=best_word(metric),
         cards=cards(groups(finished, axes), findings.counts, findings.benches, metric),
         state=study_state(findings.counts),

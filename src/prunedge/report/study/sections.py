@@ -13,6 +13,7 @@ from prunedge.report.study import cost_sections, figures, tables
 from prunedge.report.study.cost_sections import BAND
 from prunedge.report.study.numbers import FEW_GROUPS, Row, views
 from prunedge.report.study.section import Section, StudyRows, views_left_out
+from prunedge.report.study.small_networks import small_networks
 from prunedge.tasks import Metric
 
 # What answers a kind's question.
@@ -143,4 +144,5 @@ _MAKERS: tuple[Callable[[StudyRows], Section | None], ...] = (
     _stops,
     _paired,
     _baselines,
+    small_networks,
 )
