@@ -173,7 +173,9 @@ def work(given: argparse.Namespace, data: str, seed: int) -> None:
     )  # fmt: skip
     started = time.time()
     model, rate = taught(model, images, settings, engine, seed)
-    finetune = replace(settings.config(model), lr=rate)
+    finetune = replace(settings, temporary_norms=True).config(model)
+    if not finetune.temporary_norms:
+        finetune = replace(finetune, lr=rate)
     job = Job(given, images, seed, engine, model, finetune)
     job.row("unpruned", 0, model, time.time() - started, lr=rate)
 

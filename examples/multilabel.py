@@ -46,7 +46,7 @@ def main(
     # 3. Prune: cut, fine-tune, measure, as long as `map` drops by at most `max_drop` points.
     steps = []
     rules = {"max_drop": max_drop, "max_steps": max_steps, "batch_size": batch_size}
-    for step, pruned in pe.prune(model, data, epochs=2, finetune_lr=fitted.lr, **rules):
+    for step, pruned in pe.prune(model, data, epochs=2, finetune_lr=fitted.finetune_lr, **rules):
         print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)
         if step.keeps_rule:

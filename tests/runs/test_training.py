@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -253,11 +254,25 @@ def test_a_run_that_learns_otherwise_ends_the_same_when_it_is_cut_off(
 def test_a_run_that_goes_on_with_another_optimizer_is_told_its_rate(trained: Path) -> None:
     source = open_run(trained)
     with_sgd = config_from_run(trained, {})
-    assert with_rate(with_sgd, source).recover.lr == kept_rate(source).lr  # type: ignore[union-attr]
+    assert with_rate(with_sgd, source, TrainConfig()).recover.lr == kept_rate(source).lr  # type: ignore[union-attr]
     with pytest.raises(PrunedgeError, match="learned by sgd, whose rate is none for another"):
         config_from_run(trained, {"optimizer": "adamw"})
     with_adamw = config_from_run(trained, {"optimizer": "adamw", "finetune_lr": 0.002})
-    assert with_rate(with_adamw, source).recover.lr == 0.002
+    how = TrainConfig(optimizer="adamw")
+    assert with_rate(with_adamw, source, how).recover.lr == 0.002
+
+
+def test_a_cut_model_with_temporary_norms_gets_a_rate_that_brings_it_back(trained: Path) -> None:
+    source = open_run(trained)
+    config = config_from_run(trained, {})
+    found = kept_rate(source)
+    assert found is not None
+    how = TrainConfig(optimizer="adamw", temporary_norms=True)
+    rate = replace(found, optimizer="adamw", lr=1e-4)
+    source.write("lr.json", rate.to_json())
+    assert with_rate(config, source, how).recover.lr == 0.001
+    assert with_rate(config, source, replace(how, temporary_norms=False)).recover.lr == 1e-4
+    source.write("lr.json", found.to_json())
 
 
 def test_a_run_goes_on_with_images_as_its_model_learned_them(trained: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunedge.train import TrainConfig, TransferSettings, fit, make_engine
+from prunedge.train import TrainConfig, TrainExtras, TransferSettings, fit, make_engine
 from prunedge.train.temporary_norms import NAME, norm_names, temporary_norms
 
 ENGINE = make_engine("32")
@@ -196,13 +197,37 @@ def test_the_best_epoch_is_folded_and_not_the_last() -> None:
 
 
 def test_settings_choose_norms_and_adamw_for_plain_models_alone() -> None:
-    plain = TransferSettings(pretrained=True).config(Plain())
-    assert (plain.temporary_norms, plain.optimizer) == (True, "adamw")
-    own = TransferSettings(pretrained=True).config(normalised())
-    assert (own.temporary_norms, own.optimizer) == (False, "sgd")
-    without = TransferSettings(pretrained=True, temporary_norms=False).config(Plain())
+    with_norms = TransferSettings(pretrained=True, temporary_norms=True)
+    plain = with_norms.config(Plain())
+    assert (plain.temporary_norms, plain.optimizer, plain.lr) == (True, "adamw", 0.001)
+    own = with_norms.config(normalised())
+    assert (own.temporary_norms, own.optimizer, own.lr) == (False, "sgd", 0.01)
+    without = replace(with_norms, temporary_norms=False).config(Plain())
     assert (without.temporary_norms, without.optimizer) == (False, "sgd")
-    assert TransferSettings(pretrained=True, optimizer="sgd").config(Plain()).optimizer == "sgd"
+    assert replace(with_norms, optimizer="sgd").config(Plain()).optimizer == "sgd"
+
+
+def test_the_momentum_of_a_training_without_norms_is_left() -> None:
+    model = Plain()
+    first = fit(model, batches(), epochs=1, config=TrainConfig(), engine=ENGINE, seed=0)
+    assert first.optimizer_state
+    again = TrainConfig(lr=1e-3, optimizer="adamw", temporary_norms=True)
+    extras = TrainExtras(optimizer_state=first.optimizer_state)
+    assert (
+        fit(
+            model, batches(), epochs=1, config=again, engine=ENGINE, seed=0, extras=extras
+        ).optimizer_state
+        == {}
+    )
+
+
+def test_a_plain_model_is_fine_tuned_in_another_way_than_it_was_trained() -> None:
+    trained = fit(Plain(), batches(), epochs=1, config=TrainConfig(lr=0.02), engine=ENGINE, seed=0)
+    assert (trained.lr, trained.finetune_lr) == (0.02, None)
+    trained = fit(
+        normalised(), batches(), epochs=1, config=TrainConfig(lr=0.02), engine=ENGINE, seed=0
+    )
+    assert trained.finetune_lr == 0.02
 
 
 def test_a_deep_plain_model_learns_with_norms_at_a_rate_that_silences_it_without() -> None:

@@ -59,11 +59,7 @@ class FitKeywords(TypedDict, total=False):
     optimizer: Literal["sgd", "adamw"] | None
     """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
     adamw. The test for the learning rate runs with it, over its own range of rates. Unless given:
-    adamw for models with temporary norms, and sgd for others. Default: `None`."""
-    temporary_norms: bool
-    """Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as it is
-    trained or fine-tuned; afterwards they are folded into its weights. Without them a model that
-    has lost most of its channels hardly learns. Default: `True`."""
+    sgd, and adamw for the fine-tuning with `temporary_norms`. Default: `None`."""
     patience: int | None
     """Stop the training before its epochs are over when the validation metric (or, where that is
     the same, the loss) has not got better for this many. The learning rate's cosine is that of all
@@ -109,11 +105,7 @@ class PruneKeywords(TypedDict, total=False):
     optimizer: Literal["sgd", "adamw"] | None
     """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
     adamw. The test for the learning rate runs with it, over its own range of rates. Unless given:
-    adamw for models with temporary norms, and sgd for others. Default: `None`."""
-    temporary_norms: bool
-    """Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as it is
-    trained or fine-tuned; afterwards they are folded into its weights. Without them a model that
-    has lost most of its channels hardly learns. Default: `True`."""
+    sgd, and adamw for the fine-tuning with `temporary_norms`. Default: `None`."""
     layer_decay: float | None
     """Multiply the learning rate by this once for each block that lies between a layer and the
     model's end, so that what comes first changes least: 0.75, say. In the fine-tuning as well.
@@ -179,6 +171,10 @@ class PruneKeywords(TypedDict, total=False):
     finetune_lr: float | None
     """Peak learning rate of the fine-tuning in each step, instead of the training's. Default:
     `None`."""
+    temporary_norms: bool
+    """Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as it is
+    fine-tuned; afterwards they are folded into its weights. Without them a model that has lost most
+    of its channels hardly learns. Default: `True`."""
     growing_epochs: bool
     """Fine-tune smaller models for longer: `epochs` times the square root of the factor by which
     the MACs have fallen, eight times as long at the most. It takes less time than a step before.

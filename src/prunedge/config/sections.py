@@ -193,15 +193,7 @@ class TrainSection(Section):
         (
             "What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) "
             "or adamw. The test for the learning rate runs with it, over its own range of rates. "
-            "Unless given: adamw for models with temporary norms, and sgd for others."
-        ),
-    )
-    temporary_norms: bool = setting(
-        True,
-        (
-            "Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as "
-            "it is trained or fine-tuned; afterwards they are folded into its weights. Without "
-            "them a model that has lost most of its channels hardly learns."
+            "Unless given: sgd, and adamw for the fine-tuning with --temporary-norms."
         ),
     )
     patience: int | None = setting(
@@ -393,6 +385,14 @@ class RecoverSection(Section):
         "Peak learning rate of the fine-tuning in each step, instead of the training's.",
         Notes(key="finetune_lr"),
         gt=0,
+    )
+    temporary_norms: bool = setting(
+        True,
+        (
+            "Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as "
+            "it is fine-tuned; afterwards they are folded into its weights. Without them a model "
+            "that has lost most of its channels hardly learns."
+        ),
     )
     growing_epochs: bool = setting(
         True,

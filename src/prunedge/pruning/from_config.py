@@ -102,7 +102,7 @@ def context_of(
     return PruneContext(
         data=data,
         engine=engine,
-        finetune=finetune or _finetuning(config, data, model, distills=teacher is not None),
+        finetune=finetune or finetuning(config, data, model, distills=teacher is not None),
         criterion=config.prune.criterion,
         epochs=config.recover.epochs,
         growing_epochs=config.recover.growing_epochs,
@@ -149,7 +149,6 @@ def transfer_settings(config: RunConfig, data: Dataset) -> TransferSettings:
         metric=config.task.metric,
         augment=config.train.augment,
         optimizer=config.train.optimizer,
-        temporary_norms=config.train.temporary_norms,
         patience=config.train.patience,
         freeze=config.train.freeze,
         layer_decay=config.train.layer_decay,
@@ -174,12 +173,17 @@ def refuse_wrong_metric(config: RunConfig) -> None:
     )
 
 
-def _finetuning(
-    config: RunConfig, data: Dataset, model: nn.Module, *, distills: bool
+def finetuning(
+    config: RunConfig, data: Dataset, model: nn.Module, *, distills: bool = False
 ) -> TrainConfig:
+    """How `model` is fine-tuned after a cut."""
     # Short, with a whole schedule each, and of all layers: what was cut has to recover anywhere.
     settings = replace(
-        transfer_settings(config, data), lr=config.recover.lr, patience=None, freeze=0
+        transfer_settings(config, data),
+        lr=config.recover.lr,
+        temporary_norms=config.recover.temporary_norms,
+        patience=None,
+        freeze=0,
     )
     finetune = replace(
         settings.config(model),

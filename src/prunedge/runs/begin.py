@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prunedge.config import RunConfig
+from prunedge.data import Dataset
 from prunedge.importance import criterion_named
 from prunedge.pruning.from_config import (
     currency_of,
@@ -54,7 +55,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     of_small = refuse_unfit(session)
     device = session.device if verb == "prune" else None
 
-    session.run = create(out, _with_chosen(config, session, verb), verb)
+    session.run = create(out, _with_chosen(config, session.data, verb), verb)
     if device is not None:
         session.run.write(LATENCY, device.to_json())
     if unknown:
@@ -71,12 +72,11 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     return session
 
 
-def _with_chosen(config: RunConfig, session: RunSession, verb: str) -> RunConfig:
+def _with_chosen(config: RunConfig, data: Dataset, verb: str) -> RunConfig:
     """The config with what was left to be chosen: a run says what it does, also to whoever repeats
     it with another release.
     """
-    how = transfer_settings(config, session.data).config(session.model)
-    chosen: dict[str, Any] = {"batch_size": how.batch_size, "optimizer": how.optimizer}
+    chosen: dict[str, Any] = {"batch_size": transfer_settings(config, data).batch_size}
     if verb == "prune":
         chosen["cost"] = currency_of(config)
     return config.with_values(**chosen)

@@ -64,7 +64,7 @@ def _refuse_other(
 
 def _refuse_unknown_rate(settings: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """What one optimizer learns by says nothing of another's rate."""
-    learned = settings["optimizer"]
+    learned = settings["optimizer"] or "sgd"
     if values.get("optimizer", learned) != learned and values.get("finetune_lr") is None:
         raise PrunedgeError(
             f"--from has a model that learned by {learned}, whose rate is none for another",

@@ -19,7 +19,7 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.latency import Steering, Timer, steer
 from prunedge.models import Loaded, build_with_report
 from prunedge.pruning.context import PruneContext
-from prunedge.pruning.from_config import context_of, policy_of
+from prunedge.pruning.from_config import context_of, finetuning, policy_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.steps import Iteration, State
 from prunedge.runs.callbacks import Callbacks
@@ -196,8 +196,9 @@ class RunSession:
 
     def context(self, model: nn.Module, teacher: nn.Module | None = None) -> PruneContext:
         """What every step of the loop works with; `model` is any of this architecture."""
+        how = finetuning(self.config, self.data, model)
         return context_of(
-            with_rate(self.config, self.run),
+            with_rate(self.config, self.run, how),
             self.data,
             self.engine,
             model,

@@ -5,6 +5,7 @@ whether it learned anything.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -89,21 +90,21 @@ def inherit_rate(run: Run, source: Run) -> None:
     optimizer.
     """
     rate = kept_rate(source)
-    if rate is not None and rate.optimizer == run.config.train.optimizer:
+    if rate is not None and rate.optimizer == (run.config.train.optimizer or "sgd"):
         run.write(NAME, rate.to_json())
 
 
-def with_rate(config: RunConfig, run: Run) -> RunConfig:
-    """The config whose fine-tuning goes by the rate that the model was trained with, unless it
-    names one itself, or has another optimizer.
+def with_rate(config: RunConfig, run: Run, how: TrainConfig) -> RunConfig:
+    """The config whose fine-tuning, which goes like `how`, goes by the rate that the model was
+    trained with, unless it names one itself, or has another optimizer.
 
     What a pretrained model bears in the first training it bears afterwards; a model that
     learned from these images alone has no older knowledge that bold steps could spoil.
     """
     rate = kept_rate(run)
-    if config.recover.lr is not None or rate is None or rate.optimizer != config.train.optimizer:
+    if config.recover.lr is not None or rate is None or rate.optimizer != how.optimizer:
         return config
-    return config.with_values(finetune_lr=rate.lr)
+    return config.with_values(finetune_lr=replace(how, lr=rate.lr).recovery_lr)
 
 
 def note_patience(run: Run, fitted: FitResult) -> str | None:
@@ -143,7 +144,7 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
         rate.lr if rate else None,
         elsewhere or config.model.start,
         fell,
-        rate.optimizer if rate else config.train.optimizer,
+        rate.optimizer if rate else config.train.optimizer or "sgd",
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from prunedge.errors import TrainError, Undecided
+from prunedge.models import has_normalisation
 from prunedge.tasks import Metric, Metrics, Task, metric_among, task_of_batches
 from prunedge.train.average import averaged_model
 from prunedge.train.batches import batches_of, repeatable
@@ -44,7 +45,8 @@ class FitResult:
     `optimizer_state` is the optimizer's, by parameter name, `collected` what the collector gathered
     in that epoch (None when it failed), `val` its metrics. `seconds` is training alone,
     `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is empty.
-    `lr` is the peak learning rate: what suited the training suits the fine-tuning after a cut.
+    `lr` is the peak learning rate. `finetune_lr` is the one for the fine-tuning after a cut: the
+    same, or None for a model without normalisation, which is fine-tuned in another way.
     """
 
     model: nn.Module = field(repr=False)
@@ -56,6 +58,7 @@ class FitResult:
     seconds_evaluate: float
     collected: Any = field(repr=False)
     lr: float
+    finetune_lr: float | None
 
 
 def fit(
@@ -137,6 +140,7 @@ def fit(
         seconds_evaluate=sum(epoch.seconds_evaluate for epoch in history),
         collected=best.collected,
         lr=config.lr,
+        finetune_lr=config.lr if has_normalisation(model) else None,
     )
 
 
@@ -184,7 +188,8 @@ def _prepared(
     checkpoint: TrainingCheckpoint | None,
 ) -> Stepper:
     """What every step works with, as the training begins or goes on from a checkpoint."""
-    optimizer_state = extras.optimizer_state
+    # With norms the weights are others, of which no momentum is known.
+    optimizer_state = None if norm_names(model) else extras.optimizer_state
     if checkpoint is not None:
         model.load_state_dict(checkpoint.weights)
         optimizer_state = checkpoint.optimizer_state

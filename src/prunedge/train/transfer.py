@@ -40,7 +40,8 @@ class TransferSettings:
     """What a user may set of the first training.
 
     `pretrained` says that the weights come from other images. `lr` overrides the peak learning rate
-    that follows from that (`transfer_rate`).
+    that follows from that (`transfer_rate`). `optimizer` is SGD unless it is named, or a model
+    without normalisation layers has `temporary_norms`.
     """
 
     pretrained: bool
@@ -50,7 +51,7 @@ class TransferSettings:
     metric: str | None = None
     augment: Augment = "full"
     optimizer: Optimizer | None = None
-    temporary_norms: bool = True
+    temporary_norms: bool = False
     patience: int | None = None
     freeze: int = 0
     layer_decay: float | None = None
@@ -60,9 +61,9 @@ class TransferSettings:
         """How to train `model`: gently when it is pretrained, boldly from random weights.
 
         Without `lr` a pretrained model gets a rate that suits many; `transfer_rate` finds its own.
-        A model without normalisation layers gets some while it is trained, and AdamW; without
-        these (`temporary_norms`) it gets a smaller rate and a longer warm-up from random weights.
-        AdamW gets a tenth of SGD's rate.
+        A model without normalisation layers gets a smaller rate and a longer warm-up from random
+        weights; with `temporary_norms` it has some while it is trained, and AdamW. AdamW gets a
+        tenth of SGD's rate.
         """
         is_plain = not has_normalisation(model)
         has_norms = is_plain and self.temporary_norms
