@@ -45,6 +45,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
         ),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
+    "order": "pe.load_folder and pe.load_manifest give `data`, whose classes are in that order",
     "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
     **dict.fromkeys(

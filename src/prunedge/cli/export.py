@@ -15,6 +15,7 @@ from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.edge import Form
+    from prunedge.edge.tasks.base import TaskSpec
 
 FORMATS = (
     f"{', '.join(TARGETS)}; several with commas between them. The first runs unless another is "
@@ -85,15 +86,16 @@ def export(
     if json:
         print_json(bundle.manifest.model_dump())
         return
-    task = opened.config.task.name
+    task = bundle.manifest.task
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
     tell(f"next: {command('bench', bundle.path)}")
 
 
-def _check_text(form: Form, task: str) -> str:
+def _check_text(form: Form, task: TaskSpec) -> str:
     """How a form of the model compares with torch."""
+    from prunedge.edge.tasks import decoder_of
     from prunedge.tasks import metric_named
 
     check = form.check
@@ -101,17 +103,18 @@ def _check_text(form: Form, task: str) -> str:
         return (
             "not checked here (its runtime is on the device only): prunedge bench checks it there"
         )
+    noun = decoder_of(task).noun
     text = (
         f"differs from torch by at most {check.max_abs_difference:.1e} on "
-        f"{counted(check.images, 'image')}, same labels on {check.agreement:.1%}"
+        f"{counted(check.images, 'image')}, same {noun} on {check.agreement:.1%}"
     )
     if not check.metrics:
         return text
     name = next(key for key in check.metrics if f"{key}_float" in check.metrics)
-    metric = metric_named(name, task)
+    metric = metric_named(name, task.name)
     before = metric.text(check.metrics[f"{name}_float"])
     after = metric.text(check.metrics[name])
     return (
-        f"{text}; {name} on validation data {before} -> {after}, same labels on "
+        f"{text}; {name} on validation data {before} -> {after}, same {noun} on "
         f"{check.metrics['agreement']:.1%} of {counted(round(check.metrics['images']), 'image')}"
     )

@@ -40,6 +40,9 @@ class DataKeywords(TypedDict, total=False):
     with the run and its bundles. Default: `None`."""
     task: str
     """What images are labelled with, and models predict. Default: `'classification'`."""
+    order: str | None
+    """The labels from the lowest degree up, with commas between them: none,light,severe. Those that
+    are numbers have their own order. Default: `None`."""
 
 
 class FitKeywords(TypedDict, total=False):

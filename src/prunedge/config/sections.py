@@ -16,8 +16,9 @@ from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.size import Resize
-from prunedge.edge.tasks import DEFINITIONS
+from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
+from prunedge.utils.advice import option
 
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
@@ -125,6 +126,11 @@ def _metrics_in_words() -> str:
     return f"{'; '.join(tasks)}.".capitalize()
 
 
+def _with_order() -> list[str]:
+    """The tasks whose labels have an order."""
+    return [name for name, task in DEFINITIONS.items() if task.has_order]
+
+
 class TaskSection(Section):
     """What is predicted, and by which figure it is judged."""
 
@@ -144,6 +150,15 @@ class TaskSection(Section):
         Notes(kind=str, choices=_metrics_in_words()),
         validate_default=True,
     )
+    order: str | None = setting(
+        None,
+        (
+            "The labels from the lowest degree up, with commas between them: none,light,severe. "
+            "Those that are numbers have their own order."
+        ),
+        Notes(choices=f"Of {' and '.join(_with_order())} alone."),
+        validate_default=True,
+    )
 
     @field_validator("name")
     @classmethod
@@ -158,6 +173,20 @@ class TaskSection(Section):
         # Of a task that is none, which is said of its name.
         task = info.data.get("name", CLASSIFICATION)
         return _first_metric(task) if metric is None else metric
+
+    @field_validator("order")
+    @classmethod
+    def _order_is_one(cls, order: str | None, info: ValidationInfo) -> str | None:
+        if order is None:
+            return None
+        task = info.data.get("name", CLASSIFICATION)
+        if not DEFINITIONS[task].has_order:
+            others = [option("task", name) for name in _with_order()]
+            raise ValueError(f"acts only with {' or '.join(others)}")
+        degrees = order_in(order)
+        if len(set(degrees)) < len(degrees) or len(degrees) < 2 or not all(degrees):
+            raise ValueError("give two different degrees or more, as none,light,severe")
+        return order
 
     def usual(self, attribute: str) -> Any:
         """A metric is the task's first."""

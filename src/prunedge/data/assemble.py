@@ -34,11 +34,12 @@ log = logging.getLogger(__name__)
 class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
-    `task` is the task's name, `shares` are those of val and test; `range` is `LOW:HIGH` or two
-    numbers.
+    `task` is the task's name, `order` names its labels from the lowest up. `shares` are those of
+    val and test; `range` is `LOW:HIGH` or two numbers.
     """
 
     task: str
+    order: str | None
     size: Size
     resize: Resize
     image_norm: ImageNorm
@@ -105,7 +106,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     images that can't be read (the first are named at once, unless they may be skipped), and for
     splits that can't be trained on.
     """
-    labelling = targets_of(options.task, listing.labels)
+    labelling = targets_of(options.task, listing.labels, options.order)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range
     images = LabelledImages(

@@ -72,8 +72,9 @@ class Settings:
         names don't tell damage.
         """
         task = manifest.task
-        may_be_all = decoder_of(task).allows_none
-        damage = damage_classes(task.classes, self.damage, may_be_all=may_be_all)
+        decoder = decoder_of(task)
+        wanted = self.damage or decoder.damage
+        damage = damage_classes(task.classes, wanted, may_be_all=decoder.allows_none)
         return replace(self, damage=damage, view=self._view(manifest))
 
     def _view(self, manifest: Manifest) -> View:

@@ -6,6 +6,8 @@ Every module of this folder that has a `DEFINITION` is a task.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec
 from prunedge.errors import BundleError, DataError
 from prunedge.utils.advice import option
@@ -25,8 +27,9 @@ def decoder_of(spec: TaskSpec) -> Decoder:
     return DEFINITIONS[spec.name].decoder(spec)
 
 
-def targets_of(task: str, labels: Labels) -> Targets:
-    """What a task, by its name, makes of listed labels.
+def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:
+    """What a task, by its name, makes of listed labels; `order` names them from the lowest up, with
+    commas between them.
 
     Raises DataError when it is not known here, or the labels are none of its: the remedy names the
     tasks that they are of.
@@ -38,21 +41,27 @@ def targets_of(task: str, labels: Labels) -> Targets:
             remedy=f"this version has {', '.join(DEFINITIONS)}; update prunedge",
         )
     definition = DEFINITIONS[task]
+    if order is not None:
+        labels = replace(labels, order=order_in(order))
     try:
-        classes = definition.classes(labels)
+        return definition.targets(labels)
     except DataError as refused:
         others = [option("task", name) for name in DEFINITIONS if _reads(name, labels)]
-        if not others:
+        if not others or order is not None:
             raise
         remedy = f"{' or '.join(others)} takes them so; {refused.remedy}"
         raise DataError(refused.what, where=refused.where, remedy=remedy) from None
-    return definition.targets(classes)
+
+
+def order_in(text: str) -> tuple[str, ...]:
+    """The labels that a text lists from the lowest up, with commas between them."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _reads(task: str, labels: Labels) -> bool:
     """Whether these labels are a task's."""
     try:
-        DEFINITIONS[task].classes(labels)
+        DEFINITIONS[task].targets(labels)
     except DataError:
         return False
     return True

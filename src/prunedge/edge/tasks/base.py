@@ -60,13 +60,15 @@ class Labels:
     """The labels of all listed images.
 
     For messages, `where` is the place that has them, `held` what they are there (`column label`),
-    and `layout` how images may be laid out.
+    and `layout` how images may be laid out. `order` are labels from the lowest up, where the user
+    says so.
     """
 
     images: Sequence[ListedImage]
     where: str
     held: str
     layout: str
+    order: tuple[str, ...] | None = None
 
 
 class Targets(Protocol):
@@ -155,6 +157,16 @@ class Decoder(Protocol):
     def allows_none(self) -> bool:
         """Whether an image may show none of the classes: then all of them may be damage."""
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """The classes that count as damage unless the user names others; () where only their names
+        tell.
+        """
+
+    @property
+    def noun(self) -> str:
+        """What the answers are called: `labels`."""
+
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The predictions: for classification probabilities (n, classes) of as many logits."""
 
@@ -197,13 +209,13 @@ class DeviceDefinition:
     """A task's half without torch, by the task's name.
 
     `metrics` are by name, first the one that is used unless another is asked for. `decoder` reads
-    a model's outputs. `classes` are those that labels name: DataError where the labels are none of
-    this task's, a warning where they may not be. `targets` are what images are labelled with, by
-    these classes.
+    a model's outputs. `targets` are what images are labelled with: DataError where the labels are
+    none of this task's, a warning where they may not be. `has_order`: it asks for the order of the
+    labels (`Labels.order`).
     """
 
     name: str
     metrics: Mapping[str, Metric]
     decoder: Callable[[TaskSpec], Decoder]
-    classes: Callable[[Labels], tuple[str, ...]]
-    targets: Callable[[tuple[str, ...]], Targets]
+    targets: Callable[[Labels], Targets]
+    has_order: bool = False

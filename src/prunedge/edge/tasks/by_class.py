@@ -18,6 +18,22 @@ def check_logits(outputs: np.ndarray, count: int, classes: int) -> str | None:
     return f"the model gives {outputs.shape}, the manifest has {classes} classes"
 
 
+def check_distribution(
+    predictions: np.ndarray, wanted: tuple[int, int], tolerance: float
+) -> str | None:
+    """Why these are not a row of probabilities for each image, of the shape that is `wanted`, in
+    words; None where they are. Sums may differ from 1 by `tolerance`.
+    """
+    if predictions.shape != wanted:
+        return f"answers of shape {predictions.shape}, wanted {wanted}"
+    if not np.isfinite(predictions).all():
+        return "answers that are no numbers"
+    sums = predictions.sum(1)
+    if predictions.min() < -tolerance or np.abs(sums - 1).max() > tolerance:
+        return "answers that are no probabilities"
+    return None
+
+
 def is_near(predictions: np.ndarray, others: np.ndarray) -> bool:
     """Whether no probability differs by more than `NEAR`."""
     return not np.abs(predictions - others).max() > NEAR

@@ -111,6 +111,11 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
     return classes
 
 
+def targets_of(labels: Labels) -> ClassTargets:
+    """Targets of the classes that labels name (`classes_of`)."""
+    return ClassTargets(classes_of(labels))
+
+
 @dataclass(frozen=True)
 class Classification:
     """Outputs are logits (n, classes), predictions probabilities (n, classes)."""
@@ -121,6 +126,16 @@ class Classification:
     def allows_none(self) -> bool:
         """No: every image shows one of the classes."""
         return False
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those whose names tell."""
+        return ()
+
+    @property
+    def noun(self) -> str:
+        """`labels`."""
+        return "labels"
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Softmax over the classes."""
@@ -133,15 +148,7 @@ class Classification:
 
     def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
         """Whether they are one row of probabilities for each image."""
-        wanted = (count, len(self.spec.classes))
-        if predictions.shape != wanted:
-            return f"answers of shape {predictions.shape}, wanted {wanted}"
-        if not np.isfinite(predictions).all():
-            return "answers that are no numbers"
-        sums = predictions.sum(1)
-        if predictions.min() < -TOLERANCE or np.abs(sums - 1).max() > TOLERANCE:
-            return "answers that are no probabilities"
-        return None
+        return by_class.check_distribution(predictions, (count, len(self.spec.classes)), TOLERANCE)
 
     def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
         """Whether no probability differs by more than `by_class.NEAR`."""
@@ -170,4 +177,4 @@ class Classification:
         return by_class.findings_of(sums, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Classification, classes_of, ClassTargets)
+DEFINITION = DeviceDefinition(NAME, METRICS, Classification, targets_of)

@@ -122,6 +122,11 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
     return label_kinds.ordered(counts)
 
 
+def targets_of(labels: Labels) -> LabelTargets:
+    """Targets of the classes that labels name (`classes_of`)."""
+    return LabelTargets(classes_of(labels))
+
+
 def thresholds_of(spec: TaskSpec) -> np.ndarray:
     """(classes,) float64: from which probability on each class is there."""
     known = spec.thresholds
@@ -138,6 +143,16 @@ class Multilabel:
     def allows_none(self) -> bool:
         """Yes: an image may show none of the classes."""
         return True
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those whose names tell."""
+        return ()
+
+    @property
+    def noun(self) -> str:
+        """`labels`."""
+        return "labels"
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """A sigmoid for each class."""
@@ -188,4 +203,4 @@ class Multilabel:
         return by_class.findings_of(highest, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, classes_of, LabelTargets)
+DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, targets_of)
