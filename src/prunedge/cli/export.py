@@ -30,7 +30,7 @@ def export(
     formats: Annotated[
         list[str] | None, Parameter(name="--format", converter=split, help=FORMATS)
     ] = None,
-    max_int8_drop: float = 1.0,
+    max_int8_drop: str | None = None,
     step: int | None = None,
     baseline: Flag = False,
     trust_code: TrustCode = False,
@@ -52,8 +52,9 @@ def export(
     out
         The bundle's folder to make.
     max_int8_drop
-        Percentage points of the metric that eight-bit integers may cost on validation data; more is
-        refused.
+        How much worse eight-bit integers may make the metric on validation data: percentage points,
+        or the metric's own unit where it has one; 5% is a share of its value. More is refused.
+        Unless given: 1 point, or 5% where the metric has a unit of its own.
     step
         Export the model after this step instead of the best.
     baseline
@@ -63,6 +64,7 @@ def export(
         Print the manifest as JSON.
     """
     from prunedge.cli.console import print_json, tell
+    from prunedge.edge.tasks.metric import as_drop
     from prunedge.errors import PrunedgeError
     from prunedge.runs.export import write_bundle
     from prunedge.runs.run import open_run
@@ -75,14 +77,16 @@ def export(
         raise PrunedgeError(
             "no format", where="--format", remedy="name one, or leave it out for onnx"
         )
-    if not 0 <= max_int8_drop <= 100:
+    try:
+        drop = None if max_int8_drop is None else as_drop(max_int8_drop)
+    except ValueError as error:
         raise PrunedgeError(
-            f"{max_int8_drop:g} points", where="--max-int8-drop", remedy="give 0 to 100"
-        )
+            str(error), where=f"--max-int8-drop {max_int8_drop}", remedy="mend this value"
+        ) from None
     refuse_url(out)
     trust.trust_everything(trust_code)
     opened = open_run(run)
-    bundle = write_bundle(opened, out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
+    bundle = write_bundle(opened, out, step, formats or ["onnx"], drop, baseline=baseline)
     if json:
         print_json(bundle.manifest.model_dump())
         return
@@ -114,6 +118,11 @@ def _check_text(form: Form, task: TaskSpec) -> str:
     metric = metric_named(name, task.name)
     before = metric.text(check.metrics[f"{name}_float"])
     after = metric.text(check.metrics[name])
+    if "largest_difference" in check.metrics:
+        text += (
+            f"; answers differ by at most {check.metrics['largest_difference']:.3g} "
+            f"({check.metrics['mean_difference']:.3g} in the mean)"
+        )
     return (
         f"{text}; {name} on validation data {before} -> {after}, same {noun} on "
         f"{check.metrics['agreement']:.1%} of {counted(round(check.metrics['images']), 'image')}"

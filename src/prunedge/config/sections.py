@@ -5,9 +5,9 @@ A new setting is one entry here, and the place where it acts.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.config.setting import Notes, Section, basic, derived, setting
@@ -18,6 +18,7 @@ from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
+from prunedge.edge.tasks.metric import as_drop
 from prunedge.utils.advice import option
 
 Augment = Literal["none", "flips", "full"]
@@ -29,6 +30,9 @@ Baseline = Literal["scratch", "random"]
 Currency = Literal["latency", "macs", "params", "memory", "channels"]
 Precision = Literal["auto", "32", "32-channels-last", "bf16"]
 Runtime = Literal["onnx", "openvino", "tensorrt"]
+
+# In the metric's unit, as a number or a text, or a share of the first model's value: 5%.
+MaxDrop = Annotated[float | str, BeforeValidator(as_drop)]
 
 # Others are made of it by multiplying, and have to fit 64 bits.
 LARGEST_SEED = 2**32 - 1
@@ -452,13 +456,15 @@ class StopSection(Section):
 
     title = "Stop rule"
 
-    max_drop: float = basic(
-        3.0,
+    max_drop: MaxDrop | None = basic(
+        None,
         (
-            "The rule: percentage points that the metric may lose on validation data, against "
-            "the unpruned model (of a run that goes on from a pruned one: the first of that chain)."
+            "The rule: how much worse the metric may get on validation data than the unpruned "
+            "model's (of a run that goes on from a pruned one: the first of that chain). "
+            "Percentage points, or the metric's own unit where it has one; 5% is a share of that "
+            "model's value. Unless given: 3 points, or 5% where the metric has a unit of its own."
         ),
-        ge=0,
+        kind=float | str | None,
     )
     confidence: float | None = setting(
         None,

@@ -7,7 +7,7 @@ own, and whether more of it is better is the metric's to say.
 from __future__ import annotations
 
 from prunedge.config import RunConfig
-from prunedge.edge.tasks.metric import POINTS
+from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.study.statistics import Spread
 from prunedge.tasks import Metric, metric_named
 
@@ -34,7 +34,7 @@ def change_number(metric: Metric, before: float, after: float) -> str:
 
 def change_text(metric: Metric, before: float, after: float) -> str:
     """A change with its sign: `-1.2 points`, `+0.031 mm`."""
-    return f"{change_number(metric, before, after)} {metric.unit}"
+    return metric.in_unit(change_number(metric, before, after))
 
 
 def difference_number(metric: Metric, difference: float) -> str:
@@ -52,7 +52,7 @@ def drop_text(metric: Metric, drop: float) -> str:
     0.031 mm`.
     """
     verb = "lost" if metric.higher_is_better else "rose by"
-    return f"{verb} {drop_number(metric, drop)} {metric.unit}"
+    return f"{verb} {metric.in_unit(drop_number(metric, drop))}"
 
 
 def side_of_worse(metric: Metric) -> str:
@@ -65,18 +65,20 @@ def best_word(metric: Metric) -> str:
     return "highest" if metric.higher_is_better else "lowest"
 
 
-def rule_text(metric: Metric, max_drop: float) -> str:
+def rule_text(metric: Metric, max_drop: Drop) -> str:
     """The rule, beside its line in a figure."""
     direction = "lost" if metric.higher_is_better else "more"
-    return f"the rule: at most {max_drop:g} {metric.unit} {direction}"
+    number = max_drop if isinstance(max_drop, str) else metric.in_unit(f"{max_drop:g}")
+    return f"the rule: at most {number} {direction}"
 
 
-def rule_height(metric: Metric, first: float, max_drop: float) -> float:
+def rule_height(metric: Metric, first: float, max_drop: Drop) -> float:
     """Where the rule's line lies in a figure: the worst value that it accepts, `max_drop` worse
     than that of the first model.
     """
     height = axis_value(metric, first)
-    return height - max_drop if metric.higher_is_better else height + max_drop
+    allowed = metric.allowed(max_drop, first)
+    return height - allowed if metric.higher_is_better else height + allowed
 
 
 def axis_value(metric: Metric, value: float) -> float:
@@ -91,13 +93,14 @@ def axis_unit(metric: Metric) -> str:
 
 def axis_title(metric: Metric, split: str) -> str:
     """The title of an axis: `validation accuracy (%)`."""
-    return f"{split} {metric.name} ({axis_unit(metric)})"
+    unit = axis_unit(metric)
+    return f"{split} {metric.name} ({unit})" if unit else f"{split} {metric.name}"
 
 
 def hover_value(metric: Metric) -> str:
     """How plotly writes a height under the pointer."""
     digits = ".1f" if is_share(metric) else ".3g"
-    return f"%{{y:{digits}}} {axis_unit(metric)}"
+    return f"%{{y:{digits}}} {axis_unit(metric)}".rstrip()
 
 
 def metric_spread(metric: Metric, spread: Spread) -> str:
@@ -106,7 +109,8 @@ def metric_spread(metric: Metric, spread: Spread) -> str:
     deviation = ""
     if spread.n > 1:
         deviation = f" ± {axis_value(metric, spread.variance**0.5):{digits}}"
-    return f"{axis_value(metric, spread.mean):{digits}}{deviation} {axis_unit(metric)}"
+    text = f"{axis_value(metric, spread.mean):{digits}}{deviation} {axis_unit(metric)}"
+    return text.rstrip()
 
 
 def metric_interval(metric: Metric, spread: Spread) -> str:
@@ -114,7 +118,7 @@ def metric_interval(metric: Metric, spread: Spread) -> str:
     if spread.n < 2:
         return "-"
     if not is_share(metric):
-        return f"{spread.low:.3g} to {spread.high:.3g} {metric.unit}"
+        return metric.in_unit(f"{spread.low:.3g} to {spread.high:.3g}")
     low = max(0.0, 100 * spread.low)
     high = min(100.0, 100 * spread.high)
     return f"{low:.1f} to {high:.1f} %"

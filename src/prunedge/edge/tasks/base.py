@@ -188,6 +188,11 @@ class Decoder(Protocol):
         these can't tell apart within `tolerance` counts as the same.
         """
 
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """How far the answers are apart in their own unit: `largest_difference` and
+        `mean_difference`; {} where they have none, and `agreement` says it.
+        """
+
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """What is wrong with a model whose outputs are decoded already, None where they are not.
 

@@ -160,6 +160,10 @@ class Classification:
         chosen = np.take_along_axis(wanted, outputs.argmax(1)[:, None], 1)
         return (highest - chosen)[:, 0] <= tolerance
 
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """None: classes have no distance."""
+        return {}
+
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """Whether the outputs are probabilities already: a second softmax would squeeze them."""
         squash = squash_of(outputs)

@@ -187,6 +187,10 @@ class Multilabel:
         is_same = (outputs >= cuts) == (wanted >= cuts)
         return (is_same | (np.abs(wanted - cuts) <= tolerance)).all(1)
 
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """None: classes have no distance."""
+        return {}
+
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """Whether the outputs are probabilities already: a second sigmoid would squeeze them."""
         if is_share(outputs) and is_sigmoid(outputs, loud()):

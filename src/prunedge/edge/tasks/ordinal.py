@@ -242,6 +242,10 @@ class Ordinal:
         highest = degrees_in(self.decode(wanted + tolerance))
         return (lowest <= given) & (given <= highest)
 
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """None: how many images get the same degree says it."""
+        return {}
+
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """Whether the outputs are probabilities already: a second sigmoid would squeeze them."""
         if is_share(outputs) and is_sigmoid(outputs, loud()):
