@@ -46,6 +46,7 @@ class DataSection(Section):
     path: str = setting(..., "Where the images lie.", Notes(key="data"))
     fingerprint: str = derived("", key="data_fingerprint")
     classes: list[str] = derived([])
+    scales: list[list[float]] = derived([])
     size: ImageSize = basic(
         224,
         "Pixels of the images that the model sees: 224, or 128x384 (height x width).",

@@ -22,6 +22,7 @@ from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import targets_of
+from prunedge.edge.tasks.base import Targets
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.arguments import require
@@ -117,6 +118,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     )
     split = _split(images, options, span)
     _warn_of_colours(listing, split.decoded)
+    labelling = _scaled(images, split.on("train"))
 
     samples = []
     for path, target, source in zip(images.paths, images.targets, images.sources, strict=True):
@@ -151,6 +153,18 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         greys=split.greys,
         extremes=split.extremes,
     )
+
+
+def _scaled(images: LabelledImages, training: Sequence[int]) -> Targets:
+    """What the targets are, with the scales of the training images, whose indices these are."""
+    labelling = images.labelling
+    if not training:
+        return labelling  # which is refused with the other splits
+    try:
+        scales = labelling.scales_of([images.targets[index] for index in training])
+    except DataError as error:
+        raise DataError(error.what, where=images.listing.where, remedy=error.remedy) from None
+    return labelling.scaled(scales)
 
 
 def _split(

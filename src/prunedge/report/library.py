@@ -18,6 +18,7 @@ from prunedge.config.keywords import fit_keys, prune_keys, with_keywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_batches, require_dataset
 from prunedge.edge import Bundle
+from prunedge.edge.tasks.base import scale_rows
 from prunedge.edge.tasks.metric import as_drop
 from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
@@ -232,6 +233,7 @@ def _config_of_loop(
         **_given(data),
         model=model_name,
         classes=list(data.classes),
+        scales=scale_rows(data.spec.scales),
         **values,
     )
     refuse_wrong_metric(config)

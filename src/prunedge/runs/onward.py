@@ -46,6 +46,7 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
         **{**kept, **values},
         start=str(real_path(start)),
         train_epochs=0,
+        scales=settings["scales"],
         schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
     )
 

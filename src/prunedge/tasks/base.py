@@ -127,15 +127,16 @@ class ConstantAnswer:
 class Example:
     """An image of the report's gallery: its index in the split, the truth, both models' answers.
 
-    `confidence_before` and `confidence_after` are probabilities, from 0 to 1.
+    `confidence_before` and `confidence_after` are probabilities, from 0 to 1; None where answers
+    have none.
     """
 
     index: int
     truth: str
     before: str
     after: str
-    confidence_before: float
-    confidence_after: float
+    confidence_before: float | None = None
+    confidence_after: float | None = None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:
     if order is not None:
         labels = replace(labels, order=order_in(order))
     try:
-        return definition.targets(labels)
+        return _targets(definition, labels)
     except DataError as refused:
         others = [option("task", name) for name in DEFINITIONS if _reads(name, labels)]
         if not others or order is not None:
@@ -58,10 +58,20 @@ def order_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+def _targets(definition: DeviceDefinition, labels: Labels) -> Targets:
+    if labels.columns and not definition.reads_columns:
+        raise DataError(
+            f"no labels, but numbers ({labels.held})",
+            where=labels.where,
+            remedy="name a column of labels label",
+        )
+    return definition.targets(labels)
+
+
 def _reads(task: str, labels: Labels) -> bool:
     """Whether these labels are a task's."""
     try:
-        DEFINITIONS[task].targets(labels)
+        _targets(DEFINITIONS[task], labels)
     except DataError:
         return False
     return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from prunedge.edge.tasks.base import Findings, Tiles
+from prunedge.errors import DataError
 
+USUAL_THRESHOLD = 0.5  # from which probability on there is damage
 NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
 
@@ -37,6 +40,31 @@ def check_distribution(
 def is_near(predictions: np.ndarray, others: np.ndarray) -> bool:
     """Whether no probability differs by more than `NEAR`."""
     return not np.abs(predictions - others).max() > NEAR
+
+
+def threshold_of(given: float | None) -> float:
+    """The probability from which on there is damage; DataError where it is none."""
+    if given is None:
+        return USUAL_THRESHOLD
+    if not 0 < given <= 1:
+        raise DataError(
+            f"a probability of {given:g}",
+            where="--threshold",
+            remedy="give one above 0 and at most 1",
+        )
+    return given
+
+
+def choice_of(classes: Sequence[str], damage: Sequence[str]) -> str:
+    """Which classes are damage, and which are not, in words."""
+    sound = [name for name in classes if name not in damage]
+    return f"damage: {', '.join(damage)}; sound: {', '.join(sound) or 'none of these'}"
+
+
+def most_frequent(targets: Sequence[Hashable]) -> str:
+    """How many of these images are right by always giving the label that most have, in words."""
+    largest = max(Counter(targets).values())
+    return f"always giving the most frequent answer is right for {largest / len(targets):.1%}"
 
 
 def findings_of(

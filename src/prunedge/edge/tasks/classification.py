@@ -19,6 +19,7 @@ from prunedge.edge.tasks.base import (
     Findings,
     Labels,
     ListedImage,
+    Scale,
     TaskSpec,
     Tiles,
 )
@@ -49,6 +50,21 @@ class ClassTargets:
         return NAME
 
     @property
+    def outputs(self) -> int:
+        """One for each class."""
+        return len(self.classes)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    @property
+    def heading(self) -> str:
+        """`class`."""
+        return "class"
+
+    @property
     def strata_names(self) -> tuple[str, ...]:
         """The classes."""
         return self.classes
@@ -69,6 +85,18 @@ class ClassTargets:
         """The classes without an image."""
         present = set(targets)
         return tuple(name for index, name in enumerate(self.classes) if index not in present)
+
+    def scales_of(self, targets: Sequence[int]) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    def scaled(self, scales: Sequence[Scale]) -> ClassTargets:
+        """Itself."""
+        return self
+
+    def baseline(self, targets: Sequence[int]) -> str:
+        """How many images the most frequent answer is right for."""
+        return by_class.most_frequent(targets)
 
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Whether the classes look like lists of labels, or like numbers to estimate."""
@@ -136,6 +164,14 @@ class Classification:
     def noun(self) -> str:
         """`labels`."""
         return "labels"
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """A probability."""
+        return by_class.threshold_of(given)
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """Which classes are damage, and which are not."""
+        return by_class.choice_of(self.spec.classes, damage)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Softmax over the classes."""

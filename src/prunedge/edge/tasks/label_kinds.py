@@ -4,11 +4,13 @@ without a word. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*(%|[a-zµ]{1,3})?", re.IGNORECASE)
+PLAIN_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 FRACTION = re.compile(
     r"[+-]?\d*[.,]\d+(e[+-]?\d+)?\s*(%|[a-zµ]{1,3})?|[+-]?\d+(\.\d*)?e[+-]?\d+", re.IGNORECASE
 )
@@ -24,6 +26,14 @@ REMEDY = (
     "as a few classes (low, high); what is a class of its own all the same needs a name without "
     "separators"
 )
+
+
+def number_in(label: str) -> float | None:
+    """The finite number that a label is, with a decimal point or comma; None where it is none."""
+    if not PLAIN_NUMBER.fullmatch(label):
+        return None
+    number = float(label.replace(",", "."))
+    return number if math.isfinite(number) else None
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from prunedge.edge.tasks.base import (
     Findings,
     Labels,
     ListedImage,
+    Scale,
     TaskSpec,
     Tiles,
 )
@@ -58,6 +59,21 @@ class LabelTargets:
         return NAME
 
     @property
+    def outputs(self) -> int:
+        """One for each class."""
+        return len(self.classes)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    @property
+    def heading(self) -> str:
+        """`class`."""
+        return "class"
+
+    @property
     def strata_names(self) -> tuple[str, ...]:
         """The classes."""
         return self.classes
@@ -81,6 +97,18 @@ class LabelTargets:
         """The classes that no image shows."""
         present = {index for target in targets for index in target}
         return tuple(name for index, name in enumerate(self.classes) if index not in present)
+
+    def scales_of(self, targets: Sequence[Target]) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    def scaled(self, scales: Sequence[Scale]) -> LabelTargets:
+        """Itself."""
+        return self
+
+    def baseline(self, targets: Sequence[Target]) -> str:
+        """How many images the most frequent answer is right for."""
+        return by_class.most_frequent(targets)
 
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Whether the classes look like lists with another separator, or like numbers."""
@@ -153,6 +181,14 @@ class Multilabel:
     def noun(self) -> str:
         """`labels`."""
         return "labels"
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """A probability."""
+        return by_class.threshold_of(given)
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """Which classes are damage, and which are not."""
+        return by_class.choice_of(self.spec.classes, damage)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """A sigmoid for each class."""

@@ -9,8 +9,6 @@ the outputs are.
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from prunedge.edge.tasks.base import (
     Findings,
     Labels,
     ListedImage,
+    Scale,
     TaskSpec,
     Tiles,
 )
@@ -46,7 +45,6 @@ METRICS = {
 }
 TOLERANCE = 1e-3  # of a sum of probabilities
 HALF = 0.5  # the median degree is the lowest that is exceeded with a smaller probability
-NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 LAYOUT = "give each image one degree: a number (0, 1, 2), or a name with the order of the names"
 
@@ -61,6 +59,21 @@ class DegreeTargets:
     def task(self) -> str:
         """`ordinal`."""
         return NAME
+
+    @property
+    def outputs(self) -> int:
+        """One between each two degrees."""
+        return len(self.classes) - 1
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    @property
+    def heading(self) -> str:
+        """`degree`."""
+        return "degree"
 
     @property
     def strata_names(self) -> tuple[str, ...]:
@@ -83,6 +96,18 @@ class DegreeTargets:
         """The degrees without an image."""
         present = set(targets)
         return tuple(name for index, name in enumerate(self.classes) if index not in present)
+
+    def scales_of(self, targets: Sequence[int]) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    def scaled(self, scales: Sequence[Scale]) -> DegreeTargets:
+        """Itself."""
+        return self
+
+    def baseline(self, targets: Sequence[int]) -> str:
+        """How many images the most frequent answer is right for."""
+        return by_class.most_frequent(targets)
 
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Nothing: an order was given, or the labels are numbers."""
@@ -142,7 +167,7 @@ def _ordered_as_numbers(counts: Mapping[str, int], labels: Labels) -> tuple[str,
     """The labels in the order of the numbers that they are; DataError where they are none."""
     numbers = {}
     for label in counts:
-        number = number_in(label)
+        number = label_kinds.number_in(label)
         if number is not None:
             numbers[label] = number
     others = [label for label in counts if label not in numbers]
@@ -175,14 +200,6 @@ def _ordered_as_numbers(counts: Mapping[str, int], labels: Labels) -> tuple[str,
     return degrees
 
 
-def number_in(label: str) -> float | None:
-    """The finite number that a label is, with a decimal point or comma; None where it is none."""
-    if not NUMBER.fullmatch(label):
-        return None
-    number = float(label.replace(",", "."))
-    return number if math.isfinite(number) else None
-
-
 def targets_of(labels: Labels) -> DegreeTargets:
     """Targets of the degrees that labels name (`degrees_of`)."""
     return DegreeTargets(degrees_of(labels))
@@ -208,6 +225,14 @@ class Ordinal:
     def noun(self) -> str:
         """`degrees`."""
         return "degrees"
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """A probability."""
+        return by_class.threshold_of(given)
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """Which degrees are damage, and which are not."""
+        return by_class.choice_of(self.spec.classes, damage)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The probability of each degree: of reaching it, and of not going beyond."""
@@ -280,4 +305,6 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * values)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Ordinal, targets_of, has_order=True)
+DEFINITION = DeviceDefinition(
+    NAME, METRICS, Ordinal, targets_of, has_order=True, reads_columns=True
+)
