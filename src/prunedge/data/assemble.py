@@ -163,7 +163,8 @@ def _scaled(images: LabelledImages, training: Sequence[int]) -> Targets:
     try:
         scales = labelling.scales_of([images.targets[index] for index in training])
     except DataError as error:
-        raise DataError(error.what, where=images.listing.where, remedy=error.remedy) from None
+        where = images.listing.labels.where
+        raise DataError(error.what, where=where, remedy=error.remedy) from None
     return labelling.scaled(scales)
 
 

@@ -153,6 +153,17 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Titles:
+    """What a report calls the task's table, its gallery (`Task.examples`), and what stands between
+    the truth and the answer there.
+    """
+
+    table: str = "Right and wrong"
+    examples: str = "What the pruned model gets wrong and the original got right"
+    taken_for: str = "taken for"
+
+
+@dataclass(frozen=True)
 class TaskDefinition:
     """A task by its name: what makes it of a spec, its metrics by name (those of the other half),
     and what `Metrics.to_json` writes of it.
@@ -250,6 +261,10 @@ class Task(Protocol):
 
     def has_constant_outputs(self, metrics: Metrics) -> bool:
         """Whether the outputs are the same whatever the image: the model's units have died."""
+
+    @property
+    def titles(self) -> Titles:
+        """What a report calls the task's parts."""
 
     def purpose(self) -> str:
         """What a model does, after its name in a title: `telling crack from sound`."""

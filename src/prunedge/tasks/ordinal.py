@@ -38,6 +38,7 @@ from prunedge.tasks.base import (
     Metrics,
     Table,
     TaskDefinition,
+    Titles,
 )
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
@@ -212,6 +213,11 @@ class Ordinal:
         """
         expected = metrics.details["expected"]
         return bool(expected["highest"] - expected["lowest"] < 1e-6)
+
+    @property
+    def titles(self) -> Titles:
+        """Of answers that are right or wrong."""
+        return Titles()
 
     def purpose(self) -> str:
         """Telling its degrees apart."""

@@ -28,6 +28,7 @@ from prunedge.tasks.base import (
     Metrics,
     Table,
     TaskDefinition,
+    Titles,
 )
 from prunedge.tasks.logits import logits_of
 from prunedge.utils.records import Loss, Record
@@ -196,6 +197,15 @@ class Regression:
         """Whether all images got the same numbers."""
         return bool(metrics.n > 1 and max(metrics.details["spread"]) < CONSTANT)
 
+    @property
+    def titles(self) -> Titles:
+        """Of answers that are more or less far off."""
+        return Titles(
+            table="How far off",
+            examples="Where the pruned model is farther off than the original",
+            taken_for="estimated at",
+        )
+
     def purpose(self) -> str:
         """Estimating its numbers."""
         return f"estimating {', '.join(self.spec.classes)}"
@@ -361,7 +371,11 @@ def _quarters(standardised: torch.Tensor) -> Categories:
 def _cells(record: Mapping[str, float | None]) -> list[str]:
     r2 = record["r2"]
     cells = [f"{record['mae']:.4g}", f"{record['rmse']:.4g}"]
-    return [*cells, "" if r2 is None else f"{100 * r2:.1f} %"]
+    return [*cells, "" if r2 is None else _percent(r2)]
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f} %"  # and no -0.0
 
 
 def _text(numbers: torch.Tensor) -> str:

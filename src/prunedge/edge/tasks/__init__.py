@@ -6,6 +6,7 @@ Every module of this folder that has a `DEFINITION` is a task.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec
@@ -13,6 +14,8 @@ from prunedge.errors import BundleError, DataError
 from prunedge.utils.advice import option
 from prunedge.utils.definitions import definitions_in
 from prunedge.utils.sanitize import shown
+
+log = logging.getLogger(__name__)
 
 DEFINITIONS: dict[str, DeviceDefinition] = definitions_in(__name__, __path__)
 
@@ -44,13 +47,18 @@ def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:
     if order is not None:
         labels = replace(labels, order=order_in(order))
     try:
-        return _targets(definition, labels)
+        targets = _targets(definition, labels)
     except DataError as refused:
         others = [option("task", name) for name in DEFINITIONS if _reads(name, labels)]
         if not others or order is not None:
             raise
         remedy = f"{' or '.join(others)} takes them so; {refused.remedy}"
         raise DataError(refused.what, where=refused.where, remedy=remedy) from None
+
+    doubt = definition.doubt(labels)
+    if doubt is not None:
+        log.warning("%s: %s", labels.where, doubt)
+    return targets
 
 
 def order_in(text: str) -> tuple[str, ...]:

@@ -280,13 +280,15 @@ class DeviceDefinition:
 
     `metrics` are by name, first the one that is used unless another is asked for. `decoder` reads
     a model's outputs. `targets` are what images are labelled with: DataError where the labels are
-    none of this task's, a warning where they may not be. `has_order`: it asks for the order of the
-    labels (`Labels.order`). `reads_columns`: it takes columns of numbers (`Labels.columns`).
+    none of this task's. `has_order`: it asks for the order of the
+    labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
+    are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`).
     """
 
     name: str
     metrics: Mapping[str, Metric]
     decoder: Callable[[TaskSpec], Decoder]
     targets: Callable[[Labels], Targets]
+    doubt: Callable[[Labels], str | None] = lambda labels: None
     has_order: bool = False
     reads_columns: bool = False

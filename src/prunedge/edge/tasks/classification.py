@@ -4,7 +4,6 @@ softmax.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from prunedge.edge.tasks.base import (
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
-
-log = logging.getLogger(__name__)
 
 NAME = "classification"
 ACCURACY = Metric("accuracy", has_interval=True)
@@ -133,10 +130,13 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
             where=labels.where,
             remedy="give each image one label, or leave it out",
         )
-    doubt = label_kinds.doubt(counts, labels.held)
-    if doubt is not None:
-        log.warning("%s: %s; %s", labels.where, doubt, label_kinds.REMEDY)
     return classes
+
+
+def doubt_of(labels: Labels) -> str | None:
+    """Why labels that can be taken for classes may be something else, with the remedy."""
+    doubt = label_kinds.doubt(Counter(image.label for image in labels.images), labels.held)
+    return None if doubt is None else f"{doubt}; {label_kinds.REMEDY}"
 
 
 def targets_of(labels: Labels) -> ClassTargets:
@@ -217,4 +217,4 @@ class Classification:
         return by_class.findings_of(sums, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Classification, targets_of)
+DEFINITION = DeviceDefinition(NAME, METRICS, Classification, targets_of, doubt_of)

@@ -124,6 +124,12 @@ def degrees_of(labels: Labels) -> tuple[str, ...]:
     DataError where there is a single one, where an image has none, where the labels have no order
     or another one names them, or where they look like numbers to estimate.
     """
+    if len(labels.columns) > 1:
+        raise DataError(
+            f"several numbers for each image ({labels.held})",
+            where=labels.where,
+            remedy="name the column of degrees label",
+        )
     counts = Counter(image.label for image in labels.images if image.label)
     _refuse_empty(labels)
     if labels.order is not None:

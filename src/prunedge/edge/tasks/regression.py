@@ -171,11 +171,7 @@ def targets_of(labels: Labels) -> NumberTargets:
     for image in labels.images:
         numbers = numbers_in(image.label)
         if numbers is None:
-            raise DataError(
-                f"'{image.label[:100]}' of {image.name} is no number ({labels.held})",
-                where=labels.where,
-                remedy=f"mend it, or leave the image out; {LAYOUT}",
-            )
+            raise _no_number(image, labels)
         counts.add(len(numbers))
         different.add(numbers)
         firsts.append(numbers[0])
@@ -192,6 +188,18 @@ def targets_of(labels: Labels) -> NumberTargets:
             remedy=f"give images that differ; {LAYOUT}",
         )
     return NumberTargets(_names(labels, counts.pop()), _edges(firsts))
+
+
+def _no_number(image: ListedImage, labels: Labels) -> DataError:
+    """Which part of an image's label is no number."""
+    parts = [part.strip() for part in image.label.split(SEPARATOR)]
+    place = next(i for i, part in enumerate(parts) if numbers_in(part) is None)
+    held = f"column {labels.columns[place]}" if labels.columns else labels.held
+    return DataError(
+        f"'{parts[place][:100]}' of {image.name} is no finite number ({held})",
+        where=labels.where,
+        remedy=f"mend it, or leave the image out; {LAYOUT}",
+    )
 
 
 def _names(labels: Labels, count: int) -> tuple[str, ...]:

@@ -133,6 +133,7 @@ def _of_steps(
         "steps": steps,
         "metric": metric.name,
         "purpose": task_of(config).purpose(),
+        "titles": task_of(config).titles,
         "allowed": metric.drop_text(max_drop_of(config)),
         "value_text": partial(value_text, metric),
         "megabytes": megabytes,
