@@ -157,7 +157,9 @@ def test_a_metric_that_nobody_names_is_the_task_s_first(
 
 
 def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
-    assert settings()["task"].full_help.endswith("One of classification, multilabel.")
+    assert settings()["task"].full_help.endswith(
+        "One of classification, multilabel, ordinal, regression."
+    )
     said = settings()["metric"].full_help
     assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact." in said
 

@@ -109,7 +109,7 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
     """The classes that labels name, sorted.
 
     DataError where there is a single one, where an image has none, or where they look like lists of
-    labels or like numbers to estimate; a warning where they may be such.
+    labels or like numbers to estimate.
     """
     without = [image.name for image in labels.images if not image.label]
     counts = Counter(image.label for image in labels.images if image.label)
