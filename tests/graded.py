@@ -20,7 +20,7 @@ def write_bars(root: Path, widths: Sequence[float], head: str, labels: Sequence[
     lines = [head]
     for index, (width, label) in enumerate(zip(widths, labels, strict=True)):
         pixels = generator.normal(170, 12, (32, 32, 3))
-        left = int(generator.integers(0, 32 - max(widths) + 1))
+        left = int(generator.integers(0, 32 - int(max(widths)) + 1))
         pixels[:, left : left + round(width)] = 20
         name = f"{index:03d}.png"
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name)

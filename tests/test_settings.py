@@ -161,7 +161,8 @@ def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
         "One of classification, multilabel, ordinal, regression."
     )
     said = settings()["metric"].full_help
-    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact." in said
+    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact; ordinal: kappa" in said
+    assert settings()["order"].full_help.endswith("Of ordinal alone.")
 
 
 def test_a_task_that_there_is_not_is_one_mistake_that_names_those_that_there_are() -> None:

@@ -11,7 +11,7 @@ from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, figure
 
 if TYPE_CHECKING:
     from prunedge.edge import Form
@@ -120,8 +120,8 @@ def _check_text(form: Form, task: TaskSpec) -> str:
     after = metric.text(check.metrics[name])
     if "largest_difference" in check.metrics:
         text += (
-            f"; answers differ by at most {check.metrics['largest_difference']:.3g} "
-            f"({check.metrics['mean_difference']:.3g} in the mean)"
+            f"; answers differ by at most {figure(check.metrics['largest_difference'])} "
+            f"({figure(check.metrics['mean_difference'])} in the mean)"
         )
     return (
         f"{text}; {name} on validation data {before} -> {after}, same {noun} on "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunedge.edge.inspect.levels import level_text
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, figure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +69,7 @@ def _numbers(records: Sequence[Mapping[str, Any]]) -> Table:
         title += f", {SHOWN} of {len(records):,}"
     table = _table(title, "image", *names)
     for record in ordered[:SHOWN]:
-        table.add_row(record["name"], *(f"{record['numbers'][name]:.4g}" for name in names))
+        table.add_row(record["name"], *(figure(record["numbers"][name], 4) for name in names))
     return table
 
 

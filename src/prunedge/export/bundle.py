@@ -38,6 +38,7 @@ from prunedge.surgery import save_model
 from prunedge.utils.advice import option
 from prunedge.utils.files import behind_links, written_folder
 from prunedge.utils.packages import versions_of
+from prunedge.utils.wording import figure
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_IMAGES = 4
@@ -244,7 +245,7 @@ def _judged(
             told = f"raises {metric.name} by {metric.in_unit(number)}"
         raise ExportError(
             f"{target.name} {told} on validation data "
-            f"({metric.text(before)} -> {metric.text(after)}), more than {allowed:.3g}",
+            f"({metric.text(before)} -> {metric.text(after)}), more than {figure(allowed)}",
             where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )

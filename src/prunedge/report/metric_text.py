@@ -10,6 +10,7 @@ from prunedge.config import RunConfig
 from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.study.statistics import Spread
 from prunedge.tasks import Metric, metric_named
+from prunedge.utils.wording import figure
 
 
 def metric_of(config: RunConfig) -> Metric:
@@ -39,12 +40,12 @@ def change_text(metric: Metric, before: float, after: float) -> str:
 
 def difference_number(metric: Metric, difference: float) -> str:
     """A difference of two values, with its sign and without its unit."""
-    return f"{100 * difference:+.1f}" if is_share(metric) else f"{difference:+.3g}"
+    return f"{100 * difference:+.1f}" if is_share(metric) else figure(difference, signed=True)
 
 
 def drop_number(metric: Metric, drop: float) -> str:
     """How much worse a model is (`Metric.drop`), without the unit: `1.2`."""
-    return f"{drop:.1f}" if is_share(metric) else f"{drop:.3g}"
+    return f"{drop:.1f}" if is_share(metric) else figure(drop)
 
 
 def drop_text(metric: Metric, drop: float) -> str:
@@ -105,12 +106,16 @@ def hover_value(metric: Metric) -> str:
 
 def metric_spread(metric: Metric, spread: Spread) -> str:
     """The mean with its standard deviation: `91.7 ± 0.4 %`, `0.42 ± 0.03 mm`."""
-    digits = ".1f" if is_share(metric) else ".3g"
     deviation = ""
     if spread.n > 1:
-        deviation = f" ± {axis_value(metric, spread.variance**0.5):{digits}}"
-    text = f"{axis_value(metric, spread.mean):{digits}}{deviation} {axis_unit(metric)}"
+        deviation = f" ± {_axis_number(metric, spread.variance**0.5)}"
+    text = f"{_axis_number(metric, spread.mean)}{deviation} {axis_unit(metric)}"
     return text.rstrip()
+
+
+def _axis_number(metric: Metric, value: float) -> str:
+    shown = axis_value(metric, value)
+    return f"{shown:.1f}" if is_share(metric) else figure(shown)
 
 
 def metric_interval(metric: Metric, spread: Spread) -> str:
@@ -118,7 +123,7 @@ def metric_interval(metric: Metric, spread: Spread) -> str:
     if spread.n < 2:
         return "-"
     if not is_share(metric):
-        return metric.in_unit(f"{spread.low:.3g} to {spread.high:.3g}")
+        return metric.in_unit(f"{figure(spread.low)} to {figure(spread.high)}")
     low = max(0.0, 100 * spread.low)
     high = min(100.0, 100 * spread.high)
     return f"{low:.1f} to {high:.1f} %"

@@ -21,7 +21,15 @@ from prunedge.runs.training import taught
 from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command, option
-from prunedge.utils.wording import amount, amounts, counted, megabytes, megabytes_pair, times_words
+from prunedge.utils.wording import (
+    amount,
+    amounts,
+    counted,
+    figure,
+    megabytes,
+    megabytes_pair,
+    times_words,
+)
 
 
 def trained(run: Run) -> str:
@@ -117,7 +125,7 @@ def lost_on_test_data(
     if drop <= allowed:
         return []
     return [
-        f"on test data it {drop_text(metric, drop)}, more than the {allowed:.3g} that the rule "
+        f"on test data it {drop_text(metric, drop)}, more than the {figure(allowed)} that the rule "
         "allows on validation data. Few validation images let the loop go too far: give it more, "
         f"or stop it earlier ({option('target_macs')}, {option('max_steps')})"
     ]
@@ -204,7 +212,7 @@ def _origin(run: Run) -> list[str]:
     return [
         "no model kept the rule; the start itself lies "
         f"{metric.in_unit(drop_number(metric, drop))} {side_of_worse(metric)} the first model, "
-        f"more than the {allowed:.3g} that the rule allows"
+        f"more than the {figure(allowed)} that the rule allows"
     ]
 
 

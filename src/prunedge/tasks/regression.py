@@ -33,6 +33,7 @@ from prunedge.tasks.base import (
 from prunedge.tasks.logits import logits_of
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
+from prunedge.utils.wording import figure
 
 OUTPUTS_REMEDY = "build it with one output for each number"
 TARGETS_REMEDY = "give each image its numbers in their own units, as (n, numbers) float32"
@@ -187,7 +188,7 @@ class Regression:
         """The median in its unit."""
         if answer == ONE_NUMBER:
             return "the same number" if self.outputs == 1 else "the same numbers"
-        return ", ".join(f"{scale.median:.4g}" for scale in self.spec.scales) or "the median"
+        return ", ".join(figure(scale.median, 4) for scale in self.spec.scales) or "the median"
 
     def uninformed_loss(self, metrics: Metrics) -> float:
         """That of always answering the median."""
@@ -370,7 +371,7 @@ def _quarters(standardised: torch.Tensor) -> Categories:
 
 def _cells(record: Mapping[str, float | None]) -> list[str]:
     r2 = record["r2"]
-    cells = [f"{record['mae']:.4g}", f"{record['rmse']:.4g}"]
+    cells = [figure(error, 4) for error in (record["mae"], record["rmse"]) if error is not None]
     return [*cells, "" if r2 is None else _percent(r2)]
 
 
@@ -379,7 +380,7 @@ def _percent(share: float) -> str:
 
 
 def _text(numbers: torch.Tensor) -> str:
-    return ", ".join(f"{number:.3g}" for number in numbers.tolist())
+    return ", ".join(figure(number) for number in numbers.tolist())
 
 
 DEFINITION = TaskDefinition(NAME, Regression, METRICS, MetricsRecord)

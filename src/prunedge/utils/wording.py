@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_DIGITS = 6  # that two numbers are told apart with
+LARGE = 1e9  # from which on an exponent is read more easily
 SMALL_MB = 0.1  # what is less is told by its first two digits
 FINE = 1.1  # a ratio below has two decimals: "1.0 x fewer" says nothing
 
@@ -39,6 +40,16 @@ UNITS = (Unit(1e5, 1e6, "million", "M"), Unit(1e3, 1e3, "thousand", "k"), Unit(0
 def unit_of(value: float) -> Unit:
     """The unit that a number of parameters or MACs is told in: thousands below 0.1 million."""
     return next(unit for unit in UNITS if value >= unit.least)
+
+
+def figure(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """A number with so many significant digits, and no exponent where it is of a usual size:
+    `0.0312`, `2,600`.
+    """
+    sign = "+" if signed else ""
+    if 10**digits <= abs(value) < LARGE:
+        return f"{value:{sign},.0f}"
+    return f"{value:{sign}.{digits}g}"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

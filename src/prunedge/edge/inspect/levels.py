@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prunedge.utils.wording import figure
+
 Span = Sequence[float]  # the numbers that 0 and 1 stand for
 
 
@@ -27,4 +29,4 @@ def level_text(level: float, span: Span | None, digits: int = 0) -> str:
     """A level for a reader: `73%`, with so many `digits` behind the point, or `0.42`."""
     if span is None:
         return f"{level:.{digits}%}"
-    return f"{number_at(level, span):.3g}"
+    return figure(number_at(level, span))

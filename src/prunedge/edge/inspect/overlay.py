@@ -14,6 +14,7 @@ from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.levels import Span, level_of, level_text
 from prunedge.edge.inspect.regions import Region
+from prunedge.utils.wording import figure
 
 LONGEST, SMALLEST = 2000, 640  # pixels of the longer side; small photographs are enlarged
 LEGEND, NARROWEST = 60, 460  # height of the legend, width that it needs
@@ -140,7 +141,7 @@ def _legend(canvas: Image.Image, top: int, threshold: float, span: Span | None) 
     brush.line((tick, top + 4, tick, top + 29), fill="black", width=2)
     text = f"damage 0 to 100 %; boxes from {threshold:.0%}"
     if span is not None:
-        text = f"{span[0]:.3g} to {span[1]:.3g}; boxes from {threshold:.3g}"
+        text = f"{figure(span[0])} to {figure(span[1])}; boxes from {figure(threshold)}"
     brush.text(
         (left, top + 33),
         text,

@@ -18,7 +18,7 @@ from prunedge.edge.image.size import Size
 from prunedge.edge.inspect.levels import Span, level_text
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.utils.pages import render_template
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, figure
 
 MOST_IMAGES = 200  # small images in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
@@ -99,7 +99,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _threshold(threshold: float, span: Span | None) -> str:
-    return f"{threshold:.0%}" if span is None else f"{threshold:.4g}"
+    return f"{threshold:.0%}" if span is None else figure(threshold, 4)
 
 
 def _surest(record: Mapping[str, Any]) -> str:
@@ -107,7 +107,7 @@ def _surest(record: Mapping[str, Any]) -> str:
     span = record.get("span")
     if span is None:
         return f"surest {level_text(record['probability'], None)}"
-    each = [f"{name} {number:.3g}" for name, number in record["numbers"].items()]
+    each = [f"{name} {figure(number)}" for name, number in record["numbers"].items()]
     return f"{', '.join(each)}, highest {level_text(record['probability'], span)}"
 
 

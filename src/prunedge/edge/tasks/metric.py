@@ -8,6 +8,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from prunedge.utils.wording import figure
+
 POINTS = "points"
 USUAL_POINTS = 3.0
 USUAL_SHARE = "5%"
@@ -71,8 +73,9 @@ class Metric:
 
     def number(self, value: float, *, signed: bool = True) -> str:
         """A change or a drop without its unit: `-1.20`, `+0.0312`."""
-        digits = ".2f" if self.unit == POINTS else ".3g"
-        return f"{value:{'+' if signed else ''}{digits}}"
+        if self.unit == POINTS:
+            return f"{value:{'+' if signed else ''}.2f}"
+        return figure(value, signed=signed)
 
     def in_unit(self, number: str) -> str:
         """A number with the metric's unit, if it has a name."""
@@ -91,4 +94,4 @@ class Metric:
 
     def text(self, value: float) -> str:
         """The value for a reader: `91.7%`, `0.42 mm`."""
-        return f"{value:.1%}" if self.unit == POINTS else self.in_unit(f"{value:.3g}")
+        return f"{value:.1%}" if self.unit == POINTS else self.in_unit(figure(value))

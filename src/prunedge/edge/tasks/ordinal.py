@@ -192,9 +192,6 @@ def _ordered_as_numbers(counts: Mapping[str, int], labels: Labels) -> tuple[str,
             where=labels.where,
             remedy=f"name them from the lowest up, in their own order: {given}",
         )
-    refusal = label_kinds.refusal(counts, labels.held)
-    if refusal is not None:
-        raise DataError(refusal, where=labels.where, remedy=LAYOUT)
     degrees = tuple(sorted(counts, key=lambda label: numbers[label]))
     for lower, higher in pairwise(degrees):
         if numbers[lower] == numbers[higher]:
@@ -203,6 +200,14 @@ def _ordered_as_numbers(counts: Mapping[str, int], labels: Labels) -> tuple[str,
                 where=labels.where,
                 remedy="write it in one way",
             )
+    estimated = label_kinds.numbers_to_estimate(counts)
+    if estimated:
+        shown = label_kinds.listed(estimated, counts)
+        raise DataError(
+            f"these look like numbers to estimate, not degrees ({labels.held}): {shown}",
+            where=labels.where,
+            remedy=LAYOUT,
+        )
     return degrees
 
 

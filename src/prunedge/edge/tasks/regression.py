@@ -25,6 +25,7 @@ from prunedge.edge.tasks.base import (
 )
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import BundleError, DataError
+from prunedge.utils.wording import figure
 
 NAME = "regression"
 METRICS = {
@@ -81,9 +82,9 @@ class NumberTargets:
         name = self.classes[0]
         if not self.edges:
             return (name,)
-        between = [f"{low:.4g} < {name} <= {high:.4g}" for low, high in pairwise(self.edges)]
-        first = f"{name} <= {self.edges[0]:.4g}"
-        return (first, *between, f"{name} > {self.edges[-1]:.4g}")
+        edges = _apart(self.edges)
+        between = [f"{low} < {name} <= {high}" for low, high in pairwise(edges)]
+        return (f"{name} <= {edges[0]}", *between, f"{name} > {edges[-1]}")
 
     def target(self, image: ListedImage) -> Target:
         """The image's numbers."""
@@ -136,8 +137,8 @@ class NumberTargets:
         medians = np.array([scale.median for scale in self.scales])
         off = np.abs(np.array(targets, np.float64) - medians).mean(0)
         pairs = zip(self.classes, medians, strict=True)
-        answers = ", ".join(f"{name} {median:.4g}" for name, median in pairs)
-        mean_off = ", ".join(f"{each:.3g}" for each in off)
+        answers = ", ".join(f"{name} {figure(median, 4)}" for name, median in pairs)
+        mean_off = ", ".join(figure(each) for each in off)
         return (
             f"always answering the median of the training images ({answers}) is off by {mean_off} "
             "in the mean"
@@ -146,6 +147,15 @@ class NumberTargets:
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Nothing: numbers are numbers."""
         return None
+
+
+def _apart(numbers: Sequence[float]) -> list[str]:
+    """Different numbers with as few digits as tell them apart, four at least."""
+    for digits in range(4, 17):
+        texts = [figure(number, digits) for number in numbers]
+        if len(set(texts)) == len(texts):
+            return texts
+    return [repr(number) for number in numbers]
 
 
 def numbers_in(label: str) -> Target | None:
@@ -265,16 +275,18 @@ class Regression:
         if given is None:
             return (scale.lowest + scale.highest) / 2
         if not scale.lowest < given <= scale.highest:
+            lowest = figure(scale.lowest, 4)
+            highest = figure(scale.highest, 4)
             raise DataError(
-                f"{given:g} lies outside of what the model learned of {damage[0]}",
+                f"{figure(given, 4)} lies outside of what the model learned of {damage[0]}",
                 where="--threshold",
-                remedy=f"give a number above {scale.lowest:g} and at most {scale.highest:g}",
+                remedy=f"give a number above {lowest} and at most {highest}",
             )
         return given
 
     def choice(self, damage: Sequence[str], threshold: float) -> str:
         """From which number on there is damage."""
-        return f"damage: {damage[0]} of {threshold:.4g} or more"
+        return f"damage: {damage[0]} of {figure(threshold, 4)} or more"
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The numbers in their own units."""
