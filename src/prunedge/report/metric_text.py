@@ -87,6 +87,16 @@ def axis_value(metric: Metric, value: float) -> float:
     return 100 * value if is_share(metric) else value
 
 
+def heading(metric: Metric, title: str) -> str:
+    """A column's title with the metric's unit, if it has a name: `difference, points`."""
+    return f"{title}, {metric.unit}" if metric.unit else title
+
+
+def unit_squared(metric: Metric) -> str:
+    """What a variance is in: `points²`."""
+    return f"{metric.unit or 'its unit'}²"
+
+
 def axis_unit(metric: Metric) -> str:
     """The unit of `axis_value`."""
     return "%" if is_share(metric) else metric.unit

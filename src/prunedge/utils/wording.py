@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_DIGITS = 6  # that two numbers are told apart with
-LARGE = 1e9  # from which on an exponent is read more easily
 SMALL_MB = 0.1  # what is less is told by its first two digits
 FINE = 1.1  # a ratio below has two decimals: "1.0 x fewer" says nothing
 
@@ -43,13 +42,13 @@ def unit_of(value: float) -> Unit:
 
 
 def figure(value: float, digits: int = 3, *, signed: bool = False) -> str:
-    """A number with so many significant digits, and no exponent where it is of a usual size:
-    `0.0312`, `2,600`.
+    """A number with so many significant digits, whole numbers being written out: `0.0312`,
+    `2,600`.
     """
     sign = "+" if signed else ""
-    if 10**digits <= abs(value) < LARGE:
+    if abs(value) >= 10**digits:
         return f"{value:{sign},.0f}"
-    return f"{value:{sign}.{digits}g}"
+    return f"{value:{sign},.{digits}g}"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -116,16 +115,10 @@ def megabytes_pair(before: float, after: float) -> tuple[str, str]:
 def significant_pair(before: float, after: float, digits: int = 3) -> tuple[str, str]:
     """The same with so many significant digits, whole numbers being written out (`1,800`)."""
     while digits < MOST_DIGITS and before != after:
-        if _significant(before, digits) != _significant(after, digits):
+        if figure(before, digits) != figure(after, digits):
             break
         digits += 1
-    return _significant(before, digits), _significant(after, digits)
-
-
-def _significant(value: float, digits: int) -> str:
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return f"{value:,.{digits}g}"
+    return figure(before, digits), figure(after, digits)
 
 
 def times_words(ratio: float, word: str, sign: str = "x") -> str:
