@@ -152,7 +152,8 @@ class NumberTargets:
 def _apart(numbers: Sequence[float]) -> list[str]:
     """Different numbers with as few digits as tell them apart, four at least."""
     for digits in range(4, 17):
-        texts = [figure(number, digits) for number in numbers]
+        # No commas within: several ranges are told with commas between them.
+        texts = [figure(number, digits).replace(",", "") for number in numbers]
         if len(set(texts)) == len(texts):
             return texts
     return [repr(number) for number in numbers]
