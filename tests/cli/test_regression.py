@@ -186,14 +186,14 @@ def test_an_inspection_tells_the_number_of_each_photograph(images: Path, bundle:
         (photos / name).write_bytes((images / name).read_bytes())
     done = prunedge("inspect", bundle, photos, "--threshold", "2000", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "damage: value of 2000 or more" in done.stdout + done.stderr
+    assert "damage: value of 2,000 or more" in done.stdout + done.stderr
     assert "estimated, the highest first" in done.stdout
     record = json.loads((out / "119.png.json").read_text())
     assert record["numbers"]["value"] > 2000
     assert record["regions"][0]["number"] == pytest.approx(record["highest"])
     assert not json.loads((out / "000.png.json").read_text())["regions"]
     page = (out / "inspection.html").read_text(encoding="utf-8")
-    assert "from a number of 2000 on" in page
+    assert "from a number of 2,000 on" in page
     assert "e+03" not in page
     with (out / "findings.csv").open() as file:
         assert all(float(line["number"]) >= 2000 for line in csv.DictReader(file))
