@@ -45,6 +45,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
         ),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
+    "order": "pe.load_folder and pe.load_manifest give `data`, whose classes are in that order",
     "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
     **dict.fromkeys(
@@ -156,9 +157,12 @@ def test_a_metric_that_nobody_names_is_the_task_s_first(
 
 
 def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
-    assert settings()["task"].full_help.endswith("One of classification, multilabel.")
+    assert settings()["task"].full_help.endswith(
+        "One of classification, multilabel, ordinal, regression."
+    )
     said = settings()["metric"].full_help
-    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact." in said
+    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact; ordinal: kappa" in said
+    assert settings()["order"].full_help.endswith("Of ordinal alone.")
 
 
 def test_a_task_that_there_is_not_is_one_mistake_that_names_those_that_there_are() -> None:

@@ -135,7 +135,7 @@ def test_the_device_finds_each_kind_and_all_classes_may_be_damage(
     assert "damage: crack, rust; sound: none of these" in done.stdout + done.stderr
     done = prunedge("bench", bundle, "--patches", "4")
     assert done.returncode == 0, done.stderr
-    assert "self-test labels" in done.stdout
+    assert "self-test answers" in done.stdout
 
 
 def test_a_study_of_several_trials_runs_through(images: Path, tmp_path: Path) -> None:

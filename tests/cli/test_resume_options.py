@@ -80,6 +80,8 @@ def another(verb: Callable[..., None], name: str, now: Any) -> list[str]:
         return ["5ms"]
     if name == "budget":
         return ["5min"]
+    if name == "max_drop":
+        return ["60.05"]
     if name in NUMBERS:
         return [NUMBERS[name]]
     if int in kinds:

@@ -137,9 +137,10 @@ def test_every_layout_refuses_them_and_says_where(tmp_path: Path) -> None:
         load(tmp_path / "folders")
     with pytest.raises(DataError, match=r"\.cls or \.json"):
         load(shard(tmp_path / "shards", list(lists), "cls"))
-    for label, said in ((0.055, "a number to estimate"), (["crack", "rust"], "lists of labels")):
+    numbers = [0.055, 0.06, 0.1, 0.12]
+    for labels, said in ((numbers, "numbers to estimate"), ([["crack", "rust"], "crack"], "lists")):
         with pytest.raises(DataError, match=said):
-            load(shard(tmp_path / "json", [label, "crack"], "json"))
+            load(shard(tmp_path / said.split()[0], labels, "json"))
 
 
 def test_what_is_only_doubtful_is_a_warning(

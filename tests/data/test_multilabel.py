@@ -195,9 +195,9 @@ def test_columns_of_0_and_1_do_for_classification_where_one_is_1(tmp_path: Path)
         (["path,crack", "0.png,1", "1.png,x"], "line 3: neither 0 nor 1 in the column crack"),
         (["path,crack", "0.png,1", "1.png"], "line 3: neither 0 nor 1 in the column crack"),
         (['path,"a;b"', "0.png,1", "1.png,0"], "'a;b' can't be the name of a class"),
-        (["path,width", "0.png,640", "1.png,480"], "no columns path and label"),
+        (["path,width", "0.png,640", "1.png,480"], "no labels, but numbers"),
         (["path,width"], "no columns path and label"),
-        (["path,number", "0.png,0", "1.png,2", "2.png,3"], "no columns path and label"),
+        (["path,number", "0.png,0", "1.png,2", "2.png,3"], "no labels, but numbers"),
         (["crack,rust", "0,1"], "no columns path and label"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from prunedge.study import Grid
 from prunedge.study.grid import trials
 from prunedge.tasks import TASKS
+from tests.graded import DEGREES, write_degrees, write_widths
 from tests.several_labels import write_several
 from tests.tiny_images import write_tiny
 
@@ -66,6 +67,46 @@ def test_the_multilabel_script_goes_from_images_to_the_device(tmp_path: Path) ->
     assert len(re.findall(r"shows \[.*\], in truth \[.*\]", done.stdout)) == 5
     assert (out / "report.html").is_file()
     assert (out / "bundle" / "manifest.json").is_file()
+
+
+def test_the_ordinal_script_goes_from_images_to_the_device(tmp_path: Path) -> None:
+    manifest = write_degrees(tmp_path / "degrees", count=180)
+    out = tmp_path / "result"
+    options = ["--weights", "none", "--size", "32", "--epochs", "6", "--batch-size", "8"]
+    order = ["--order", ",".join(DEGREES)]
+    script = [sys.executable, EXAMPLES / "ordinal.py", manifest, *order, "--out", out]
+    command = [*script, "--model", "test_resnet", "--max-steps", "1", *options]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+
+    assert done.returncode == 0, done.stderr
+    assert "degrees: none < light < severe" in done.stdout
+    for which in ("unpruned", "pruned"):
+        found = re.search(rf"test {which}: kappa ([\d.]+),", done.stdout)
+        assert found is not None
+        assert float(found[1]) >= 0.8
+    assert len(re.findall(r"png: (none|light|severe), in truth", done.stdout)) == 5
+    assert (out / "report.html").is_file()
+
+
+def test_the_regression_script_goes_from_images_to_the_device(tmp_path: Path) -> None:
+    manifest = write_widths(tmp_path / "widths", count=180)
+    out = tmp_path / "result"
+    options = ["--weights", "none", "--size", "32", "--epochs", "6", "--batch-size", "8"]
+    script = [sys.executable, EXAMPLES / "regression.py", manifest, "--out", out]
+    command = [*script, "--model", "test_resnet", "--max-steps", "1", *options]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+
+    assert done.returncode == 0, done.stderr
+    for which in ("unpruned", "pruned"):
+        found = re.search(rf"test {which}: off by ([\d.]+) .* median: ([\d.]+)", done.stdout)
+        assert found is not None
+        assert float(found[1]) < 0.5 * float(found[2])
+    answers = re.findall(r"png: value ([\d.]+), in truth ([\d.]+)", done.stdout)
+    assert len(answers) == 5
+    assert all(abs(float(answer) - float(truth)) < 1000 for answer, truth in answers)
+    assert (out / "report.html").is_file()
 
 
 def test_the_talk_s_tables_stand_beside_a_study_in_its_order(tmp_path: Path) -> None:

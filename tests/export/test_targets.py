@@ -20,6 +20,7 @@ from prunedge.edge.session import compare, open_session
 from prunedge.edge.targets import TARGETS
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport
 from prunedge.export import Judge, export_bundle
 from tests.small_models import Mobile, randomise
@@ -72,7 +73,7 @@ def export(
         params=20,
         formats=formats,
         calibration=CALIBRATION,
-        judge=Judge("accuracy", Judged(truth), max_drop),
+        judge=Judge(ACCURACY, Judged(truth), max_drop),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -48,6 +49,20 @@ def test_another_unit_is_read_as_it_is() -> None:
     assert say.rule_height(ERROR, 0.4, 0.05) == pytest.approx(0.45)
     assert say.axis_title(ERROR, "validation") == "validation mae (mm)"
     assert say.hover_value(ERROR) == "%{y:.3g} mm"
+
+
+def test_a_unit_that_only_the_user_knows_is_left_out() -> None:
+    bare = replace(ERROR, unit="")
+    assert say.value_text(bare, 2600.0) == "2,600"
+    assert say.change_text(bare, 0.4, 0.431) == "+0.031"
+    assert say.drop_text(bare, 0.031) == "rose by 0.031"
+    assert say.axis_title(bare, "validation") == f"validation {bare.name}"
+    assert say.rule_text(bare, 0.2) == "the rule: at most 0.2 more"
+    assert say.rule_text(bare, "5%") == "the rule: at most 5% more"
+    assert say.rule_height(bare, 0.4, "5%") == pytest.approx(0.42)
+    assert say.heading(bare, "difference") == "difference"
+    assert say.heading(ERROR, "difference") == f"difference, {ERROR.unit}"
+    assert say.unit_squared(bare) == "its unit²"
 
 
 def test_means_have_their_spread_in_the_metrics_unit() -> None:

@@ -13,6 +13,7 @@ from sklearn import metrics as reference
 
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.classification import ClassTargets
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import OF_BATCHES, TASKS, Metrics, make_task, packed, unpacked
 from prunedge.tasks.classification import ClassificationMeter, measure
@@ -116,7 +117,7 @@ def test_both_halves_know_the_same_tasks() -> None:
 
 
 def test_targets_are_those_that_images_were_listed_with() -> None:
-    assert TASK.targets == DEFINITIONS["classification"].targets(SPEC.classes)
+    assert TASK.targets == ClassTargets(SPEC.classes)
 
 
 def test_auroc_lacks_a_class_without_images_and_accuracy_does_not() -> None:

@@ -17,6 +17,7 @@ from sklearn import metrics as reference
 import prunedge as pe
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.multilabel import LabelTargets
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import TASKS, Metrics, make_task
 from prunedge.utils.records import require
@@ -182,7 +183,7 @@ def test_a_head_has_an_output_for_each_class_also_for_a_single_one() -> None:
 def test_both_halves_have_the_same_metrics_and_targets() -> None:
     for name, definition in TASKS.items():
         assert definition.metrics is DEFINITIONS[name].metrics
-    assert TASK.targets == DEFINITIONS["multilabel"].targets(SPEC.classes)
+    assert TASK.targets == LabelTargets(SPEC.classes)
 
 
 def test_outputs_for_other_classes_are_refused_with_the_model_s_name() -> None:

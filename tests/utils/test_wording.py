@@ -11,6 +11,7 @@ from prunedge.utils.wording import (
     amount,
     amounts,
     counted,
+    figure,
     first_of,
     megabytes,
     megabytes_pair,
@@ -124,3 +125,19 @@ def test_of_many_things_the_first_are_named_and_the_rest_counted() -> None:
     many = [str(number) for number in range(3000)]
     assert first_of(many) == "0, 1, 2, 3, 4 and 2,995 more"
     assert first_of(many, most=2, between="; ") == "0; 1 and 2,998 more"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "signed", "text"),
+    [
+        (0.03124, 3, False, "0.0312"),
+        (2600.4, 3, False, "2,600"),
+        (-0.5, 3, True, "-0.5"),
+        (1234.0, 3, True, "+1,234"),
+        (1800.0, 4, False, "1,800"),
+    ],
+)
+def test_a_figure_has_so_many_digits_and_no_exponent_for_whole_numbers(
+    value: float, digits: int, signed: bool, text: str
+) -> None:
+    assert figure(value, digits, signed=signed) == text

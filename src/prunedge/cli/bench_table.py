@@ -63,7 +63,7 @@ def _figures(result: BenchResult) -> list[Row]:
         ("file, MB", [f"{record['size_mb']:.2f}" for record in records]),
         ("load, s", [f"{record['load_seconds']:.2f}" for record in records]),
         ("million MACs", [f"{record['macs'] / 1e6:,.1f}" for record in records]),
-        ("self-test labels", [f"{record['self_test']['agreement']:.0%}" for record in records]),
+        ("self-test answers", [f"{record['self_test']['agreement']:.0%}" for record in records]),
     ]
     if all(record["joules"] is not None for record in records):
         cells = [f"{1e3 * record['joules']:.1f}" for record in records]

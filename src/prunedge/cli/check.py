@@ -35,7 +35,8 @@ def check(
     data
         Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar,
         'train-{000..012}.tar', a folder of them, or a URL. Several labels of an image (--task
-        multilabel) have a semicolon between them, or a column of 0 and 1 each.
+        multilabel) have a semicolon between them, or a column of 0 and 1 each; numbers (--task
+        regression) a column value, or a column each.
     max_distance
         Bits in which the perceptual hashes (of 64) of two images that look alike may differ.
     strict

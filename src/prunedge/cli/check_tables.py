@@ -42,10 +42,7 @@ def print_check(report: CheckReport) -> None:
     if report.sources:
         sources = f"{report.sources:,} known"
     out.print(f"sources    {sources}")
-    out.print(
-        f"baseline   always giving the most frequent answer is right for {report.majority:.1%} "
-        "of the test split"
-    )
+    out.print(f"baseline   {shown(report.baseline)} of the test split")
 
     for title, lines in _details(report).items():
         if not lines:
@@ -68,7 +65,9 @@ def _classes(report: CheckReport) -> Table:
     """Images of each class on each side."""
     from rich.table import Table
 
-    table = Table("class", *report.counts, "all", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        report.heading, *report.counts, "all", box=None, pad_edge=False, header_style="bold"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name in report.classes:

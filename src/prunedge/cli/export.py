@@ -11,10 +11,11 @@ from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, figure
 
 if TYPE_CHECKING:
     from prunedge.edge import Bundle, Form
+    from prunedge.edge.tasks.base import TaskSpec
 
 FORMATS = (
     f"{', '.join(TARGETS)}; several with commas between them. The first runs unless another is "
@@ -29,7 +30,7 @@ def export(
     formats: Annotated[
         list[str] | None, Parameter(name="--format", converter=split, help=FORMATS)
     ] = None,
-    max_int8_drop: float = 1.0,
+    max_int8_drop: str | None = None,
     step: int | None = None,
     baseline: Flag = False,
     trust_code: TrustCode = False,
@@ -51,8 +52,9 @@ def export(
     out
         The bundle's folder to make.
     max_int8_drop
-        Percentage points of the metric that eight-bit integers may cost on validation data; more is
-        refused.
+        How much worse eight-bit integers may make the metric on validation data: percentage points,
+        or the metric's own unit where it has one; 5% is a share of its value. More is refused.
+        Unless given: 1 point, or 5% where the metric has a unit of its own.
     step
         Export the model after this step instead of the best, by the number that `show` prints.
     baseline
@@ -63,6 +65,7 @@ def export(
     """
     from prunedge.cli.console import tell
     from prunedge.edge import open_bundle
+    from prunedge.edge.tasks.metric import as_drop
     from prunedge.errors import PartialExport, PrunedgeError
     from prunedge.runs.export import write_bundle
     from prunedge.runs.run import open_run
@@ -75,40 +78,42 @@ def export(
         raise PrunedgeError(
             "no format", where="--format", remedy="name one, or leave it out for onnx"
         )
-    if not 0 <= max_int8_drop <= 100:
+    try:
+        drop = None if max_int8_drop is None else as_drop(max_int8_drop)
+    except ValueError as error:
         raise PrunedgeError(
-            f"{max_int8_drop:g} points", where="--max-int8-drop", remedy="give 0 to 100"
-        )
+            str(error), where=f"--max-int8-drop {max_int8_drop}", remedy="mend this value"
+        ) from None
     refuse_url(out)
     trust.trust_everything(trust_code)
     opened = open_run(run)
     index = None if step is None else opened.step_numbered(step).index
     try:
-        bundle = write_bundle(
-            opened, out, index, formats or ["onnx"], max_int8_drop, baseline=baseline
-        )
+        bundle = write_bundle(opened, out, index, formats or ["onnx"], drop, baseline=baseline)
     except PartialExport as error:
-        _tell_bundle(open_bundle(error.bundle), opened.config.task.name, json=json)
+        _tell_bundle(open_bundle(error.bundle), json=json)
         raise
-    _tell_bundle(bundle, opened.config.task.name, json=json)
+    _tell_bundle(bundle, json=json)
     if not json:
         tell(f"next: {command('bench', bundle.path)}")
 
 
-def _tell_bundle(bundle: Bundle, task: str, *, json: bool) -> None:
+def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
     """Each form with its size, and how it compares with torch; the manifest as JSON."""
     from prunedge.cli.console import print_json, tell
 
     if json:
         print_json(bundle.manifest.model_dump())
         return
+    task = bundle.manifest.task
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
 
 
-def _check_text(form: Form, task: str) -> str:
+def _check_text(form: Form, task: TaskSpec) -> str:
     """How a form of the model compares with torch."""
+    from prunedge.edge.tasks import decoder_of
     from prunedge.tasks import metric_named
 
     check = form.check
@@ -116,17 +121,23 @@ def _check_text(form: Form, task: str) -> str:
         return (
             "not checked here (its runtime is on the device only): prunedge bench checks it there"
         )
+    noun = decoder_of(task).noun
     text = (
         f"differs from torch by at most {check.max_abs_difference:.1e} on "
-        f"{counted(check.images, 'image')}, same labels on {check.agreement:.1%}"
+        f"{counted(check.images, 'image')}, same {noun} on {check.agreement:.1%}"
     )
     if not check.metrics:
         return text
     name = next(key for key in check.metrics if f"{key}_float" in check.metrics)
-    metric = metric_named(name, task)
+    metric = metric_named(name, task.name)
     before = metric.text(check.metrics[f"{name}_float"])
     after = metric.text(check.metrics[name])
+    if "largest_difference" in check.metrics:
+        text += (
+            f"; answers differ by at most {figure(check.metrics['largest_difference'])} "
+            f"({figure(check.metrics['mean_difference'])} in the mean)"
+        )
     return (
-        f"{text}; {name} on validation data {before} -> {after}, same labels on "
+        f"{text}; {name} on validation data {before} -> {after}, same {noun} on "
         f"{check.metrics['agreement']:.1%} of {counted(round(check.metrics['images']), 'image')}"
     )

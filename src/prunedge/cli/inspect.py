@@ -101,8 +101,8 @@ def inspect(
 
 def _choice(settings: Settings, manifest: Manifest) -> str:
     """What counts as damage, and how photographs are looked at."""
-    sound = [name for name in manifest.task.classes if name not in settings.damage]
-    return (
-        f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound) or 'none of these'}; "
-        f"{settings.looked(manifest)}"
-    )
+    from prunedge.edge.tasks import decoder_of
+
+    assert settings.threshold is not None  # after `fitted`
+    choice = decoder_of(manifest.task).choice(settings.damage, settings.threshold)
+    return f"{choice}; {settings.looked(manifest)}"

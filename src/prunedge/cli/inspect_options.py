@@ -27,7 +27,8 @@ class InspectOptions:
         Classes that count as damage, with commas between them, or given several times; without it
         those whose names don't say that all is well.
     threshold
-        An area is damaged from this probability on.
+        An area is damaged from this probability on (0.5 unless given), or from this number on where
+        the model predicts numbers.
     patch
         Width of a patch in the photograph's pixels (224), or its width and height (96x48): as much
         as a training image showed; or whole, to cut none. Without it, what the bundle tells.
@@ -46,7 +47,7 @@ class InspectOptions:
     """
 
     damage: Annotated[list[str] | None, Parameter(converter=split)] = None
-    threshold: float = 0.5
+    threshold: float | None = None
     patch: str | None = None
     overlap: float = 0.5
     batch: int = 16

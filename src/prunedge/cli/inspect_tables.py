@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunedge.utils.wording import counted
+from prunedge.edge.inspect.levels import level_text
+from prunedge.utils.wording import counted, figure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +41,8 @@ def print_inspection(outcome: InspectionOutcome, folder: Path | None) -> None:
 
     records = outcome.records
     damaged = [record for record in records if record["regions"]]
+    if any(record.get("numbers") for record in records):
+        out.print(_numbers(records))
     if len(records) == 1 and damaged:
         out.print(_regions(records[0]))
     elif damaged:
@@ -57,14 +60,28 @@ def print_inspection(outcome: InspectionOutcome, folder: Path | None) -> None:
         out.print(f"page: {folder / 'inspection.html'}")
 
 
+def _numbers(records: Sequence[Mapping[str, Any]]) -> Table:
+    """What each photograph is estimated at, the highest first."""
+    names = list(records[0]["numbers"])
+    ordered = sorted(records, key=lambda record: -record["numbers"][names[0]])
+    title = "estimated, the highest first"
+    if len(records) > SHOWN:
+        title += f", {SHOWN} of {len(records):,}"
+    table = _table(title, "image", *names)
+    for record in ordered[:SHOWN]:
+        table.add_row(record["name"], *(figure(record["numbers"][name], 4) for name in names))
+    return table
+
+
 def _regions(record: Mapping[str, Any]) -> Table:
     """The regions of one photograph, in millimetres where they are known."""
     is_measured = bool(record["mm_per_pixel"])
     unit = "mm" if is_measured else "px"
     suffix = "_mm" if is_measured else ""
+    span = record.get("span")
     names = (
         "damage",
-        "surest",
+        "surest" if span is None else "highest",
         "mean",
         "left px",
         "top px",
@@ -82,8 +99,8 @@ def _regions(record: Mapping[str, Any]) -> Table:
         sizes = [region[f"width{suffix}"], region[f"height{suffix}"], area]
         table.add_row(
             region["label"],
-            f"{region['probability']:.1%}",
-            f"{region['mean_probability']:.1%}",
+            level_text(region["probability"], span, 1),
+            level_text(region["mean_probability"], span, 1),
             str(region["left"]),
             str(region["top"]),
             *(f"{size:,.4g}" if size < 1e4 else f"{size:,.0f}" for size in sizes),
@@ -93,16 +110,18 @@ def _regions(record: Mapping[str, Any]) -> Table:
 
 def _worst(damaged: Sequence[Mapping[str, Any]]) -> Table:
     """The photographs with the worst damage, a line each."""
-    title = "worst first (by damaged area times mean probability)"
+    span = damaged[0].get("span")
+    mean = "probability" if span is None else "number"
+    title = f"worst first (by damaged area times mean {mean})"
     if len(damaged) > SHOWN:
         title += f", {SHOWN} of {len(damaged):,}"
-    table = _table(title, "image", "regions", "damaged", "surest")
+    table = _table(title, "image", "regions", "damaged", "surest" if span is None else "highest")
     for record in damaged[:SHOWN]:
         table.add_row(
             record["name"],
             str(len(record["regions"])),
             f"{record['damaged_share']:.1%}",
-            f"{record['probability']:.1%}",
+            level_text(record["probability"], record.get("span"), 1),
         )
     return table
 

@@ -31,7 +31,7 @@ def prune(
     allows.
 
     Each step ranks the channels, removes those that matter least for what they cost, fine-tunes and
-    measures on validation data. A step that surely drops the metric by more than --max-drop points
+    measures on validation data. A step that surely drops the metric by more than --max-drop
     below the unpruned model's is taken back, and the next goes half as far. The last model that
     keeps the rule by its own figure is polished, and is the result; it and the unpruned one are
     measured once on the test split at the end.

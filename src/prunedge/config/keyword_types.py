@@ -40,6 +40,9 @@ class DataKeywords(TypedDict, total=False):
     with the run and its bundles. Default: `None`."""
     task: str
     """What images are labelled with, and models predict. Default: `'classification'`."""
+    order: str | None
+    """The labels from the lowest degree up, with commas between them: none,light,severe. Those that
+    are numbers have their own order. Default: `None`."""
 
 
 class FitKeywords(TypedDict, total=False):
@@ -193,9 +196,11 @@ class PruneKeywords(TypedDict, total=False):
     """How often, at most, a step that breaks the rule is fine-tuned for `epochs` more before it is
     judged: once, and again as long as the last time made good half as much as is still missing.
     Default: `4`."""
-    max_drop: float
-    """The rule: percentage points that the metric may lose on validation data, against the unpruned
-    model (of a run that goes on from a pruned one: the first of that chain). Default: `3.0`."""
+    max_drop: float | str | None
+    """The rule: how much worse the metric may get on validation data than the unpruned model's (of
+    a run that goes on from a pruned one: the first of that chain). Percentage points, or the
+    metric's own unit where it has one; 5% is a share of that model's value. Unless given: 3 points,
+    or 5% where the metric has a unit of its own. Default: `None`."""
     confidence: float | None
     """Take a step back only when the metric has dropped by more with this confidence, from the
     validation images (patches of one source count together). What is handed over keeps the rule by

@@ -185,6 +185,7 @@ def asked() -> tuple[str, ...]:
 IMAGE_KEYS = (
     *(key for key in asked() if settings()[key].section == "data" and key != "data"),
     "task",
+    "order",
 )
 # What decides the model that pruning starts from.
 START_KEYS = tuple(

@@ -5,9 +5,9 @@ A new setting is one entry here, and the place where it acts.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.config.setting import Notes, Section, basic, derived, setting
@@ -16,8 +16,10 @@ from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.size import Resize
-from prunedge.edge.tasks import DEFINITIONS
+from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
+from prunedge.edge.tasks.metric import as_drop
+from prunedge.utils.advice import option
 
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
@@ -28,6 +30,9 @@ Baseline = Literal["scratch", "random"]
 Currency = Literal["latency", "macs", "params", "memory", "channels"]
 Precision = Literal["auto", "32", "32-channels-last", "bf16"]
 Runtime = Literal["onnx", "openvino", "tensorrt"]
+
+# In the metric's unit, as a number or a text, or a share of the first model's value: 5%.
+MaxDrop = Annotated[float | str, BeforeValidator(as_drop)]
 
 # Others are made of it by multiplying, and have to fit 64 bits.
 LARGEST_SEED = 2**32 - 1
@@ -41,6 +46,7 @@ class DataSection(Section):
     path: str = setting(..., "Where the images lie.", Notes(key="data"))
     fingerprint: str = derived("", key="data_fingerprint")
     classes: list[str] = derived([])
+    scales: list[list[float]] = derived([])
     size: ImageSize = basic(
         224,
         "Pixels of the images that the model sees: 224, or 128x384 (height x width).",
@@ -125,6 +131,11 @@ def _metrics_in_words() -> str:
     return f"{'; '.join(tasks)}.".capitalize()
 
 
+def _with_order() -> list[str]:
+    """The tasks whose labels have an order."""
+    return [name for name, task in DEFINITIONS.items() if task.has_order]
+
+
 class TaskSection(Section):
     """What is predicted, and by which figure it is judged."""
 
@@ -144,6 +155,15 @@ class TaskSection(Section):
         Notes(kind=str, choices=_metrics_in_words()),
         validate_default=True,
     )
+    order: str | None = setting(
+        None,
+        (
+            "The labels from the lowest degree up, with commas between them: none,light,severe. "
+            "Those that are numbers have their own order."
+        ),
+        Notes(choices=f"Of {' and '.join(_with_order())} alone."),
+        validate_default=True,
+    )
 
     @field_validator("name")
     @classmethod
@@ -158,6 +178,20 @@ class TaskSection(Section):
         # Of a task that is none, which is said of its name.
         task = info.data.get("name", CLASSIFICATION)
         return _first_metric(task) if metric is None else metric
+
+    @field_validator("order")
+    @classmethod
+    def _order_is_one(cls, order: str | None, info: ValidationInfo) -> str | None:
+        if order is None:
+            return None
+        task = info.data.get("name", CLASSIFICATION)
+        if not DEFINITIONS[task].has_order:
+            others = [option("task", name) for name in _with_order()]
+            raise ValueError(f"acts only with {' or '.join(others)}")
+        degrees = order_in(order)
+        if len(set(degrees)) < len(degrees) or len(degrees) < 2 or not all(degrees):
+            raise ValueError("give two different degrees or more, as none,light,severe")
+        return order
 
     def usual(self, attribute: str) -> Any:
         """A metric is the task's first."""
@@ -447,13 +481,15 @@ class StopSection(Section):
 
     title = "Stop rule"
 
-    max_drop: float = basic(
-        3.0,
+    max_drop: MaxDrop | None = basic(
+        None,
         (
-            "The rule: percentage points that the metric may lose on validation data, against "
-            "the unpruned model (of a run that goes on from a pruned one: the first of that chain)."
+            "The rule: how much worse the metric may get on validation data than the unpruned "
+            "model's (of a run that goes on from a pruned one: the first of that chain). "
+            "Percentage points, or the metric's own unit where it has one; 5% is a share of that "
+            "model's value. Unless given: 3 points, or 5% where the metric has a unit of its own."
         ),
-        ge=0,
+        kind=float | str | None,
     )
     confidence: float | None = setting(
         None,

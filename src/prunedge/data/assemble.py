@@ -22,6 +22,7 @@ from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import targets_of
+from prunedge.edge.tasks.base import Targets
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.arguments import require
@@ -34,11 +35,12 @@ log = logging.getLogger(__name__)
 class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
-    `task` is the task's name, `shares` are those of val and test; `range` is `LOW:HIGH` or two
-    numbers.
+    `task` is the task's name, `order` names its labels from the lowest up. `shares` are those of
+    val and test; `range` is `LOW:HIGH` or two numbers.
     """
 
     task: str
+    order: str | None
     size: Size
     resize: Resize
     image_norm: ImageNorm
@@ -105,7 +107,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     images that can't be read (the first are named at once, unless they may be skipped), and for
     splits that can't be trained on.
     """
-    labelling = targets_of(options.task, listing.labels)
+    labelling = targets_of(options.task, listing.labels, options.order)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range
     images = LabelledImages(
@@ -116,6 +118,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     )
     split = _split(images, options, span)
     _warn_of_colours(listing, split.decoded)
+    labelling = _scaled(images, split.on("train"))
 
     samples = []
     for path, target, source in zip(images.paths, images.targets, images.sources, strict=True):
@@ -150,6 +153,19 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         greys=split.greys,
         extremes=split.extremes,
     )
+
+
+def _scaled(images: LabelledImages, training: Sequence[int]) -> Targets:
+    """What the targets are, with the scales of the training images, whose indices these are."""
+    labelling = images.labelling
+    if not training:
+        return labelling  # which is refused with the other splits
+    try:
+        scales = labelling.scales_of([images.targets[index] for index in training])
+    except DataError as error:
+        where = images.listing.labels.where
+        raise DataError(error.what, where=where, remedy=error.remedy) from None
+    return labelling.scaled(scales)
 
 
 def _split(

@@ -98,6 +98,8 @@ def _report(
         several=several,
         imbalance=max(totals) / max(min(totals), 1),
         majority=_largest_share(dataset.test),
+        heading=dataset.labelling.heading,
+        baseline=dataset.labelling.baseline([sample.target for sample in dataset.test.samples]),
         sizes=_sizes([(look.width, look.height) for look in looks], dataset.size, dataset.resize),
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),

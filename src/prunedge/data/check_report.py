@@ -58,10 +58,12 @@ class CheckReport:
     images per split and class, `images` those per split; `without` and `several` are those per
     split that show none of the classes, and more than one; `imbalance` the images of the largest
     class for one of the smallest; `majority` the share of test images that are labelled as most
-    are: for classification the accuracy of a model that always answers the largest class. `sources`
-    is how many photographs or structures are known, None when none are; `leaks` the sources on two
-    sides. `duplicates` are images of val and test that look like one of an earlier split;
-    `conflicts` the same pixels with two labels. `problems` says all that matters in sentences.
+    are: for classification the accuracy of a model that always answers the largest class.
+    `heading` is what one of `classes` is called, `baseline` what always giving the same answer
+    scores on the test split, in words. `sources` is how many photographs or structures are known,
+    None when none are; `leaks` the sources on two sides. `duplicates` are images of val and test
+    that look like one of an earlier split; `conflicts` the same pixels with two labels. `problems`
+    says all that matters in sentences.
     """
 
     data: str
@@ -73,6 +75,8 @@ class CheckReport:
     several: dict[str, int]
     imbalance: float
     majority: float
+    heading: str
+    baseline: str
     sizes: Sizes
     modes: dict[str, int]
     formats: dict[str, int]

@@ -16,7 +16,7 @@ from prunedge.data.splits import portions, rarest, with_rest
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks.base import Targets, TaskSpec
+from prunedge.edge.tasks.base import Scale, Targets, TaskSpec
 from prunedge.errors import DataError
 from prunedge.utils.arguments import require
 
@@ -71,6 +71,7 @@ class Split:
             classes=self.labelling.classes,
             size=self.size,
             resize=self.resize,
+            scales=self.labelling.scales,
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -210,6 +211,26 @@ class Dataset:
     def spec(self) -> TaskSpec:
         """What is predicted of these images (`prunedge.tasks.make_task`)."""
         return self.train.spec
+
+    def scaled(self, scales: Sequence[Scale]) -> Dataset:
+        """The same images with the scales of those that a model was trained on; as they are where
+        there are none.
+        """
+        if not scales:
+            return self
+        labelling = self.labelling.scaled(scales)
+        return replace(
+            self,
+            labelling=labelling,
+            train=replace(self.train, labelling=labelling),
+            val=replace(self.val, labelling=labelling),
+            test=replace(self.test, labelling=labelling),
+        )
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a model for these images has: `pe.build(name, data.outputs)`."""
+        return self.labelling.outputs
 
     def train_fingerprint(self) -> str:
         """Stands for the training images alone: also where somebody has taken some of them

@@ -125,18 +125,18 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     """The images of a CSV with a header: path (or file), label, and if wanted source and split
     (train, val, test).
 
-    In place of label there may be a column of 0 and 1 for each class. Paths are relative to
-    `root`, by default the folder of the CSV. Commas, semicolons and tabs separate. Other columns
-    are ignored. Raises DataError that counts the lines with a missing value or an unknown split,
-    and names the first.
+    In place of label there may be a column of 0 and 1 for each class, or columns of numbers. Paths
+    are relative to `root`, by default the folder of the CSV. Commas, semicolons and tabs separate.
+    Other columns are ignored. Raises DataError that counts the lines with a missing value or an
+    unknown split, and names the first.
     """
     if not csv_file.is_file():
         raise DataError("no such manifest", where=csv_file, remedy=LAYOUT)
     base = csv_file.parent if root is None else root
     records = []
     faults = []
-    lines, held = labelled_lines(csv_file)
-    for line, values in lines:
+    labelled = labelled_lines(csv_file)
+    for line, values in labelled.lines:
         if EXTRA in values:
             faults.append(f"line {line}: {values[EXTRA]}")
             continue
@@ -172,7 +172,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
             where=csv_file,
             remedy="list each once",
         )
-    return finish(base, records, where=csv_file, held=held)
+    return finish(base, records, csv_file, held=labelled.held, columns=labelled.columns)
 
 
 def _split_records(root: Path, folders: dict[str, list[Path]]) -> Iterator[Record]:

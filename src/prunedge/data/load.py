@@ -38,7 +38,8 @@ def load(
     or an fsspec URL of any of these.
 
     `task` says what the labels are: `classification`, one class an image; `multilabel`, any number
-    of classes an image.
+    of classes an image; `ordinal`, one of several degrees, whose `order` is that of numbers or is
+    given; `regression`, one number or several, in their own units.
 
     Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
     of another shape as `resize` says. Greys of more than eight bits become eight: `range`
@@ -97,7 +98,8 @@ def load_manifest(
     """The Dataset of a CSV (path or file, label, and if wanted source and split).
 
     With `task="multilabel"` a label may be several (`crack;rust`) or empty; in place of the column
-    there may be one of 0 and 1 for each class. Paths are relative to `root`, by default the folder
+    there may be one of 0 and 1 for each class. With `task="regression"` it is a number, or there is
+    a column of numbers for each. Paths are relative to `root`, by default the folder
     of the CSV. The other arguments are those of `load_folder`. Raises DataError for whatever can't
     be used.
 

@@ -5,54 +5,99 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prunedge.edge.tasks.base import SEPARATOR
+from prunedge.edge.tasks.label_kinds import number_in
 from prunedge.errors import DataError
 
 LABEL = "label"
+VALUE = "value"  # a column of numbers, whatever other columns there are
 PLACES = ("path", "file")
-KNOWN = (*PLACES, LABEL, "source", "split")
+KNOWN = (*PLACES, LABEL, VALUE, "source", "split")
 EXTRA = "\0"  # no column's name: what is wrong with a line of more cells than the header has
 
 REMEDY = (
     "the first line must name the columns: path,label and, if wanted, source,split; in place of "
-    "label there may be a column of 0 and 1 for each class"
+    "label there may be a column of 0 and 1 for each class, or columns of numbers"
 )
 
 Line = tuple[int, dict[str, str]]  # its number, and its cells by the columns' names
 
 
-def labelled_lines(csv_file: Path) -> tuple[Iterable[Line], str]:
-    """The lines of a manifest, each with its label, and what holds the labels.
+@dataclass(frozen=True)
+class Labelled:
+    """The lines of a manifest, each with its label, and what holds the labels. `columns` are those
+    of numbers, where labels are these.
+    """
 
-    Where no column is called label, those of the columns that hold 1 are an image's labels. Raises
-    DataError when it is no such CSV, here or while the lines are read.
+    lines: Iterable[Line]
+    held: str
+    columns: tuple[str, ...] = ()
+
+
+def labelled_lines(csv_file: Path) -> Labelled:
+    """The lines of a manifest with their labels.
+
+    Where no column is called label, an image has the numbers of the column `value`; without one,
+    the labels of those of the columns of 0 and 1 that hold 1; without such columns the numbers of
+    all that hold some. Raises DataError when it is no such CSV, here or while the lines are read.
     """
     columns = _columns(csv_file)
     if LABEL in columns:
-        return _lines(csv_file), f"column {LABEL}"
+        return Labelled(_lines(csv_file), f"column {LABEL}")
 
     lines = list(_lines(csv_file))
+    if VALUE in columns:
+        return _numbered(lines, [VALUE])
     classes, faults = _class_columns(columns, lines)
     if faults:
-        remedy = "a column of a class holds 0 or 1 in each line: mend it, or take it out"
+        remedy = (
+            "a column of a class holds 0 or 1 in each line: mend it, or take it out; a column of "
+            f"numbers may be called {VALUE}"
+        )
         raise DataError("; ".join(faults), where=csv_file, remedy=remedy)
     if not classes:
-        raise _no_columns(columns, csv_file)
+        numbers = _number_columns(columns, lines)
+        if not numbers:
+            raise _no_columns(columns, csv_file)
+        return _numbered(lines, numbers)
     labelled = []
     for number, cells in lines:
         shown = [name for name in classes if cells[name] == "1"]
         labelled.append((number, {**cells, LABEL: SEPARATOR.join(shown)}))
-    return labelled, f"columns {', '.join(classes)}"
+    return Labelled(labelled, f"columns {', '.join(classes)}")
+
+
+def _numbered(lines: Sequence[Line], columns: Sequence[str]) -> Labelled:
+    """The lines, the numbers of these columns as the label of each."""
+    labelled = []
+    for number, cells in lines:
+        label = SEPARATOR.join(cells.get(name, "") for name in columns)
+        labelled.append((number, {**cells, LABEL: label}))
+    noun = "column" if len(columns) == 1 else "columns"
+    return Labelled(labelled, f"{noun} {', '.join(columns)}", tuple(columns))
+
+
+def _number_columns(columns: Sequence[str], lines: Sequence[Line]) -> list[str]:
+    """The columns that hold a number in most lines."""
+    found = []
+    for name in columns:
+        numbers = sum(number_in(cells.get(name, "")) is not None for _, cells in lines)
+        if name and name not in KNOWN and 2 * numbers > len(lines):
+            found.append(name)
+    return found
 
 
 def is_manifest(csv_file: Path) -> bool:
     """Whether a CSV lists images: its columns say so."""
     try:
         columns = _columns(csv_file)
-        return LABEL in columns or any(_class_columns(columns, list(_lines(csv_file))))
+        if LABEL in columns or VALUE in columns:
+            return True
+        return any(_class_columns(columns, list(_lines(csv_file))))
     except DataError:
         return False
 

@@ -82,11 +82,17 @@ class LabelledImages:
 
 
 def finish(
-    root: Path, records: Sequence[Record], where: Path | None = None, *, held: str = "folder names"
+    root: Path,
+    records: Sequence[Record],
+    where: Path | None = None,
+    *,
+    held: str = "folder names",
+    columns: tuple[str, ...] = (),
 ) -> Listing:
     """Check what every layout must give: images, and a split for all of them or for none.
 
-    `held` says what holds the labels, of which the task says what they are.
+    `held` says what holds the labels, of which the task says what they are; `columns` names the
+    numbers that each holds.
     """
     shown_as = written(where or root)
     if not records:
@@ -106,4 +112,4 @@ def finish(
             remedy="mark some as train",
         )
     images = tuple(records)
-    return Listing(root, images, Labels(images, shown_as, held, LAYOUT))
+    return Listing(root, images, Labels(images, shown_as, held, LAYOUT, columns=columns))

@@ -29,6 +29,7 @@ from prunedge.edge.session import TOLERANCE, SelfTest, compare
 from prunedge.edge.targets import ONNX, TARGETS, Target
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
+from prunedge.edge.tasks.metric import POINTS, Drop, Metric
 from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport, PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
@@ -39,6 +40,7 @@ from prunedge.utils.advice import option
 from prunedge.utils.files import behind_links, written_folder
 from prunedge.utils.machine import is_scarce
 from prunedge.utils.packages import versions_of
+from prunedge.utils.wording import figure
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_IMAGES = 4
@@ -51,13 +53,13 @@ Scorer = Callable[[Model], tuple[float, np.ndarray]]
 class Judge:
     """Says whether a form that is not exact is good enough.
 
-    `score` gives a form's metric (a share) and its outputs (n, ...) on the validation split; a form
-    may lose `max_drop` points of the metric.
+    `score` gives a form's metric and its outputs (n, ...) on the validation split; a form may lose
+    `max_drop` of the metric against the float model (`prunedge.edge.tasks.metric.Drop`).
     """
 
-    metric: str
+    metric: Metric
     score: Scorer
-    max_drop: float = 1.0
+    max_drop: Drop = 1.0
 
 
 def export_bundle(
@@ -255,7 +257,7 @@ def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
         what = f"the exported model differs from torch by {difference:.2e}"
         raise ExportError(what, where=file, remedy=remedy)
     if result.agreement < 1:
-        what = "the exported model gives other labels than torch"
+        what = "the exported model gives other answers than torch"
         raise ExportError(what, where=file, remedy=remedy)
 
 
@@ -271,21 +273,27 @@ def _judged(
     float_model, _ = runtime_of(ONNX).load(source.onnx(), torch.get_num_threads())
     before, float_outputs = judge.score(float_model)
     after, outputs = judge.score(exported)
-    lost = 100 * (before - after)
-    if lost > judge.max_drop + 1e-9:
+    metric = judge.metric
+    lost = metric.drop(before, after)
+    allowed = metric.allowed(judge.max_drop, before)
+    if lost > allowed + 1e-9:
+        number = f"{lost:.1f}" if metric.unit == POINTS else metric.number(lost, signed=False)
+        told = f"loses {metric.in_unit(number)} of {metric.name}"
+        if not metric.higher_is_better:
+            told = f"raises {metric.name} by {metric.in_unit(number)}"
         raise ExportError(
-            f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data "
-            f"({before:.1%} -> {after:.1%}), more than "
-            f"{judge.max_drop:g}",
+            f"{target.name} {told} on validation data "
+            f"({metric.text(before)} -> {metric.text(after)}), more than {figure(allowed)}",
             where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
     agreement = decoder.agreement(outputs, float_outputs, tolerance=0.0)
     return {
-        f"{judge.metric}_float": before,
-        judge.metric: after,
+        f"{metric.name}_float": before,
+        metric.name: after,
         "agreement": float(agreement.mean()),
         "images": len(outputs),
+        **decoder.differences(outputs, float_outputs),
     }
 
 

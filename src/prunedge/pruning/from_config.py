@@ -11,6 +11,7 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.config.sections import Currency
 from prunedge.data import Dataset
+from prunedge.edge.tasks.metric import Drop
 from prunedge.errors import ConfigError
 from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.costs import Device
@@ -37,6 +38,7 @@ def policy_of(config: RunConfig) -> StopPolicy:
     """The rule that a config asks for: its fields are the settings of the section on stopping."""
     stop = config.stop.model_dump()
     stop["confidence"] = confidence_of(config)
+    stop["max_drop"] = max_drop_of(config)
     return StopPolicy(
         metric=metric_named(config.task.metric, config.task.name),
         step_ratio=config.prune.step_ratio,
@@ -73,6 +75,13 @@ def confidence_of(config: RunConfig) -> float | None:
         return config.stop.confidence
     metric = metric_named(config.task.metric, config.task.name)
     return CONFIDENCE if metric.has_interval else None
+
+
+def max_drop_of(config: RunConfig) -> Drop:
+    """What the rule lets the metric lose: what the config says, or else what is usual of it."""
+    if config.stop.max_drop is not None:
+        return config.stop.max_drop
+    return metric_named(config.task.metric, config.task.name).usual_drop
 
 
 def constraints_of(config: RunConfig) -> PlanConstraints:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from prunedge.edge.tasks.metric import Drop, as_drop
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step, handed_over, last_accepted, removals
@@ -76,7 +77,7 @@ class Verdict:
 @dataclass(frozen=True)
 class StopPolicy:
     """How far to go: what is handed over is not worse than the first, unpruned model by more than
-    `max_drop`, in the metric's unit, on validation data.
+    `max_drop`, in the metric's unit or as a share of that model's value (`5%`), on validation data.
 
     With `confidence` (0.5 to 1) the search also goes on from a model that lies beyond the rule, as
     long as it may do so by chance: it is taken back when the metric has dropped by more with that
@@ -93,7 +94,7 @@ class StopPolicy:
     """
 
     metric: Metric
-    max_drop: float = 3.0
+    max_drop: Drop = 3.0
     step_ratio: float = 0.1
     target_macs: float | None = None
     target_params: float | None = None
@@ -109,7 +110,7 @@ class StopPolicy:
         wrong = [
             f"{name} must be {rule}, not {getattr(self, name)}"
             for name, is_fine, rule in (
-                ("max_drop", 0 <= self.max_drop < inf, "0 or more, and finite"),
+                ("max_drop", _is_drop(self.max_drop), "0 or more, and finite"),
                 ("step_ratio", 0 < self.step_ratio < 1, "between 0 and 1"),
                 (
                     "target_macs",
@@ -162,10 +163,12 @@ class StopPolicy:
         metric = self.metric
         drop = metric.drop(first.metric_after, outcome.value)
         change = metric.change(first.metric_after, outcome.value)
-        reason = f"{metric.name} {change:+.2f} {metric.unit} against the unpruned model's"
+        allowed = self.allowed(first)
+        told = metric.in_unit(metric.number(change))
+        reason = f"{metric.name} {told} against the unpruned model's"
         if start is not None:
             change = metric.change(start.metric_after, outcome.value)
-            reason += f", {change:+.2f} against the start's"
+            reason += f", {metric.number(change)} against the start's"
 
         was_collapsed = first.only_answer is not None or (
             start is not None and start.only_answer is not None
@@ -173,21 +176,25 @@ class StopPolicy:
         if outcome.only_answer is not None and not was_collapsed:
             return Verdict(accepted=False, keeps_rule=False, reason=f"{reason}, and {COLLAPSED}")
 
-        keeps_rule = drop <= self.max_drop + 1e-9
+        keeps_rule = drop <= allowed + 1e-9
+        if isinstance(self.max_drop, str):
+            limit = f"{metric.number(allowed, signed=False)} ({self.max_drop})"
+        else:
+            limit = f"{self.max_drop:g}"
         side = "below" if metric.higher_is_better else "above"
-        broken = f"more than {self.max_drop:g} {side}"
+        broken = f"more than {limit} {side}"
         if self.confidence is None:
             accepted = keeps_rule
         else:
             low, high = paired_drop_interval(
                 first.correct, outcome.correct, self.confidence, sources
             )
-            accepted = keeps_rule or (doubts < DOUBTS and low <= self.max_drop + 1e-9)
+            accepted = keeps_rule or (doubts < DOUBTS and low <= allowed + 1e-9)
             reason += (
                 f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, one-sided "
                 f"{100 * self.confidence:g} % bounds)"
             )
-            if low <= self.max_drop + 1e-9:
+            if low <= allowed + 1e-9:
                 broken = f"after {DOUBTS} in a row beyond the rule again {broken}"
             elif self.confidence >= SURE:
                 broken = f"surely {broken}"
@@ -196,8 +203,12 @@ class StopPolicy:
         if not accepted:
             reason += f", {broken}"
         elif not keeps_rule:
-            reason += f", more than {self.max_drop:g} {side}, but maybe by chance"
+            reason += f", more than {limit} {side}, but maybe by chance"
         return Verdict(accepted, keeps_rule, reason)
+
+    def allowed(self, first: Step) -> float:
+        """`max_drop` in the metric's unit, where `first` is the unpruned model."""
+        return self.metric.allowed(self.max_drop, first.metric_after)
 
     def next_action(
         self, history: Sequence[Step], first: Step | None = None
@@ -236,7 +247,7 @@ class StopPolicy:
         smallest = self._ratio(HALVINGS)
         metric = self.metric
         verb = "drops" if metric.higher_is_better else "raises"
-        drops = f"{verb} {metric.name} by more than {self.max_drop:g} {metric.unit}"
+        drops = f"{verb} {metric.name} by more than {metric.drop_text(self.max_drop)}"
         if COLLAPSED in self.taken_back(history)[-1].reason:
             drops = f"leaves a model of which {COLLAPSED}"
         reason = f"{GIVEN_UP} {smallest:.2%} of the {self.saved} {drops}"
@@ -295,3 +306,12 @@ class StopPolicy:
         ):
             return f"target reached: {latency:.3g} ms on the device"
         return None
+
+
+def _is_drop(drop: Drop) -> bool:
+    """Whether a rule can go by it."""
+    try:
+        as_drop(drop)
+    except ValueError:
+        return False
+    return True

@@ -138,7 +138,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
             drops = []
             continue
         drops.append(policy.metric.drop(first.metric_after, outcome.value))
-        if not is_recovering(drops, policy.max_drop):
+        if not is_recovering(drops, policy.allowed(first)):
             break
 
     return Recovered(

@@ -18,6 +18,8 @@ from prunedge.config.keywords import fit_keys, prune_keys, with_keywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_batches, require_dataset
 from prunedge.edge import Bundle
+from prunedge.edge.tasks.base import scale_rows
+from prunedge.edge.tasks.metric import as_drop
 from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.graph.inputs import brought_to
@@ -107,7 +109,9 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
     In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives the
     task's `Metrics`: for classification `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss`
     is the mean cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
-    `f1`, `exact`, and the `average_precision` of each class. Raises TrainError when there is no
+    `f1`, `exact`, and the `average_precision` of each class; for ordinal `kappa`, `degrees_off`,
+    `two_off` and `accuracy`; for regression `mae` and `rmse` in the numbers' own unit, and `r2`.
+    Raises TrainError when there is no
     image, the outputs aren't finite, or a label is beyond the outputs.
 
     Example: `pe.evaluate(model, data.test).accuracy`
@@ -128,7 +132,7 @@ def export_bundle(
     formats: Sequence[str] = ("onnx",),
     plan: Plan | None = None,
     metric: str | None = None,
-    max_int8_drop: float = 1.0,
+    max_int8_drop: float | str | None = None,
 ) -> Bundle:
     """Write the bundle that a device needs into the new folder `out`: the model, labels,
     preprocessing, a self-test, checksums.
@@ -136,9 +140,10 @@ def export_bundle(
     `model_name` is the name that `pe.build` made the model by, pruned since or not: `pe.load(out)`
     builds it again by that name. Every form in `formats` (the names in
     `prunedge.edge.targets.TARGETS`) is run by its own runtime and compared with torch on images of
-    `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` points of
-    `metric` on `data.val`. `plan` says which channels stayed, counted in
-    the unpruned model; without it the bundle doesn't say.
+    `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` of
+    `metric` on `data.val`: points, or the metric's own unit, or a share of its value (`"5%"`); 1
+    point unless given, 5 % of what has a unit of its own. `plan` says which channels stayed,
+    counted in the unpruned model; without it the bundle doesn't say.
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
     is not this model's; ExtraMissing when a runtime is not installed. Where others of several
@@ -166,7 +171,7 @@ def export_bundle(
         macs=graph.macs(),
         params=graph.params(),
         formats=formats,
-        max_int8_drop=max_int8_drop,
+        max_int8_drop=None if max_int8_drop is None else as_drop(max_int8_drop),
         plan=plan,
         about={"data_fingerprint": data.fingerprint},
         seed=0,
@@ -231,6 +236,7 @@ def _config_of_loop(
         **_given(data),
         model=model_name,
         classes=list(data.classes),
+        scales=scale_rows(data.spec.scales),
         **values,
     )
     refuse_wrong_metric(config)

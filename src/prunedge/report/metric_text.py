@@ -7,9 +7,10 @@ own, and whether more of it is better is the metric's to say.
 from __future__ import annotations
 
 from prunedge.config import RunConfig
-from prunedge.edge.tasks.metric import POINTS
+from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.study.statistics import Spread
 from prunedge.tasks import Metric, metric_named
+from prunedge.utils.wording import figure
 
 
 def metric_of(config: RunConfig) -> Metric:
@@ -34,17 +35,17 @@ def change_number(metric: Metric, before: float, after: float) -> str:
 
 def change_text(metric: Metric, before: float, after: float) -> str:
     """A change with its sign: `-1.2 points`, `+0.031 mm`."""
-    return f"{change_number(metric, before, after)} {metric.unit}"
+    return metric.in_unit(change_number(metric, before, after))
 
 
 def difference_number(metric: Metric, difference: float) -> str:
     """A difference of two values, with its sign and without its unit."""
-    return f"{100 * difference:+.1f}" if is_share(metric) else f"{difference:+.3g}"
+    return f"{100 * difference:+.1f}" if is_share(metric) else figure(difference, signed=True)
 
 
 def drop_number(metric: Metric, drop: float) -> str:
     """How much worse a model is (`Metric.drop`), without the unit: `1.2`."""
-    return f"{drop:.1f}" if is_share(metric) else f"{drop:.3g}"
+    return f"{drop:.1f}" if is_share(metric) else figure(drop)
 
 
 def drop_text(metric: Metric, drop: float) -> str:
@@ -52,7 +53,7 @@ def drop_text(metric: Metric, drop: float) -> str:
     0.031 mm`.
     """
     verb = "lost" if metric.higher_is_better else "rose by"
-    return f"{verb} {drop_number(metric, drop)} {metric.unit}"
+    return f"{verb} {metric.in_unit(drop_number(metric, drop))}"
 
 
 def side_of_worse(metric: Metric) -> str:
@@ -65,23 +66,35 @@ def best_word(metric: Metric) -> str:
     return "highest" if metric.higher_is_better else "lowest"
 
 
-def rule_text(metric: Metric, max_drop: float) -> str:
+def rule_text(metric: Metric, max_drop: Drop) -> str:
     """The rule, beside its line in a figure."""
     direction = "lost" if metric.higher_is_better else "more"
-    return f"the rule: at most {max_drop:g} {metric.unit} {direction}"
+    number = max_drop if isinstance(max_drop, str) else metric.in_unit(f"{max_drop:g}")
+    return f"the rule: at most {number} {direction}"
 
 
-def rule_height(metric: Metric, first: float, max_drop: float) -> float:
+def rule_height(metric: Metric, first: float, max_drop: Drop) -> float:
     """Where the rule's line lies in a figure: the worst value that it accepts, `max_drop` worse
     than that of the first model.
     """
     height = axis_value(metric, first)
-    return height - max_drop if metric.higher_is_better else height + max_drop
+    allowed = metric.allowed(max_drop, first)
+    return height - allowed if metric.higher_is_better else height + allowed
 
 
 def axis_value(metric: Metric, value: float) -> float:
     """A value as figures draw it: percent, or the metric's own unit."""
     return 100 * value if is_share(metric) else value
+
+
+def heading(metric: Metric, title: str) -> str:
+    """A column's title with the metric's unit, if it has a name: `difference, points`."""
+    return f"{title}, {metric.unit}" if metric.unit else title
+
+
+def unit_squared(metric: Metric) -> str:
+    """What a variance is in: `points²`."""
+    return f"{metric.unit or 'its unit'}²"
 
 
 def axis_unit(metric: Metric) -> str:
@@ -91,22 +104,28 @@ def axis_unit(metric: Metric) -> str:
 
 def axis_title(metric: Metric, split: str) -> str:
     """The title of an axis: `validation accuracy (%)`."""
-    return f"{split} {metric.name} ({axis_unit(metric)})"
+    unit = axis_unit(metric)
+    return f"{split} {metric.name} ({unit})" if unit else f"{split} {metric.name}"
 
 
 def hover_value(metric: Metric) -> str:
     """How plotly writes a height under the pointer."""
     digits = ".1f" if is_share(metric) else ".3g"
-    return f"%{{y:{digits}}} {axis_unit(metric)}"
+    return f"%{{y:{digits}}} {axis_unit(metric)}".rstrip()
 
 
 def metric_spread(metric: Metric, spread: Spread) -> str:
     """The mean with its standard deviation: `91.7 ± 0.4 %`, `0.42 ± 0.03 mm`."""
-    digits = ".1f" if is_share(metric) else ".3g"
     deviation = ""
     if spread.n > 1:
-        deviation = f" ± {axis_value(metric, spread.variance**0.5):{digits}}"
-    return f"{axis_value(metric, spread.mean):{digits}}{deviation} {axis_unit(metric)}"
+        deviation = f" ± {_axis_number(metric, spread.variance**0.5)}"
+    text = f"{_axis_number(metric, spread.mean)}{deviation} {axis_unit(metric)}"
+    return text.rstrip()
+
+
+def _axis_number(metric: Metric, value: float) -> str:
+    shown = axis_value(metric, value)
+    return f"{shown:.1f}" if is_share(metric) else figure(shown)
 
 
 def metric_interval(metric: Metric, spread: Spread) -> str:
@@ -114,7 +133,7 @@ def metric_interval(metric: Metric, spread: Spread) -> str:
     if spread.n < 2:
         return "-"
     if not is_share(metric):
-        return f"{spread.low:.3g} to {spread.high:.3g} {metric.unit}"
+        return metric.in_unit(f"{figure(spread.low)} to {figure(spread.high)}")
     low = max(0.0, 100 * spread.low)
     high = min(100.0, 100 * spread.high)
     return f"{low:.1f} to {high:.1f} %"

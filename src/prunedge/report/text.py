@@ -9,6 +9,7 @@ from prunedge.config import RunConfig, settings
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.edge.bench.ratios import in_words
 from prunedge.latency.side_by_side import Milliseconds
+from prunedge.pruning.from_config import max_drop_of
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
 from prunedge.report.steps_text import place_of
@@ -20,7 +21,15 @@ from prunedge.runs.training import taught
 from prunedge.study import StudyProgress
 from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command, option
-from prunedge.utils.wording import amount, amounts, counted, megabytes, megabytes_pair, times_words
+from prunedge.utils.wording import (
+    amount,
+    amounts,
+    counted,
+    figure,
+    megabytes,
+    megabytes_pair,
+    times_words,
+)
 
 
 def trained(run: Run) -> str:
@@ -111,12 +120,12 @@ def lost_on_test_data(
     if not test or not knows_rule:
         return []
     metric = metric_of(config)
-    allowed = config.stop.max_drop
+    allowed = metric.allowed(max_drop_of(config), test["baseline"][metric.name])
     drop = metric.drop(test["baseline"][metric.name], test["best"][metric.name])
     if drop <= allowed:
         return []
     return [
-        f"on test data it {drop_text(metric, drop)}, more than the {allowed:g} that the rule "
+        f"on test data it {drop_text(metric, drop)}, more than the {figure(allowed)} that the rule "
         "allows on validation data. Few validation images let the loop go too far: give it more, "
         f"or stop it earlier ({option('target_macs')}, {option('max_steps')})"
     ]
@@ -196,14 +205,14 @@ def _origin(run: Run) -> list[str]:
     """What is to be said about a start that was pruned before."""
     best = run.best()
     metric = metric_of(run.config)
-    allowed = run.config.stop.max_drop
+    allowed = metric.allowed(max_drop_of(run.config), run.first().metric_after)
     drop = metric.drop(run.first().metric_after, best.metric_after)
     if best.index or drop <= allowed:
         return []
     return [
-        f"no model kept the rule; the start itself lies {drop_number(metric, drop)} "
-        f"{metric.unit} {side_of_worse(metric)} the first model, more than the {allowed:g} that "
-        "the rule allows"
+        "no model kept the rule; the start itself lies "
+        f"{metric.in_unit(drop_number(metric, drop))} {side_of_worse(metric)} the first model, "
+        f"more than the {figure(allowed)} that the rule allows"
     ]
 
 

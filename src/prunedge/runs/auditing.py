@@ -12,6 +12,7 @@ from torch import nn
 from prunedge import data as images
 from prunedge.config import IMAGE_KEYS, settings
 from prunedge.data import Dataset
+from prunedge.edge.tasks.base import scales_in
 from prunedge.models import build
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.run import Run
@@ -50,6 +51,7 @@ def subject_of_run(
     model = run.load(step)
     chosen = {**config.image_settings(), **values}
     dataset = images.load(data or Path(config.data.path), progress=progress, **chosen)
+    dataset = dataset.scaled(scales_in(config.data.scales))
     return Subject(model, dataset, config.model.name, chosen["seed"])
 
 

@@ -11,6 +11,7 @@ from prunedge.data import Dataset
 from prunedge.importance import criterion_named
 from prunedge.pruning.from_config import (
     currency_of,
+    max_drop_of,
     refuse_wrong_metric,
     transfer_settings,
     what_a_step_saves,
@@ -79,4 +80,5 @@ def _with_chosen(config: RunConfig, data: Dataset, verb: str) -> RunConfig:
     chosen: dict[str, Any] = {"batch_size": transfer_settings(config, data).batch_size}
     if verb == "prune":
         chosen["cost"] = currency_of(config)
+        chosen["max_drop"] = max_drop_of(config)
     return config.with_values(**chosen)

@@ -39,7 +39,7 @@ def refuse_missing_classes(session: RunSession) -> None:
             raise PrunedgeError(
                 f"the {shown} split has no image of '{absent}', so {metric} is not defined",
                 where=session.config.data.path,
-                remedy=f"use {' or '.join(defined)}, or give it images of that class",
+                remedy=f"use {' or '.join(defined)}, or give it such images",
             )
 
 

@@ -17,6 +17,7 @@ from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
+from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.export import Judge, export_bundle
 from prunedge.export.bundle import refuse_full
 from prunedge.graph import trace
@@ -28,7 +29,7 @@ from prunedge.runs.run import Run
 from prunedge.runs.run_models import require_plan
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
-from prunedge.tasks import make_task, task_named
+from prunedge.tasks import make_task, metric_named, task_named
 from prunedge.train.collapse import one_class_warning
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKED = 32  # validation images on which a bundle is compared with torch
+USUAL_POINTS = 1.0  # that eight-bit integers may cost, where the metric is a share
 CALIBRATED = 128  # training images that show which numbers eight-bit integers must hold
 
 
@@ -47,14 +49,16 @@ def write_bundle(
     out: Path,
     step: int | None = None,
     formats: Sequence[str] = ("onnx",),
-    max_int8_drop: float = 1.0,
+    max_int8_drop: Drop | None = None,
     *,
     baseline: bool = False,
 ) -> Bundle:
     """Export the step at this place in a run's history (None: the best), or with `baseline` the
     first, unpruned model of its chain.
 
-    A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
+    A form in integers may lose `max_int8_drop` of the run's metric on the validation split, in its
+    unit or as a share (`5%`) of the float model's: 1 point unless given, or 5% of what has a unit
+    of its own.
     """
     refuse_full(out)  # before the work
     chosen = _first_of(run) if baseline else _step_of(run, step)
@@ -101,7 +105,7 @@ def bundle_of(
     macs: int,
     params: int,
     formats: Sequence[str],
-    max_int8_drop: float,
+    max_int8_drop: Drop | None,
     plan: Plan | None,
     about: Mapping[str, Any],
     seed: int,
@@ -119,7 +123,7 @@ def bundle_of(
         params=params,
         formats=formats,
         calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
-        judge=Judge(metric, partial(_score, data, metric), max_int8_drop),
+        judge=_judge(data, metric, max_int8_drop),
         plan=None if plan is None else plan.keep,
         about=about,
         metrics=metrics,
@@ -127,6 +131,13 @@ def bundle_of(
         greys=data.greys,
         image_norm=data.image_norm,
     )
+
+
+def _judge(data: Dataset, name: str, drop: Drop | None) -> Judge:
+    """What judges a form in integers, by the metric of that name."""
+    metric = metric_named(name, data.spec.name)
+    usual = USUAL_POINTS if metric.unit == POINTS else metric.usual_drop
+    return Judge(metric, partial(_score, data, name), usual if drop is None else drop)
 
 
 @dataclass(frozen=True)

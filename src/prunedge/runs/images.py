@@ -9,6 +9,7 @@ from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.data.paths import has_braces, is_url
+from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.utils.advice import command
 
@@ -20,7 +21,9 @@ def images_of(config: RunConfig, *moved: object, progress: Progress | None = Non
     command that names another with DATA.
     """
     refuse_gone(config, *moved)
-    return images.load(config.data.path, progress=progress, **config.image_settings())
+    data = images.load(config.data.path, progress=progress, **config.image_settings())
+    # A model that was trained on other images answers by their scales.
+    return data.scaled(scales_in(config.data.scales))
 
 
 def refuse_gone(config: RunConfig, *moved: object) -> None:

@@ -36,6 +36,7 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
 
     settings = source.config.flat()
     _refuse_other(settings, values, "task", "for")
+    _refuse_other(settings, values, "order", "of degrees in the order")
     # The weights learned from images of one mean and deviation, and see nothing in others.
     _refuse_other(settings, values, "image_norm", "that learned from images normalised by")
     _refuse_unknown_rate(settings, values)
@@ -45,6 +46,7 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
         **{**kept, **values},
         start=str(real_path(start)),
         train_epochs=0,
+        scales=settings["scales"],
         schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
     )
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from prunedge.edge.image.read import parse_range
+from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
 from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
@@ -47,7 +48,14 @@ class EngineRecord(Record):
     accelerator: str | None
     fingerprint: str
     classes: list[str] = Field(min_length=1)
+    scales: list[list[float]] = Field(default_factory=list)
     range: str | None = None
+
+    @field_validator("scales")
+    @classmethod
+    def _are_scales(cls, rows: list[list[float]]) -> list[list[float]]:
+        scales_in(rows)  # ValueError
+        return rows
 
     @field_validator("range")
     @classmethod
@@ -67,8 +75,8 @@ class MistakeRecord(Record):
     label: str
     baseline: str
     best: str
-    p_baseline: float
-    p_best: float
+    p_baseline: float | None
+    p_best: float | None
 
 
 class TestRecord(Record):

@@ -15,7 +15,7 @@ from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import GIVEN_UP, Continue, Outcome
 from prunedge.pruning.polish import to_polish
-from prunedge.pruning.steps import removals
+from prunedge.pruning.steps import Step, removals
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
@@ -97,7 +97,7 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
         _agrees(run, config, changes, sources)
-        if _is_looser(run.config, config):
+        if _is_looser(run.config, config, run.first()):
             config = config.with_values(judged_from=len(steps))
 
     searches, polishes = _left_to_do(run, config)
@@ -232,11 +232,11 @@ def _agrees(
             )
 
 
-def _is_looser(begun: RunConfig, now: RunConfig) -> bool:
+def _is_looser(begun: RunConfig, now: RunConfig, first: Step) -> bool:
     """Whether what was taken back may be allowed now: then the halvings that it led to count no
-    more.
+    more. `first` is the unpruned model.
     """
-    if now.stop.max_drop > begun.stop.max_drop:
+    if policy_of(now).allowed(first) > policy_of(begun).allowed(first):
         return True
     if now.recover.extra_rounds > begun.recover.extra_rounds:
         return True

@@ -142,11 +142,12 @@ class Run:
         return self.read("engine.json")
 
     def of_images(self, engine: Mapping[str, Any]) -> Run:
-        """The run with what only the images could tell: their classes and fingerprint, and the
-        range of deep greys.
+        """The run with what only the images could tell: their classes, scales and fingerprint,
+        and the range of deep greys.
         """
         config = self.config.with_values(
             classes=engine["classes"],
+            scales=engine.get("scales", []),
             data_fingerprint=engine["fingerprint"],
             range=engine.get("range") or self.config.data.range,
         )

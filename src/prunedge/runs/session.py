@@ -14,6 +14,7 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.edge.bench.hardware import processor
+from prunedge.edge.tasks.base import scale_rows
 from prunedge.errors import RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.latency import Steering, Timer, steer
@@ -153,6 +154,7 @@ class RunSession:
             "accelerator": engine.accelerator,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
+            "scales": scale_rows(data.spec.scales),
             "range": None if data.greys is None else str(data.greys),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunedge.config import RunConfig
-from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.base import TaskSpec, scales_in
 from prunedge.tasks import Task, make_task
 
 
@@ -18,5 +18,6 @@ def task_of(config: RunConfig) -> Task:
         classes=tuple(data.classes),
         size=data.size,
         resize=data.resize,
+        scales=scales_in(data.scales),
     )
     return make_task(spec)

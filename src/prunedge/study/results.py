@@ -80,8 +80,22 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
             "study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'"
         ) from None
     with written(file) as temporary:
-        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+        parquet.write_table(pyarrow.Table.from_pylist(_typed(rows)), temporary)
     return file
+
+
+def _typed(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with text in a column that holds both numbers and texts (a drop may be `5%`): it
+    has one type.
+    """
+    texts = {key for row in rows for key, value in row.items() if isinstance(value, str)}
+    typed = []
+    for row in rows:
+        cells = {}
+        for key, value in row.items():
+            cells[key] = str(value) if key in texts and value is not None else value
+        typed.append(cells)
+    return typed
 
 
 def _rows(study: StudyStore, trial: Trial) -> list[Row]:

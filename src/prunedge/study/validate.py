@@ -82,16 +82,17 @@ def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[P
 
 def _images(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
     """What is wrong with images that can't be listed, or are labelled for another task."""
-    paths: dict[str, set[str]] = {}
+    paths: dict[tuple[str, str | None], set[str]] = {}
     for config in configs:
         if not is_url(config.data.path):
-            paths.setdefault(config.task.name, set()).add(config.data.path)
+            key = (config.task.name, config.task.order)
+            paths.setdefault(key, set()).add(config.data.path)
 
     faults = []
-    for task, of_task in paths.items():
+    for (task, order), of_task in paths.items():
 
-        def use(path: str, task: str = task) -> None:
-            targets_of(task, list_data(path).labels)
+        def use(path: str, task: str = task, order: str | None = order) -> None:
+            targets_of(task, list_data(path).labels, order)
 
         faults += _of("data", of_task, use)
     return faults

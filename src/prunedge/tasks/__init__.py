@@ -23,6 +23,7 @@ from prunedge.tasks.base import (
     Table,
     Task,
     TaskDefinition,
+    Titles,
     metric_among,
 )
 from prunedge.tasks.classification import Classification
@@ -41,6 +42,7 @@ __all__ = [
     "Table",
     "Task",
     "TaskDefinition",
+    "Titles",
     "make_task",
     "metric_among",
     "metric_named",

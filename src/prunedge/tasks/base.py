@@ -127,15 +127,16 @@ class ConstantAnswer:
 class Example:
     """An image of the report's gallery: its index in the split, the truth, both models' answers.
 
-    `confidence_before` and `confidence_after` are probabilities, from 0 to 1.
+    `confidence_before` and `confidence_after` are probabilities, from 0 to 1; None where answers
+    have none.
     """
 
     index: int
     truth: str
     before: str
     after: str
-    confidence_before: float
-    confidence_after: float
+    confidence_before: float | None = None
+    confidence_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,17 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     is_confusion: bool = False
+
+
+@dataclass(frozen=True)
+class Titles:
+    """What a report calls the task's table, its gallery (`Task.examples`), and what stands between
+    the truth and the answer there.
+    """
+
+    table: str = "Right and wrong"
+    examples: str = "What the pruned model gets wrong and the original got right"
+    taken_for: str = "taken for"
 
 
 @dataclass(frozen=True)
@@ -249,6 +261,10 @@ class Task(Protocol):
 
     def has_constant_outputs(self, metrics: Metrics) -> bool:
         """Whether the outputs are the same whatever the image: the model's units have died."""
+
+    @property
+    def titles(self) -> Titles:
+        """What a report calls the task's parts."""
 
     def purpose(self) -> str:
         """What a model does, after its name in a title: `telling crack from sound`."""

@@ -22,6 +22,7 @@ from prunedge.tasks.base import (
     Metrics,
     Table,
     TaskDefinition,
+    Titles,
 )
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
@@ -162,6 +163,11 @@ class Classification:
         """Whether all images get equal scores, as after a step so large that all ReLUs died."""
         auroc = metrics.values["auroc"]
         return auroc is not None and abs(auroc - 0.5) < 1e-6
+
+    @property
+    def titles(self) -> Titles:
+        """Of answers that are right or wrong."""
+        return Titles()
 
     def purpose(self) -> str:
         """Telling its classes apart."""

@@ -23,6 +23,7 @@ from prunedge.tasks.base import (
     Metrics,
     Table,
     TaskDefinition,
+    Titles,
 )
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
@@ -203,6 +204,11 @@ class Multilabel:
                 if abs(precision - share) > 1e-6:
                     return False
         return telling > 0
+
+    @property
+    def titles(self) -> Titles:
+        """Of answers that are right or wrong."""
+        return Titles()
 
     def purpose(self) -> str:
         """Finding its classes."""

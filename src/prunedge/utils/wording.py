@@ -41,6 +41,16 @@ def unit_of(value: float) -> Unit:
     return next(unit for unit in UNITS if value >= unit.least)
 
 
+def figure(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """A number with so many significant digits, whole numbers being written out: `0.0312`,
+    `2,600`.
+    """
+    sign = "+" if signed else ""
+    if abs(value) >= 10**digits:
+        return f"{value:{sign},.0f}"
+    return f"{value:{sign},.{digits}g}"
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """`1 image`, `2 images`, `1,860 patches`: a number and its noun. `plural` is given where it is
     not the noun with an s (`patches`, `messages that wait`).
@@ -105,16 +115,10 @@ def megabytes_pair(before: float, after: float) -> tuple[str, str]:
 def significant_pair(before: float, after: float, digits: int = 3) -> tuple[str, str]:
     """The same with so many significant digits, whole numbers being written out (`1,800`)."""
     while digits < MOST_DIGITS and before != after:
-        if _significant(before, digits) != _significant(after, digits):
+        if figure(before, digits) != figure(after, digits):
             break
         digits += 1
-    return _significant(before, digits), _significant(after, digits)
-
-
-def _significant(value: float, digits: int) -> str:
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return f"{value:,.{digits}g}"
+    return figure(before, digits), figure(after, digits)
 
 
 def times_words(ratio: float, word: str, sign: str = "x") -> str:

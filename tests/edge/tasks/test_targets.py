@@ -18,6 +18,7 @@ TARGETS = ClassTargets(("crack", "sound", "stain"))
 @dataclass(frozen=True)
 class Listed:
     label: str
+    name: str = "0.png"
 
 
 def labels(*names: str) -> Labels:

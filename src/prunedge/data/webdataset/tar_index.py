@@ -163,16 +163,20 @@ def _label(about: dict[str, object]) -> str | None:
     key = "class" if about.get("label") in (None, "") else "label"
     value = about.get(key)
     if isinstance(value, list):
-        labels = [_text({key: label}, key) or "" for label in value]
+        labels = [_named(label, key) or "" for label in value]
         if any(SEPARATOR in label for label in labels):
             raise ValueError(f"a label of `{key}` in its .json holds a {SEPARATOR}")
         return SEPARATOR.join(labels)
-    if isinstance(value, float | dict):
-        kind = "a number to estimate" if isinstance(value, float) else "a table"
+    if isinstance(value, dict):
         raise ValueError(
-            f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and no label"
+            f"`{key}` in its .json looks like a table ({json.dumps(value)[:40]}), and no label"
         )
-    return _text(about, key)
+    return _named(value, key)
+
+
+def _named(label: object, key: str) -> str | None:
+    """A label as text. What a number is, a class or something to estimate, is the task's to say."""
+    return repr(label) if isinstance(label, float) else _text({key: label}, key)
 
 
 def _text(about: dict[str, object], key: str) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import ceil, sqrt
 from pathlib import Path
@@ -17,6 +17,7 @@ from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
+from prunedge.edge.inspect.levels import number_at
 from prunedge.edge.inspect.regions import Region, find_regions
 from prunedge.edge.inspect.settings import Settings
 from prunedge.edge.inspect.tiling import Tiling, tiling_of
@@ -47,6 +48,9 @@ class Inspection:
     `cell` x `cell` pixels; those at the right and bottom edge may be smaller. `patch` is the width
     and height of what the model was shown at a time. `position` is latitude, longitude (degrees)
     and altitude (metres) from the EXIF.
+
+    Of a model that predicts numbers, `numbers` are what the image is estimated at, by name, and a
+    number's place in `span` stands for the probability (`prunedge.edge.tasks.base.Findings`).
     """
 
     name: str
@@ -63,6 +67,8 @@ class Inspection:
     position: Position | None
     notes: tuple[str, ...] = ()
     mm_per_pixel: float | None = None
+    span: tuple[float, float] | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def damaged_share(self) -> float:
@@ -80,6 +86,10 @@ class Inspection:
         if self.position:
             latitude, longitude, altitude = self.position
             position = {"latitude": latitude, "longitude": longitude, "altitude_m": altitude}
+        estimated: dict[str, Any] = {}
+        if self.span is not None:
+            highest = number_at(self.probability, self.span)
+            estimated = {"numbers": dict(self.numbers), "highest": highest, "span": self.span}
         return {
             "name": self.name,
             "width": self.width,
@@ -88,6 +98,7 @@ class Inspection:
             "patches": self.patches,
             "damaged": self.damaged,
             "probability": self.probability,
+            **estimated,
             "seconds": self.seconds,
             "damaged_share": self.damaged_share,
             "severity": self.severity,
@@ -95,7 +106,7 @@ class Inspection:
             "map": {"cell": self.cell, "rows": self.map.shape[0], "columns": self.map.shape[1]},
             "position": position,
             "notes": list(self.notes),
-            "regions": [region.to_json(self.mm_per_pixel) for region in self.regions],
+            "regions": [region.to_json(self.mm_per_pixel, self.span) for region in self.regions],
         }
 
 
@@ -143,6 +154,7 @@ def inspect_photo(
     batches = _predictions(photo, tiling, session, settings.batch, progress)
     predictions = np.concatenate(list(batches))
     decoder = decoder_of(manifest.task)
+    assert settings.threshold is not None  # after `fitted`
     findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
     cell = _cell(grid)
     return Inspection(
@@ -160,6 +172,8 @@ def inspect_photo(
         position=photo.position,
         notes=(*photo.notes, *tiling.notes),
         mm_per_pixel=settings.mm_per_pixel,
+        span=findings.span,
+        numbers=findings.numbers,
     )
 
 

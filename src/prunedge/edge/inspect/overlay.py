@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
+from prunedge.edge.inspect.levels import Span, level_of, level_text
 from prunedge.edge.inspect.regions import Region
+from prunedge.utils.wording import figure
 
 LONGEST, SMALLEST = 2000, 640  # pixels of the longer side; small photographs are enlarged
 LEGEND, NARROWEST = 60, 460  # height of the legend, width that it needs
@@ -61,8 +63,14 @@ def draw_overlay(photo: Photo, inspection: Inspection, threshold: float) -> Imag
     brush = ImageDraw.Draw(canvas)
     with_names = len({region.label for region in inspection.regions}) > 1
     for index, region in reversed(list(enumerate(inspection.regions[:MOST_BOXES]))):
-        _box(brush, region, scale, size, _label(region, with_names) if index < MOST_TEXTS else None)
-    _legend(canvas, size[1], threshold)
+        _box(
+            brush,
+            region,
+            scale,
+            size,
+            _label(region, with_names, inspection.span) if index < MOST_TEXTS else None,
+        )
+    _legend(canvas, size[1], threshold, inspection.span)
     _scale_bar(brush, canvas.width, size[1], size[0], scale, inspection.mm_per_pixel)
     return canvas
 
@@ -91,8 +99,9 @@ def _heat(inspection: Inspection, size: tuple[int, int]) -> Image.Image:
     )
 
 
-def _label(region: Region, with_name: bool) -> str:
-    return f"{region.label} {region.probability:.0%}" if with_name else f"{region.probability:.0%}"
+def _label(region: Region, with_name: bool, span: Span | None) -> str:
+    level = level_text(region.probability, span)
+    return f"{region.label} {level}" if with_name else level
 
 
 def _box(
@@ -122,17 +131,20 @@ def _box(
         brush.text((x + 4, y + 2), text, fill="white", font=_font(15))
 
 
-def _legend(canvas: Image.Image, top: int, threshold: float) -> None:
+def _legend(canvas: Image.Image, top: int, threshold: float, span: Span | None) -> None:
     left, wide = 12, 200
     bar = Image.fromarray(np.tile(_colours(np.linspace(0, 1, wide)), (14, 1, 1)))
     canvas.paste(bar, (left, top + 10))
     brush = ImageDraw.Draw(canvas)
     brush.rectangle((left - 1, top + 9, left + wide, top + 24), outline="black")
-    tick = left + round(threshold * (wide - 1))
+    tick = left + round(level_of(threshold, span) * (wide - 1))
     brush.line((tick, top + 4, tick, top + 29), fill="black", width=2)
+    text = f"damage 0 to 100 %; boxes from {threshold:.0%}"
+    if span is not None:
+        text = f"{figure(span[0])} to {figure(span[1])}; boxes from {figure(threshold)}"
     brush.text(
         (left, top + 33),
-        f"damage 0 to 100 %; boxes from {threshold:.0%}",
+        text,
         fill="black",
         font=_font(15),
     )

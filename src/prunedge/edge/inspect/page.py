@@ -15,9 +15,10 @@ from urllib.parse import quote
 from PIL import Image
 
 from prunedge.edge.image.size import Size
+from prunedge.edge.inspect.levels import Span, level_text
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.utils.pages import render_template
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, figure
 
 MOST_IMAGES = 200  # small images in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
@@ -36,6 +37,7 @@ def render_page(
     damaged = [record for record in records if record["regions"]]
     sound = [record for record in records if not record["regions"]]
     settings = about["settings"]
+    span = next((record["span"] for record in records if record.get("span")), None)
     return render_template(
         "inspection.html.j2",
         title=f"Inspection of {about['source']}",
@@ -43,7 +45,9 @@ def render_page(
         bundle=about["bundle"],
         cards=_cards(records, damaged, skipped, rate),
         damage=settings["damage"],
-        threshold=f"{settings['threshold']:.0%}",
+        threshold=_threshold(settings["threshold"], span),
+        ends=[level_text(level, span) for level in (0.0, 1.0)],
+        level="probability" if span is None else "number",
         colours=css_colours(),
         figures=[_figure(folder, record) for record in damaged[:MOST_IMAGES]],
         images=[_row(record) for record in [*damaged[MOST_IMAGES:], *sound]],
@@ -70,7 +74,7 @@ def _figure(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     count = len(record["regions"])
     which = "1 region" if count == 1 else f"{count} regions, the worst"
     lines = [
-        f"{record['damaged_share']:.1%} damaged, surest {record['probability']:.0%}",
+        f"{record['damaged_share']:.1%} damaged, {_surest(record)}",
         f"{which}: {worst['label']}, {_size(worst)} at {worst['left']}, {worst['top']}",
         _remarks(record),
     ]
@@ -89,9 +93,22 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "remarks": _remarks(record),
         "regions": len(record["regions"]),
         "share": f"{record['damaged_share']:.1%}",
-        "surest": f"{record['probability']:.0%}",
+        "surest": level_text(record["probability"], record.get("span")),
         "patches": f"{record['damaged']} of {record['patches']}",
     }
+
+
+def _threshold(threshold: float, span: Span | None) -> str:
+    return f"{threshold:.0%}" if span is None else figure(threshold, 4)
+
+
+def _surest(record: Mapping[str, Any]) -> str:
+    """What the surest patch says; of numbers, what the image is estimated at."""
+    span = record.get("span")
+    if span is None:
+        return f"surest {level_text(record['probability'], None)}"
+    each = [f"{name} {figure(number)}" for name, number in record["numbers"].items()]
+    return f"{', '.join(each)}, highest {level_text(record['probability'], span)}"
 
 
 def _link(record: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from prunedge.edge.inspect.levels import Span, number_at
 from prunedge.edge.tasks.base import Findings
 
 
@@ -33,10 +34,19 @@ class Region:
         """What regions are ordered by: pixels that are damaged if the map is right."""
         return self.area * self.mean_probability
 
-    def to_json(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
-        """A plain dict; sizes in millimetres too when the scale is known."""
+    def to_json(
+        self, mm_per_pixel: float | None = None, span: Span | None = None
+    ) -> dict[str, Any]:
+        """A plain dict; sizes in millimetres too when the scale is known, and the numbers that the
+        probabilities stand for where they have a `span`.
+        """
         width, height = self.right - self.left, self.bottom - self.top
         record = {**asdict(self), "width": width, "height": height}
+        if span is not None:
+            record |= {
+                "number": number_at(self.probability, span),
+                "mean_number": number_at(self.mean_probability, span),
+            }
         if mm_per_pixel is not None:
             record |= {
                 "width_mm": width * mm_per_pixel,

@@ -15,6 +15,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pydantic import Field
+
 from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.items import Item
@@ -52,6 +54,10 @@ COLUMNS = (
 )
 
 
+# The numbers of a model that predicts some, behind the probabilities that they stand for.
+NUMBERS = ("number", "mean_number")
+
+
 class RegionRecord(Kept):
     """A damaged region, as far as pages and tables read it."""
 
@@ -83,6 +89,8 @@ class ImageRecord(Kept):
     patches: int
     damaged: int
     probability: float
+    span: list[float] | None = None
+    numbers: dict[str, float] = Field(default_factory=dict)
     damaged_share: float
     severity: float
     seconds: float
@@ -242,7 +250,12 @@ def _is_an_inspection(mark: Path) -> bool:
 def _table(records: Sequence[Record]) -> str:
     """One line for each region."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    regions = [region for record in records for region in record["regions"]]
+    place = COLUMNS.index("left")
+    columns = list(COLUMNS)
+    if any(NUMBERS[0] in region for region in regions):
+        columns[place:place] = NUMBERS
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
         shared = {**record, **(record["position"] or {}), "image": _cell(record["name"])}
@@ -262,9 +275,8 @@ def _feature(record: Record) -> dict[str, Any]:
         [position["altitude_m"]] if position["altitude_m"] is not None else []
     )
     worst = record["regions"][0]["label"] if record["regions"] else None
-    figures = {
-        key: record[key] for key in ("probability", "damaged_share", "severity", "width", "height")
-    }
+    keys = ("probability", "numbers", "damaged_share", "severity", "width", "height")
+    figures = {key: record[key] for key in keys if key in record}
     properties = {
         "image": record["name"],
         "regions": len(record["regions"]),

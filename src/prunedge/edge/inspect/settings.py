@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any, Literal
 
 from prunedge.edge.bundle import Bundle
@@ -25,18 +26,19 @@ class Settings:
     """How to inspect.
 
     `damage`: classes that count as damage; () finds them from their names. `threshold`: an area is
-    damaged from this probability on. `patch`: width of a patch in the photograph's pixels (its
-    height follows from the model's images), or its width and height, or `whole`: photographs are
-    not cut; None shows the model what training showed it, as the bundle tells. `overlap`: share of
-    a patch that the next one sees again. `batch`: patches at a time. `mm_per_pixel`: gives sizes in
-    millimetres too. `range`: the stored values that are black and white in greys of more than eight
-    bits, instead of the bundle's.
+    damaged from this probability on, or from this number on where the model predicts numbers; None
+    is a half, or the middle of what the model learned. `patch`: width of a patch in the
+    photograph's pixels (its height follows from the model's images), or its width and height, or
+    `whole`: photographs are not cut; None shows the model what training showed it, as the bundle
+    tells. `overlap`: share of a patch that the next one sees again. `batch`: patches at a time.
+    `mm_per_pixel`: gives sizes in millimetres too. `range`: the stored values that are black and
+    white in greys of more than eight bits, instead of the bundle's.
 
     `view`: what `fitted` makes of the bundle and `patch`.
     """
 
     damage: tuple[str, ...] = ()
-    threshold: float = 0.5
+    threshold: float | None = None
     patch: Patch | None = None
     overlap: float = 0.5
     batch: int = 16
@@ -47,7 +49,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         wrong = [
-            (not 0 < self.threshold <= 1, "--threshold must be above 0 and at most 1"),
+            (
+                self.threshold is not None and not isfinite(self.threshold),
+                "--threshold must be a finite number",
+            ),
             (
                 _shortest(self.patch) < 1,
                 "--patch must be at least 1 pixel",
@@ -72,9 +77,11 @@ class Settings:
         names don't tell damage.
         """
         task = manifest.task
-        may_be_all = decoder_of(task).allows_none
-        damage = damage_classes(task.classes, self.damage, may_be_all=may_be_all)
-        return replace(self, damage=damage, view=self._view(manifest))
+        decoder = decoder_of(task)
+        wanted = self.damage or decoder.damage
+        damage = damage_classes(task.classes, wanted, may_be_all=decoder.allows_none)
+        threshold = decoder.threshold(self.threshold, damage)
+        return replace(self, damage=damage, threshold=threshold, view=self._view(manifest))
 
     def _view(self, manifest: Manifest) -> View:
         size = manifest.task.size

@@ -6,11 +6,16 @@ Every module of this folder that has a `DEFINITION` is a task.
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec
 from prunedge.errors import BundleError, DataError
 from prunedge.utils.advice import option
 from prunedge.utils.definitions import definitions_in
 from prunedge.utils.sanitize import shown
+
+log = logging.getLogger(__name__)
 
 DEFINITIONS: dict[str, DeviceDefinition] = definitions_in(__name__, __path__)
 
@@ -25,8 +30,9 @@ def decoder_of(spec: TaskSpec) -> Decoder:
     return DEFINITIONS[spec.name].decoder(spec)
 
 
-def targets_of(task: str, labels: Labels) -> Targets:
-    """What a task, by its name, makes of listed labels.
+def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:
+    """What a task, by its name, makes of listed labels; `order` names them from the lowest up, with
+    commas between them.
 
     Raises DataError when it is not known here, or the labels are none of its: the remedy names the
     tasks that they are of.
@@ -38,21 +44,42 @@ def targets_of(task: str, labels: Labels) -> Targets:
             remedy=f"this version has {', '.join(DEFINITIONS)}; update prunedge",
         )
     definition = DEFINITIONS[task]
+    if order is not None:
+        labels = replace(labels, order=order_in(order))
     try:
-        classes = definition.classes(labels)
+        targets = _targets(definition, labels)
     except DataError as refused:
         others = [option("task", name) for name in DEFINITIONS if _reads(name, labels)]
-        if not others:
+        if not others or order is not None:
             raise
         remedy = f"{' or '.join(others)} takes them so; {refused.remedy}"
         raise DataError(refused.what, where=refused.where, remedy=remedy) from None
-    return definition.targets(classes)
+
+    doubt = definition.doubt(labels)
+    if doubt is not None:
+        log.warning("%s: %s", labels.where, doubt)
+    return targets
+
+
+def order_in(text: str) -> tuple[str, ...]:
+    """The labels that a text lists from the lowest up, with commas between them."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _targets(definition: DeviceDefinition, labels: Labels) -> Targets:
+    if labels.columns and not definition.reads_columns:
+        raise DataError(
+            f"no labels, but numbers ({labels.held})",
+            where=labels.where,
+            remedy="name a column of labels label",
+        )
+    return definition.targets(labels)
 
 
 def _reads(task: str, labels: Labels) -> bool:
     """Whether these labels are a task's."""
     try:
-        DEFINITIONS[task].classes(labels)
+        _targets(DEFINITIONS[task], labels)
     except DataError:
         return False
     return True

@@ -5,7 +5,7 @@ whether these can be right.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +17,37 @@ from prunedge.edge.tasks.metric import Metric
 SEPARATOR = ";"  # between several labels of one image
 
 
+class Scale(BaseModel):
+    """What the training images say of a number that is predicted, in the number's own unit: models
+    answer by how many deviations a number lies above the mean.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: float
+    deviation: float = Field(gt=0)
+    median: float
+    lowest: float
+    highest: float
+
+
+def scale_rows(scales: Sequence[Scale]) -> list[list[float]]:
+    """Scales as plain numbers, which a config keeps."""
+    return [list(scale.model_dump().values()) for scale in scales]
+
+
+def scales_in(rows: Sequence[Sequence[float]]) -> tuple[Scale, ...]:
+    """The inverse of `scale_rows`."""
+    return tuple(Scale(**dict(zip(Scale.model_fields, row, strict=True))) for row in rows)
+
+
 class TaskSpec(BaseModel):
     """What a model predicts, and from which images: JSON, in a run's config and a bundle's
     manifest.
 
     `size` is (height, width) of the images that it sees, `resize` how others become such.
-    `thresholds` are probabilities by class, of tasks whose decision has one.
+    `thresholds` are probabilities by class, of tasks whose decision has one. `scales` are those of
+    the numbers that `classes` names, of tasks that predict numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -32,6 +57,7 @@ class TaskSpec(BaseModel):
     size: Size
     resize: Resize = "stretch"
     thresholds: dict[str, float] = {}
+    scales: tuple[Scale, ...] = ()
 
     @field_validator("size")
     @classmethod
@@ -60,13 +86,17 @@ class Labels:
     """The labels of all listed images.
 
     For messages, `where` is the place that has them, `held` what they are there (`column label`),
-    and `layout` how images may be laid out.
+    and `layout` how images may be laid out. `order` are labels from the lowest up, where the user
+    says so. `columns` are the names of the numbers that each label holds, with a `SEPARATOR`
+    between them, where a table has a column for each.
     """
 
     images: Sequence[ListedImage]
     where: str
     held: str
     layout: str
+    order: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
 
 
 class Targets(Protocol):
@@ -88,6 +118,18 @@ class Targets(Protocol):
         """The classes of the `TaskSpec`."""
 
     @property
+    def outputs(self) -> int:
+        """How many outputs a model's head has."""
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """Those of the `TaskSpec`; () before the training images are known (`scaled`)."""
+
+    @property
+    def heading(self) -> str:
+        """What a stratum is called: `class`."""
+
+    @property
     def strata_names(self) -> tuple[str, ...]:
         """The (k,) names of the strata."""
 
@@ -102,6 +144,17 @@ class Targets(Protocol):
 
     def missing(self, targets: Sequence[Any]) -> tuple[str, ...]:
         """The names of the strata that none of these images counts in."""
+
+    def scales_of(self, targets: Sequence[Any]) -> tuple[Scale, ...]:
+        """The scales of these targets, which are those of the training images; () of tasks that
+        predict no numbers. DataError where there are none.
+        """
+
+    def scaled(self, scales: Sequence[Scale]) -> Targets:
+        """The same with these scales."""
+
+    def baseline(self, targets: Sequence[Any]) -> str:
+        """What always giving the same answer scores on these images, in words."""
 
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Why labels that are taken for this task's may not be, with the remedy; None where they
@@ -134,6 +187,10 @@ class Findings:
     `mean` float32 is the probability of damage; `peak` float32 that of the surest tile that holds
     the cell, `labels` (str) that tile's damage class; `is_damaged` bool. `surest` is the highest
     probability of a tile, `tiles` how many reach the threshold.
+
+    Of a task that predicts numbers, a number's place between the lowest and the highest of the
+    training images stands for the probability; `span` are these two. `numbers` are what the
+    photograph is estimated at, by name: the mean over its tiles.
     """
 
     mean: np.ndarray
@@ -142,6 +199,8 @@ class Findings:
     is_damaged: np.ndarray
     surest: float
     tiles: int
+    span: tuple[float, float] | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 class Decoder(Protocol):
@@ -154,6 +213,24 @@ class Decoder(Protocol):
     @property
     def allows_none(self) -> bool:
         """Whether an image may show none of the classes: then all of them may be damage."""
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """The classes that count as damage unless the user names others; () where only their names
+        tell.
+        """
+
+    @property
+    def noun(self) -> str:
+        """What the answers are called: `labels`."""
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """From which probability, or number, on there is damage; the usual one where none is
+        `given`. DataError where it can be none of these `damage` classes.
+        """
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """What counts as damage, in words."""
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The predictions: for classification probabilities (n, classes) of as many logits."""
@@ -176,6 +253,11 @@ class Decoder(Protocol):
         these can't tell apart within `tolerance` counts as the same.
         """
 
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """How far the answers are apart in their own unit: `largest_difference` and
+        `mean_difference`; {} where they have none, and `agreement` says it.
+        """
+
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """What is wrong with a model whose outputs are decoded already, None where they are not.
 
@@ -187,8 +269,8 @@ class Decoder(Protocol):
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
     ) -> Findings:
         """What an inspection draws, measures and sends of a photograph, by the predictions of its
-        tiles, row by row. `damage` are the classes that count, from a probability of `threshold`
-        on.
+        tiles, row by row. `damage` are the classes that count, from a probability (or number) of
+        `threshold` on.
         """
 
 
@@ -197,13 +279,16 @@ class DeviceDefinition:
     """A task's half without torch, by the task's name.
 
     `metrics` are by name, first the one that is used unless another is asked for. `decoder` reads
-    a model's outputs. `classes` are those that labels name: DataError where the labels are none of
-    this task's, a warning where they may not be. `targets` are what images are labelled with, by
-    these classes.
+    a model's outputs. `targets` are what images are labelled with: DataError where the labels are
+    none of this task's. `has_order`: it asks for the order of the
+    labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
+    are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`).
     """
 
     name: str
     metrics: Mapping[str, Metric]
     decoder: Callable[[TaskSpec], Decoder]
-    classes: Callable[[Labels], tuple[str, ...]]
-    targets: Callable[[tuple[str, ...]], Targets]
+    targets: Callable[[Labels], Targets]
+    doubt: Callable[[Labels], str | None] = lambda labels: None
+    has_order: bool = False
+    reads_columns: bool = False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from prunedge.edge.tasks.base import Findings, Tiles
+from prunedge.errors import DataError
 
+USUAL_THRESHOLD = 0.5  # from which probability on there is damage
 NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
 
@@ -18,9 +21,50 @@ def check_logits(outputs: np.ndarray, count: int, classes: int) -> str | None:
     return f"the model gives {outputs.shape}, the manifest has {classes} classes"
 
 
+def check_distribution(
+    predictions: np.ndarray, wanted: tuple[int, int], tolerance: float
+) -> str | None:
+    """Why these are not a row of probabilities for each image, of the shape that is `wanted`, in
+    words; None where they are. Sums may differ from 1 by `tolerance`.
+    """
+    if predictions.shape != wanted:
+        return f"answers of shape {predictions.shape}, wanted {wanted}"
+    if not np.isfinite(predictions).all():
+        return "answers that are no numbers"
+    sums = predictions.sum(1)
+    if predictions.min() < -tolerance or np.abs(sums - 1).max() > tolerance:
+        return "answers that are no probabilities"
+    return None
+
+
 def is_near(predictions: np.ndarray, others: np.ndarray) -> bool:
     """Whether no probability differs by more than `NEAR`."""
     return not np.abs(predictions - others).max() > NEAR
+
+
+def threshold_of(given: float | None) -> float:
+    """The probability from which on there is damage; DataError where it is none."""
+    if given is None:
+        return USUAL_THRESHOLD
+    if not 0 < given <= 1:
+        raise DataError(
+            f"a probability of {given:g}",
+            where="--threshold",
+            remedy="give one above 0 and at most 1",
+        )
+    return given
+
+
+def choice_of(classes: Sequence[str], damage: Sequence[str]) -> str:
+    """Which classes are damage, and which are not, in words."""
+    sound = [name for name in classes if name not in damage]
+    return f"damage: {', '.join(damage)}; sound: {', '.join(sound) or 'none of these'}"
+
+
+def most_frequent(targets: Sequence[Hashable]) -> str:
+    """How many of these images are right by always giving the label that most have, in words."""
+    largest = max(Counter(targets).values())
+    return f"always giving the most frequent answer is right for {largest / len(targets):.1%}"
 
 
 def findings_of(

@@ -4,7 +4,6 @@ softmax.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,13 @@ from prunedge.edge.tasks.base import (
     Findings,
     Labels,
     ListedImage,
+    Scale,
     TaskSpec,
     Tiles,
 )
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
-
-log = logging.getLogger(__name__)
 
 NAME = "classification"
 ACCURACY = Metric("accuracy", has_interval=True)
@@ -47,6 +45,21 @@ class ClassTargets:
     def task(self) -> str:
         """`classification`."""
         return NAME
+
+    @property
+    def outputs(self) -> int:
+        """One for each class."""
+        return len(self.classes)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    @property
+    def heading(self) -> str:
+        """`class`."""
+        return "class"
 
     @property
     def strata_names(self) -> tuple[str, ...]:
@@ -70,6 +83,18 @@ class ClassTargets:
         present = set(targets)
         return tuple(name for index, name in enumerate(self.classes) if index not in present)
 
+    def scales_of(self, targets: Sequence[int]) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    def scaled(self, scales: Sequence[Scale]) -> ClassTargets:
+        """Itself."""
+        return self
+
+    def baseline(self, targets: Sequence[int]) -> str:
+        """How many images the most frequent answer is right for."""
+        return by_class.most_frequent(targets)
+
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Whether the classes look like lists of labels, or like numbers to estimate."""
         doubt = label_kinds.doubt(counts)
@@ -84,7 +109,7 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
     """The classes that labels name, sorted.
 
     DataError where there is a single one, where an image has none, or where they look like lists of
-    labels or like numbers to estimate; a warning where they may be such.
+    labels or like numbers to estimate.
     """
     without = [image.name for image in labels.images if not image.label]
     counts = Counter(image.label for image in labels.images if image.label)
@@ -105,10 +130,18 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
             where=labels.where,
             remedy="give each image one label, or leave it out",
         )
-    doubt = label_kinds.doubt(counts, labels.held)
-    if doubt is not None:
-        log.warning("%s: %s; %s", labels.where, doubt, label_kinds.REMEDY)
     return classes
+
+
+def doubt_of(labels: Labels) -> str | None:
+    """Why labels that can be taken for classes may be something else, with the remedy."""
+    doubt = label_kinds.doubt(Counter(image.label for image in labels.images), labels.held)
+    return None if doubt is None else f"{doubt}; {label_kinds.REMEDY}"
+
+
+def targets_of(labels: Labels) -> ClassTargets:
+    """Targets of the classes that labels name (`classes_of`)."""
+    return ClassTargets(classes_of(labels))
 
 
 @dataclass(frozen=True)
@@ -122,6 +155,24 @@ class Classification:
         """No: every image shows one of the classes."""
         return False
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those whose names tell."""
+        return ()
+
+    @property
+    def noun(self) -> str:
+        """`labels`."""
+        return "labels"
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """A probability."""
+        return by_class.threshold_of(given)
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """Which classes are damage, and which are not."""
+        return by_class.choice_of(self.spec.classes, damage)
+
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Softmax over the classes."""
         exponents = np.exp(outputs - outputs.max(1, keepdims=True))
@@ -133,15 +184,7 @@ class Classification:
 
     def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
         """Whether they are one row of probabilities for each image."""
-        wanted = (count, len(self.spec.classes))
-        if predictions.shape != wanted:
-            return f"answers of shape {predictions.shape}, wanted {wanted}"
-        if not np.isfinite(predictions).all():
-            return "answers that are no numbers"
-        sums = predictions.sum(1)
-        if predictions.min() < -TOLERANCE or np.abs(sums - 1).max() > TOLERANCE:
-            return "answers that are no probabilities"
-        return None
+        return by_class.check_distribution(predictions, (count, len(self.spec.classes)), TOLERANCE)
 
     def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
         """Whether no probability differs by more than `by_class.NEAR`."""
@@ -152,6 +195,10 @@ class Classification:
         highest = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1)
         chosen = np.take_along_axis(wanted, outputs.argmax(1)[:, None], 1)
         return (highest - chosen)[:, 0] <= tolerance
+
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """None: classes have no distance."""
+        return {}
 
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """Whether the outputs are probabilities already: a second softmax would squeeze them."""
@@ -170,4 +217,4 @@ class Classification:
         return by_class.findings_of(sums, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Classification, classes_of, ClassTargets)
+DEFINITION = DeviceDefinition(NAME, METRICS, Classification, targets_of, doubt_of)

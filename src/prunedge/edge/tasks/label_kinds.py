@@ -4,11 +4,13 @@ without a word. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*(%|[a-zµ]{1,3})?", re.IGNORECASE)
+PLAIN_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 FRACTION = re.compile(
     r"[+-]?\d*[.,]\d+(e[+-]?\d+)?\s*(%|[a-zµ]{1,3})?|[+-]?\d+(\.\d*)?e[+-]?\d+", re.IGNORECASE
 )
@@ -24,6 +26,14 @@ REMEDY = (
     "as a few classes (low, high); what is a class of its own all the same needs a name without "
     "separators"
 )
+
+
+def number_in(label: str) -> float | None:
+    """The finite number that a label is, with a decimal point or comma; None where it is none."""
+    if not PLAIN_NUMBER.fullmatch(label):
+        return None
+    number = float(label.replace(",", "."))
+    return number if math.isfinite(number) else None
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
@@ -43,11 +53,11 @@ def refusal(labels: Mapping[str, int], where: str = "label") -> str | None:
     """
     lists = _lists(labels)
     if lists:
-        return f"these look like lists of labels ({where}): {_shown(lists, labels)}"
-    numbers = _numbers(labels)
+        return f"these look like lists of labels ({where}): {listed(lists, labels)}"
+    numbers = numbers_to_estimate(labels)
     if numbers:
         return (
-            f"these look like numbers to estimate, not classes ({where}): {_shown(numbers, labels)}"
+            f"these look like numbers to estimate, not classes ({where}): {listed(numbers, labels)}"
         )
     return None
 
@@ -58,19 +68,19 @@ def doubt(labels: Mapping[str, int], where: str = "label") -> str | None:
     if combined:
         return (
             f"these may be lists of labels, and are taken for classes of their own ({where}): "
-            f"{_shown(combined, labels)}"
+            f"{listed(combined, labels)}"
         )
     numbers = [label for label in labels if FRACTION.fullmatch(label)]
     if numbers and _mostly_numbers(labels):
         return (
             f"these look like numbers, and are taken for classes of their own ({where}): "
-            f"{_shown(numbers, labels)}"
+            f"{listed(numbers, labels)}"
         )
     holding = [label for label in labels if any(sign in label for sign in (";", "|"))]
     if holding:
         return (
             f"these hold a separator, and are taken for classes of their own ({where}): "
-            f"{_shown(holding, labels)}"
+            f"{listed(holding, labels)}"
         )
     return None
 
@@ -114,7 +124,7 @@ def _parts_known(label: str, labels: Mapping[str, int]) -> bool:
     return False
 
 
-def _numbers(labels: Mapping[str, int]) -> list[str]:
+def numbers_to_estimate(labels: Mapping[str, int]) -> list[str]:
     """Labels that are numbers of something: fractions, or many whole ones with hardly an image
     each.
     """
@@ -133,7 +143,7 @@ def _mostly_numbers(labels: Mapping[str, int]) -> bool:
     return numbers > 0 and numbers >= MOSTLY * len(labels)
 
 
-def _shown(names: Sequence[str], labels: Mapping[str, int]) -> str:
+def listed(names: Sequence[str], labels: Mapping[str, int]) -> str:
     """The first of these labels, with their numbers of images."""
     first = ", ".join(f"'{name}' ({labels[name]:,})" for name in names[:SHOWN])
     if len(names) > SHOWN:

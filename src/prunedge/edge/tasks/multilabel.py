@@ -19,6 +19,7 @@ from prunedge.edge.tasks.base import (
     Findings,
     Labels,
     ListedImage,
+    Scale,
     TaskSpec,
     Tiles,
 )
@@ -58,6 +59,21 @@ class LabelTargets:
         return NAME
 
     @property
+    def outputs(self) -> int:
+        """One for each class."""
+        return len(self.classes)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    @property
+    def heading(self) -> str:
+        """`class`."""
+        return "class"
+
+    @property
     def strata_names(self) -> tuple[str, ...]:
         """The classes."""
         return self.classes
@@ -81,6 +97,18 @@ class LabelTargets:
         """The classes that no image shows."""
         present = {index for target in targets for index in target}
         return tuple(name for index, name in enumerate(self.classes) if index not in present)
+
+    def scales_of(self, targets: Sequence[Target]) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    def scaled(self, scales: Sequence[Scale]) -> LabelTargets:
+        """Itself."""
+        return self
+
+    def baseline(self, targets: Sequence[Target]) -> str:
+        """How many images the most frequent answer is right for."""
+        return by_class.most_frequent(targets)
 
     def doubt(self, counts: Mapping[str, int]) -> str | None:
         """Whether the classes look like lists with another separator, or like numbers."""
@@ -122,6 +150,11 @@ def classes_of(labels: Labels) -> tuple[str, ...]:
     return label_kinds.ordered(counts)
 
 
+def targets_of(labels: Labels) -> LabelTargets:
+    """Targets of the classes that labels name (`classes_of`)."""
+    return LabelTargets(classes_of(labels))
+
+
 def thresholds_of(spec: TaskSpec) -> np.ndarray:
     """(classes,) float64: from which probability on each class is there."""
     known = spec.thresholds
@@ -138,6 +171,24 @@ class Multilabel:
     def allows_none(self) -> bool:
         """Yes: an image may show none of the classes."""
         return True
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those whose names tell."""
+        return ()
+
+    @property
+    def noun(self) -> str:
+        """`labels`."""
+        return "labels"
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """A probability."""
+        return by_class.threshold_of(given)
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """Which classes are damage, and which are not."""
+        return by_class.choice_of(self.spec.classes, damage)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """A sigmoid for each class."""
@@ -172,6 +223,10 @@ class Multilabel:
         is_same = (outputs >= cuts) == (wanted >= cuts)
         return (is_same | (np.abs(wanted - cuts) <= tolerance)).all(1)
 
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """None: classes have no distance."""
+        return {}
+
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """Whether the outputs are probabilities already: a second sigmoid would squeeze them."""
         if is_share(outputs) and is_sigmoid(outputs, loud()):
@@ -188,4 +243,4 @@ class Multilabel:
         return by_class.findings_of(highest, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, classes_of, LabelTargets)
+DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, targets_of)

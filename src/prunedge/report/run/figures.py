@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from prunedge.edge.tasks.metric import Drop
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import (
     axis_title,
@@ -29,14 +30,14 @@ CONFIG = {
 }
 
 
-def metric_by_channels(steps: Sequence[Step], metric: Metric, max_drop: float | None) -> go.Figure:
+def metric_by_channels(steps: Sequence[Step], metric: Metric, max_drop: Drop | None) -> go.Figure:
     """The metric before and after fine-tuning against the share of channels removed."""
     costs = [100 * step.fraction_removed for step in steps]
     figure = _metric_by(costs, steps, metric, max_drop, "%{x:.1f} % removed")
     return styled(figure, "channels removed (%)", axis_title(metric, "validation"))
 
 
-def metric_by_macs(steps: Sequence[Step], metric: Metric, max_drop: float | None) -> go.Figure:
+def metric_by_macs(steps: Sequence[Step], metric: Metric, max_drop: Drop | None) -> go.Figure:
     """The same against the multiply-accumulates of one image."""
     costs = [step.macs / 1e6 for step in steps]
     figure = _metric_by(costs, steps, metric, max_drop, "%{x:,.1f} million MACs")
@@ -44,7 +45,7 @@ def metric_by_macs(steps: Sequence[Step], metric: Metric, max_drop: float | None
     return _falling(figure, [step.macs / 1e6 for step in steps if step.accepted])
 
 
-def metric_by_latency(steps: Sequence[Step], metric: Metric, max_drop: float | None) -> go.Figure:
+def metric_by_latency(steps: Sequence[Step], metric: Metric, max_drop: Drop | None) -> go.Figure:
     """The same against the milliseconds of one image on the device that steered."""
     costs = [step.latency_ms or 0.0 for step in steps]
     figure = _metric_by(costs, steps, metric, max_drop, "%{x:.3g} ms")
@@ -86,7 +87,7 @@ def _metric_by(
     costs: Sequence[float],
     steps: Sequence[Step],
     metric: Metric,
-    max_drop: float | None,
+    max_drop: Drop | None,
     hover_cost: str,
 ) -> go.Figure:
     """The metric of each step against a cost of it, with the steps that were taken back and the

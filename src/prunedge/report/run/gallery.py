@@ -20,15 +20,15 @@ THUMBNAIL = 160
 
 
 def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -> dict[str, Any]:
-    """The first mistakes as JPEG data URIs, most confident first; images that are gone are left
-    out and counted.
+    """The first mistakes as JPEG data URIs, most confident first (as they come, where answers
+    have no confidence); images that are gone are left out and counted.
 
     `span` is the run's range of greys of more than eight bits (`LOW:HIGH`).
     """
     shown = []
     gone = 0
     greys = None if span is None else Greys(*parse_range(span), mixed=True)
-    most_confident = sorted(mistakes, key=lambda mistake: -mistake["p_best"])
+    most_confident = sorted(mistakes, key=lambda mistake: -(mistake["p_best"] or 0))
     for mistake in most_confident[:MOST_MISTAKES]:
         try:
             pixels = read_image(source_of(mistake["path"]), square(THUMBNAIL), greys)

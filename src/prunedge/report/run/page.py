@@ -10,6 +10,7 @@ from typing import Any
 
 from prunedge.config import START_KEYS, RunConfig
 from prunedge.importance.audit import kept_audit
+from prunedge.pruning.from_config import max_drop_of
 from prunedge.pruning.steps import Step
 from prunedge.report.html import render, save
 from prunedge.report.metric_text import metric_of, value_text
@@ -132,7 +133,8 @@ def _of_steps(
         "steps": steps,
         "metric": metric.name,
         "purpose": task_of(config).purpose(),
-        "unit": metric.unit,
+        "titles": task_of(config).titles,
+        "allowed": metric.drop_text(max_drop_of(config)),
         "value_text": partial(value_text, metric),
         "megabytes": megabytes,
         "saved": saved(first, best),

@@ -9,8 +9,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from prunedge.config import RunConfig
+from prunedge.edge.tasks.metric import Drop
 from prunedge.latency.side_by_side import Milliseconds
 from prunedge.models import Loaded
+from prunedge.pruning.from_config import max_drop_of
 from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
@@ -51,7 +53,7 @@ def figures_of(
     where the config `knows_rule`, and does not have its default alone.
     """
     metric = metric_of(config)
-    max_drop = config.stop.max_drop if knows_rule else None
+    max_drop = max_drop_of(config) if knows_rule else None
     made: list[Titled] = []
     # Of a model that nothing was removed from, nothing went anywhere.
     if len(steps) > 1:
@@ -219,7 +221,7 @@ def tables_of(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Ta
 
 
 def _of_steps(
-    steps: Sequence[Step], best: Step, metric: Metric, max_drop: float | None
+    steps: Sequence[Step], best: Step, metric: Metric, max_drop: Drop | None
 ) -> list[Titled]:
     return [
         (
@@ -243,7 +245,7 @@ def _of_steps(
 
 
 def _of_latency(
-    steps: Sequence[Step], metric: Metric, max_drop: float | None, latency: Mapping[str, Any]
+    steps: Sequence[Step], metric: Metric, max_drop: Drop | None, latency: Mapping[str, Any]
 ) -> list[Titled]:
     table = latency["table"]
     errors = [

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from prunedge.report.html import drawn
+from prunedge.report.metric_text import unit_squared
 from prunedge.report.study import cost_sections, figures, tables
 from prunedge.report.study.cost_sections import BAND
 from prunedge.report.study.numbers import FEW_GROUPS, Row, views
@@ -92,7 +93,7 @@ def _fractions(study: StudyRows) -> Section:
         left_out = f" The first {tables.MOST_TABLES} of {len(combinations)} combinations."
     note = (
         "Validation split, accepted steps only, linear between steps. Variance of single trials in "
-        f"{study.metric.unit}², 95 % interval of the mean. "
+        f"{unit_squared(study.metric)}, 95 % interval of the mean. "
         f"Where n falls, the mean is over those trials that came so far.{left_out}"
     )
     made = tables.fraction_tables(combinations)

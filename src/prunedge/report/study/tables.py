@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from prunedge.edge.bench.ratios import speed_of
-from prunedge.report.metric_text import metric_interval, metric_spread, metric_variance
+from prunedge.report.metric_text import heading, metric_interval, metric_spread, metric_variance
 from prunedge.report.study.cells import (
     device_of,
     duration,
@@ -155,7 +155,7 @@ def paired_tables(rows: Sequence[Row], axes: Sequence[str]) -> list[Table]:
     metric = metric_of(rows)
     head = (
         "pair",
-        f"test metric, {metric.unit}",
+        heading(metric, "test metric"),
         "95 % interval",
         "Wilcoxon's p",
         "pairs",
@@ -187,7 +187,7 @@ def paired_tables(rows: Sequence[Row], axes: Sequence[str]) -> list[Table]:
 def baselines_table(combinations: Groups) -> Table | None:
     """The result beside each baseline, trial by trial; None where there are no baselines."""
     lines = []
-    unit = "points"
+    difference = ""
     for name, trials in combinations.items():
         metric = metric_of(trials[0])
         for baseline, title in BASELINES.items():
@@ -195,7 +195,7 @@ def baselines_table(combinations: Groups) -> Table | None:
             compared_ends = [row for row in ends if row[f"test_baseline_{baseline}"] is not None]
             if not compared_ends:
                 continue
-            unit = metric.unit
+            difference = heading(metric, "difference")
             pruned = [row["test_best"] for row in compared_ends]
             others = [row[f"test_baseline_{baseline}"] for row in compared_ends]
             means = [metric_spread(metric, spread(values)) for values in (pruned, others)]
@@ -206,7 +206,7 @@ def baselines_table(combinations: Groups) -> Table | None:
         "baseline",
         "pruned",
         "baseline",
-        f"difference, {unit}",
+        difference,
         "95 % interval",
         "Wilcoxon's p",
         "pairs",
