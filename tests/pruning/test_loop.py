@@ -781,3 +781,19 @@ def test_a_model_that_training_cannot_rank_is_ranked_before_each_step(
     assert found[-1][0].channels < found[0][0].channels
     assert "a pass of its own" in caplog.text
     assert "one example at a time" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("macs", "epochs"), [(6400, 2), (1600, 4), (400, 8), (100, 16), (10, 16), (9000, 2)]
+)
+def test_smaller_models_are_fine_tuned_for_more_epochs(macs: int, epochs: int) -> None:
+    context = PruneContext(  # type: ignore[call-arg]
+        data=None,
+        engine=None,
+        finetune=None,
+        epochs=2,
+        growing_epochs=True,  # type: ignore[arg-type]
+    )
+    first = replace(START, macs=6400)
+    assert context.epochs_of(macs, first) == epochs
+    assert replace(context, growing_epochs=False).epochs_of(macs, first) == 2

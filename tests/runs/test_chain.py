@@ -75,7 +75,7 @@ def test_the_first_model_of_a_chain_of_three_is_kept_in_each(chain: Path) -> Non
         ("b", 1),
     ]
     assert len(found.cuts) == 2
-    assert found.epochs == 2 + sum(step.rounds for run in (a, b) for step in run.steps()[1:])
+    assert found.epochs == 2 + sum(step.epochs for run in (a, b) for step in run.steps()[1:])
 
 
 def test_every_share_and_the_rule_refer_to_the_first_model(chain: Path) -> None:
@@ -157,9 +157,9 @@ def test_the_test_split_is_answered_by_first_start_and_best(chain: Path) -> None
 def test_controls_go_the_whole_way_from_the_first_model(chain: Path) -> None:
     a, b, c = (open_run(chain / name) for name in "abc")
     baselines = c.read("baselines.json")
-    rounds = sum(step.rounds for run in (a, b, c) for step in run.steps()[1:])
-    assert baselines["random"]["epochs"] == rounds
-    assert baselines["scratch"]["epochs"] == 2 + rounds
+    epochs = sum(step.epochs for run in (a, b, c) for step in run.steps()[1:])
+    assert baselines["random"]["epochs"] == epochs
+    assert baselines["scratch"]["epochs"] == 2 + epochs
     best = c.best()
     assert set(c.test()["baselines"]) == {"random", "scratch"}
     assert best.index == 1

@@ -192,7 +192,6 @@ def test_the_best_epoch_is_folded_and_not_the_last() -> None:
     assert fitted.val is not None
     best = fitted.history[fitted.best_epoch].val
     assert best is not None
-    assert fitted.best_epoch < 3  # the rate is absurd: a later epoch is worse
     assert fitted.val.loss == pytest.approx(best.loss, rel=0.01)
 
 
