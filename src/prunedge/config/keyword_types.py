@@ -142,9 +142,9 @@ class PruneKeywords(TypedDict, total=False):
     cost: Literal["latency", "macs", "params", "memory", "channels"] | None
     """What pruning is to save: latency (milliseconds on the `device`; without one, as a processor's
     core is estimated to take them), macs, params, memory (weights and the largest layer's values)
-    or channels. A step's share is of that, and a channel's score is divided by what it costs.
-    Unless given: latency, or channels with `per_mac`, `macs_penalty` or `per_layer`. Default:
-    `None`."""
+    or channels. A step's share is of that, and the channels go first that take least of their
+    layer's scores for what they save. Unless given: latency, or channels with `per_mac`,
+    `macs_penalty` or `per_layer`. Default: `None`."""
     normalise: Literal["none", "l2", "mean", "rank"]
     """What each layer's scores are divided by before layers are compared: their Euclidean norm
     (l2), their mean, nothing (none), or their ranks are compared instead. Default: `'l2'`."""

@@ -330,9 +330,9 @@ class PruneSection(Section):
         (
             "What pruning is to save: latency (milliseconds on the --device; without one, as a "
             "processor's core is estimated to take them), macs, params, memory (weights and the "
-            "largest layer's values) or channels. A step's share is of that, and a channel's score "
-            "is divided by what it costs. Unless given: latency, or channels with --per-mac, "
-            "--macs-penalty or --per-layer."
+            "largest layer's values) or channels. A step's share is of that, and the channels go "
+            "first that take least of their layer's scores for what they save. Unless given: "
+            "latency, or channels with --per-mac, --macs-penalty or --per-layer."
         ),
     )
     normalise: Normalise = setting(
