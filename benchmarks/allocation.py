@@ -9,14 +9,14 @@ milliseconds of `prunedge.latency.roofline`; then it is fine-tuned as a step of 
 - `loss`: `prunedge.pruning.allocate`, what a step does. The next channel is the one that takes the
   least share of what is left of its group's importance for what it saves at the widths of the moment;
 - `score-per-cost`: every channel's score, divided by its layer's norm, over what it costs in the
-  unpruned model, lowest first;
-- `score-minus-cost`: the same score less a multiple of the cost's share (Molchanov et al. 2017,
-  section 2.3), the multiple as large as the time asks for;
+  unpruned model, lowest first. (The score less a multiple of the cost, with the multiple that the
+  time asks for, takes the same channels: those below 0 are those whose ratio is below it.)
 - `score`: lowest scores first, whatever they cost;
 - `uniform`: the same share of every layer, its lowest scores;
 - `knapsack`: all widths by one integer programme (scipy.optimize.milp), solved anew as costs change:
   of a table of widths for each group the ones that keep most of the sum of the logarithms of the
-  importance, where the model costs no more than a tenth less than before.
+  importance, where the model costs a tenth less than before;
+- `torch-pruning`: its own cut, by its Taylor importance over all layers at once (benchmarks/ways.py).
 
 A line of JSON for each: widths, cost, validation and test metric right after the cut and in the end.
 """
@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
+from ways import Job, cut_by_torch_pruning
 
 from prunedge.data import load
 from prunedge.graph import ChannelGraph, trace
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--train-epochs", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--shares", default="16,64")
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", default=",".join([*WAYS, "torch-pruning"]))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--out", type=Path, default=Path("allocation.jsonl"))
@@ -105,9 +106,13 @@ def compare(given: argparse.Namespace, seed: int) -> None:
     for share in map(int, given.shares.split(",")):
         for way in given.ways.split(","):
             started = time.perf_counter()
-            plan = WAYS[way](graph, scores, total, total(None) / share)
+            goal = total(None) / share
+            if way == "torch-pruning":
+                job = Job(given, data, seed, engine, model, settings.config(model))
+                cut = cut_by_torch_pruning(job, way, model, goal).cpu()
+            else:
+                cut = operate(model, graph, WAYS[way](graph, scores, total, goal)).model
             seconds = time.perf_counter() - started
-            cut = operate(model, graph, plan).model
             before = evaluate(cut, data.val, engine).accuracy
             smaller = trace(cut, data.example())
             growth = min(MOST_GROWTH, (graph.macs() / smaller.macs()) ** 0.5)
@@ -117,7 +122,7 @@ def compare(given: argparse.Namespace, seed: int) -> None:
             )  # fmt: skip
             row = {
                 "data": Path(given.data).stem, "model": given.model, "seed": seed, "way": way, "share": share, "unpruned": whole,
-                "times": total(None) / total(plan), "macs": graph.macs() / smaller.macs(), "params": graph.params() / smaller.params(),
+                "times": total(None) / estimate(cut, smaller)(None), "macs": graph.macs() / smaller.macs(), "params": graph.params() / smaller.params(),
                 "widths": [group.size for group in smaller.groups], "seconds_choose": seconds, "before": before,
                 "val": fitted.val.accuracy if fitted.val else None, "test": evaluate(fitted.model, data.test, engine).accuracy,
                 "epochs": round(growth * given.epochs), "seconds": time.perf_counter() - started,
@@ -194,32 +199,6 @@ def by_score_per_cost(graph: ChannelGraph, scores: Scores, total: Total, goal: f
     return first_until(
         graph, {name: value / costs[name] for name, value in normed(scores).items()}, total, goal
     )
-
-
-def by_score_minus_cost(graph: ChannelGraph, scores: Scores, total: Total, goal: float) -> Plan:
-    """All channels whose score is less than a multiple of their cost's share: the least multiple that reaches the goal."""
-    costs = costs_of(graph, total)
-    values = normed(scores)
-
-    def plan(multiple: float) -> Plan:
-        below = []
-        for name, value in values.items():
-            share = multiple * costs[name] / total(None)
-            below += [
-                (float(score), name, channel)
-                for channel, score in enumerate(value)
-                if float(score) < share
-            ]
-        return without(graph, sorted(below))
-
-    low, high = -6.0, 12.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        if total(plan(10**middle)) <= goal:
-            high = middle
-        else:
-            low = middle
-    return plan(10**high)
 
 
 def uniform(graph: ChannelGraph, scores: Scores, total: Total, goal: float) -> Plan:
@@ -311,7 +290,6 @@ WAYS: dict[str, Callable[[ChannelGraph, Scores, Total, float], Plan]] = {
     "loss": by_loss,
     "knapsack": by_knapsack,
     "score-per-cost": by_score_per_cost,
-    "score-minus-cost": by_score_minus_cost,
     "score": by_score,
     "uniform": uniform,
 }
