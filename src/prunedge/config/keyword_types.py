@@ -30,8 +30,8 @@ class DataKeywords(TypedDict, total=False):
     fold: int
     """Which part is the test split, from 0. Default: `0`."""
     group_by: str | None
-    """`parent`, or a regular expression on each path: images of one group stay on one side of the
-    split. Default: `None`."""
+    """`parent`, `similar` (images that look alike, found by their pixels), or a regular expression
+    on each path: images of one group stay on one side of the split. Default: `None`."""
     skip_unreadable: bool
     """Go on without images that can't be read. Default: `False`."""
     range: str | tuple[float, float] | None

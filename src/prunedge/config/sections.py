@@ -87,8 +87,8 @@ class DataSection(Section):
     group_by: str | None = setting(
         None,
         (
-            "`parent`, or a regular expression on each path: images of one group stay on one "
-            "side of the split."
+            "`parent`, `similar` (images that look alike, found by their pixels), or a regular "
+            "expression on each path: images of one group stay on one side of the split."
         ),
     )
     skip_unreadable: bool = setting(False, "Go on without images that can't be read.")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from prunedge.config import IMAGE_KEYS, RunConfig, as_size, settings
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.data.cache import Decoded, decode_all
+from prunedge.data.cached_array import read_pixels
 from prunedge.data.dataset import Dataset, Sample, Split
-from prunedge.data.decode import Progress, seen_as
+from prunedge.data.decode import Progress, decode, seen_as
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
-from prunedge.data.groups import group_ids, groups_of
+from prunedge.data.groups import SIMILAR, group_ids, groups_of, similar_sources
 from prunedge.data.records import SPLITS, LabelledImages, Listing
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.normalise import ImageNorm
@@ -85,12 +88,14 @@ class LoadOptions:
 class _Split:
     """Decoded images, the indices of those that can be read, and the side of each of these.
 
-    `greys` is the range of deep greys, `extremes` the lowest and highest of them; None without any.
+    `sources` are those of all images. `greys` is the range of deep greys, `extremes` the lowest and
+    highest of them; None without any.
     """
 
     decoded: Decoded
     kept: list[int]
     sides: list[str]
+    sources: Sequence[str | None]
     greys: Greys | None = None
     extremes: tuple[float, float] | None = None
 
@@ -121,7 +126,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     labelling = _scaled(images, split.on("train"))
 
     samples = []
-    for path, target, source in zip(images.paths, images.targets, images.sources, strict=True):
+    for path, target, source in zip(images.paths, images.targets, split.sources, strict=True):
         samples.append(Sample(path, target, source))
     splits = {}
     for side in SPLITS:
@@ -188,7 +193,9 @@ def _split(
     refuse_idle_range(span, listing.where)
     kept = _readable(listing, decoded.unreadable, options.skip_unreadable)
     _tell_skipped(listing, decoded.unreadable)
-    return _Split(decoded, kept, _sides(images, options, kept, decoded.digests))
+    images = replace(images, sources=_sources(images, decoded, kept, options))
+    sides = _sides(images, options, kept, decoded.digests)
+    return _Split(decoded, kept, sides, images.sources)
 
 
 def _split_deep(
@@ -203,6 +210,13 @@ def _split_deep(
     images are trained on.
     """
     listing = images.listing
+    if options.group_by == SIMILAR:
+        raise DataError(
+            "images are compared as they are decoded, and greys of more than eight bits are only "
+            "decoded when it is known which of them train",
+            where=option("group_by", SIMILAR),
+            remedy="give a pattern on the file names, or save them with eight bits",
+        )
     unreadable = {index: shade for index, shade in enumerate(shades) if isinstance(shade, str)}
     kept = _readable(listing, unreadable, options.skip_unreadable)
     digests = [shade.digest if isinstance(shade, Shade) else "" for shade in shades]
@@ -215,7 +229,40 @@ def _split_deep(
     least = min(shade.least for shade in deep)
     most = max(shade.most for shade in deep)
     decoded = _decode(images.paths, options, greys)
-    return _Split(decoded, kept, sides, greys, (least, most))
+    return _Split(decoded, kept, sides, images.sources, greys, (least, most))
+
+
+def _sources(
+    images: LabelledImages, decoded: Decoded, kept: Sequence[int], options: LoadOptions
+) -> tuple[str | None, ...]:
+    """Where each image comes from; those that look alike come from one place, where that was asked
+    for.
+    """
+    if options.group_by != SIMILAR:
+        return tuple(images.sources)
+    # Hashing takes a second to import, and hardly any data needs it.
+    from prunedge.data.duplicates import groups_alike, look_at
+
+    def pixels_of(place: int) -> np.ndarray:
+        row = kept[place]
+        if decoded.cache is not None:
+            return read_pixels(decoded.cache, [row])[0]
+        return decode([images.paths[row]], options.size, None, options.resize)[0]
+
+    alike = groups_alike(look_at(pixels_of, len(kept), options.progress))
+    names = [images.listing.records[row].name for row in kept]
+    own = [images.sources[row] for row in kept]
+    merged = similar_sources(names, own, alike)
+    sources = list(images.sources)
+    for row, source in zip(kept, merged, strict=True):
+        sources[row] = source
+    count = len(names) - len(set(alike))
+    log.info(
+        "%s: %s like another one, and lie on its side",
+        images.listing.where,
+        counted(count, "image looks", "images look"),
+    )
+    return tuple(sources)
 
 
 def _decode(paths: Sequence[Path], options: LoadOptions, greys: Greys | None = None) -> Decoded:

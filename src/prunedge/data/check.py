@@ -18,7 +18,7 @@ from prunedge.config.keywords import with_keywords
 from prunedge.data.check_report import TINY, CheckReport, Levels, Sizes, problems_of, totals_of
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, at_once, try_image
-from prunedge.data.duplicates import find_duplicates
+from prunedge.data.duplicates import MAX_DISTANCE, find_duplicates
 from prunedge.data.gray_range import MixedGreys, levels_of
 from prunedge.data.load import TEST, VAL, load
 from prunedge.data.paths import written
@@ -35,7 +35,7 @@ SHOWN = 64  # training images whose grey levels are counted
 def check(
     data: Path | str,
     *,
-    max_distance: int = 6,
+    max_distance: int = MAX_DISTANCE,
     val: float = VAL,
     test: float = TEST,
     cache_dir: Path | str | None = None,

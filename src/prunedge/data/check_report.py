@@ -156,7 +156,7 @@ def _about_splits(report: CheckReport) -> list[str]:
     if alike:
         problems.append(
             f"{_many(alike)} of val and test look almost like one of an earlier split: if they "
-            "show the same thing, use --group-by"
+            "show the same thing, --group-by similar keeps them on one side"
         )
     return problems
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from prunedge.data.dataset import Dataset, Split
 from prunedge.data.decode import Progress, at_once
 
+MAX_DISTANCE = 6  # bits in which the hashes of images that look alike may differ
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
 # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
 _ALIKE = 0.9
@@ -45,8 +47,8 @@ class Conflict:
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """Of each image of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
+class Looks:
+    """Of each image of a set: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
     length 1, digest of the pixels.
     """
 
@@ -85,15 +87,26 @@ def find_duplicates(
     return tuple(ordered), _conflicts(data, looks, names)
 
 
-def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Looks:
-    hashes = np.empty(len(split), np.uint64)
+def _look(split: Split, done: int, total: int, progress: Progress | None) -> Looks:
+    def told(count: int, _: int, what: str) -> None:
+        if progress is not None:
+            progress(done + count, total, what)
+
+    return look_at(lambda i: split.pixels([i])[0], len(split), told)
+
+
+def look_at(
+    pixels_of: Callable[[int], np.ndarray], count: int, progress: Progress | None = None
+) -> Looks:
+    """How so many images look; `pixels_of(i)` gives one, (H, W, 3) uint8."""
+    hashes = np.empty(count, np.uint64)
     digests = []
     # The one record that is large: in halves 200 MB for 100,000 images, and as exact as
     # thumbnails of eight bits.
-    structure = np.empty((len(split), _SIDE * _SIDE), np.float16)
+    structure = np.empty((count, _SIDE * _SIDE), np.float16)
 
     def work(i: int) -> tuple[int, np.ndarray, bytes]:
-        pixels = split.pixels([i])[0]
+        pixels = pixels_of(i)
         image = Image.fromarray(pixels)
         number = int(str(imagehash.phash(image)), 16)
         return (
@@ -102,13 +115,13 @@ def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Lo
             hashlib.blake2b(pixels.tobytes(), digest_size=12).digest(),
         )
 
-    for i, (number, fine, digest) in enumerate(at_once(work, range(len(split)))):
+    for i, (number, fine, digest) in enumerate(at_once(work, range(count))):
         hashes[i] = number
         structure[i] = fine
         digests.append(digest)
         if progress is not None:
-            progress(done + i + 1, total, "comparing images")
-    return _Looks(hashes, structure, tuple(digests))
+            progress(i + 1, count, "comparing images")
+    return Looks(hashes, structure, tuple(digests))
 
 
 def _structure(image: Image.Image) -> np.ndarray:
@@ -124,7 +137,44 @@ def _structure(image: Image.Image) -> np.ndarray:
     return fine / max(float(np.linalg.norm(fine)), 1e-3)
 
 
-def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, int, int, bool]]:
+def groups_alike(looks: Looks, max_distance: int = MAX_DISTANCE) -> list[int]:
+    """The number of the first image of each one's group: images that look alike (`find_duplicates`
+    says when) are in one group, and so are all that are alike to one of them.
+    """
+    first = list(range(len(looks.hashes)))
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = first[first[i]]
+            i = first[i]
+        return i
+
+    for i, others in _all_alike(looks, max_distance):
+        for j in others:
+            low, high = sorted((root(i), root(j)))
+            first[high] = low
+    return [root(i) for i in range(len(first))]
+
+
+def _all_alike(looks: Looks, max_distance: int) -> Iterator[tuple[int, list[int]]]:
+    """Each image with the earlier ones that it looks like."""
+    by_digest: dict[bytes, int] = {}
+    for start in range(0, len(looks.hashes), _BLOCK):
+        block = looks.hashes[start : start + _BLOCK]
+        distances = np.bitwise_count(looks.hashes[None, : start + len(block)] ^ block[:, None])
+        for k, row in enumerate(distances):
+            j = start + k
+            near = np.flatnonzero(row[:j] <= max_distance)
+            fine = looks.structure[j].astype(np.float32)
+            alike = near[looks.structure[near].astype(np.float32) @ fine >= _ALIKE].tolist()
+            same = by_digest.setdefault(looks.digests[j], j)
+            if same != j:
+                alike.append(same)
+            if alike:
+                yield j, alike
+
+
+def _pairs(early: Looks, late: Looks, max_distance: int) -> list[tuple[int, int, int, bool]]:
     """(index in early, index in late, bits, identical) of the best match of each image of `late`
     that has one.
     """
@@ -150,7 +200,7 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
 
 
 def _conflicts(
-    data: Dataset, looks: dict[str, _Looks], names: dict[Path, str]
+    data: Dataset, looks: dict[str, Looks], names: dict[Path, str]
 ) -> tuple[Conflict, ...]:
     same: dict[bytes, list[tuple[str, Any]]] = defaultdict(list)
     for side, split in data.splits().items():

@@ -5,6 +5,7 @@ split.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,17 +15,20 @@ from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.wording import counted
 
+SIMILAR = "similar"  # images that look alike
+
 
 def groups_of(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
     """The source of each record: by `group_by` where it is given, else what the manifest says, else
     None (an image of its own).
 
-    `group_by` is `parent` (the name of the folder that the image lies in) or a regular expression
-    that is searched in the relative path; its first group, or the whole match, is the source.
+    `group_by` is `parent` (the name of the folder that the image lies in), or a regular expression
+    that is searched in the relative path; its first group, or the whole match, is the source. By
+    `similar`, which needs the decoded images (`similar_sources`), it is what the manifest says.
     Raises DataError when it is no regular expression, when it misses an image, or when `parent` is
     the class folder.
     """
-    if group_by is None:
+    if group_by in (None, SIMILAR):
         return tuple(record.source for record in listing.records)
     if group_by == "parent":
         return _parents(listing)
@@ -51,6 +55,37 @@ def groups_of(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
             remedy="it is searched in the path relative to DATA, with slashes",
         )
     return sources
+
+
+def similar_sources(
+    names: Sequence[str], sources: Sequence[str | None], groups: Sequence[int]
+) -> tuple[str | None, ...]:
+    """The sources, with those of images that look alike made one: `groups` holds a number for each
+    image, equal where they do. An image that is like no other and has no source stays without.
+    """
+    first: dict[tuple[str, object], int] = {}
+    root = list(range(len(names)))
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            i = root[i]
+        return i
+
+    for i, (source, group) in enumerate(zip(sources, groups, strict=True)):
+        for key in (("source", source), ("group", group)):
+            if key[1] is None:
+                continue
+            low, high = sorted((find(first.setdefault(key, i)), find(i)))
+            root[high] = low
+            first[key] = low
+
+    found = [find(i) for i in range(len(names))]
+    sizes = Counter(found)
+    merged: list[str | None] = []
+    for i, place in enumerate(found):
+        is_alone = sizes[place] == 1
+        merged.append(sources[i] if is_alone else sources[place] or f"like {names[place]}")
+    return tuple(merged)
 
 
 def group_ids(sources: Sequence[str | None], digests: Sequence[str]) -> np.ndarray:
