@@ -6,20 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
+from torch import nn
 
+from prunedge.config import RunConfig
 from prunedge.data import load
-from prunedge.data.duplicates import groups_alike, look_at
+from prunedge.data.duplicates import groups_alike, look_at, twins_in_test
 from prunedge.data.groups import similar_sources
 from prunedge.errors import DataError
+from prunedge.report.text import twins_in_words
+from prunedge.runs.testing import on_test
+from prunedge.train import evaluate, make_engine
 
 
 def surface(seed: int) -> Image.Image:
     """A drawn surface, (96, 96): coarse and fine structure of its own."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize(
+        (96, 96), Image.Resampling.BICUBIC
+    )
     fine = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).resize((96, 96))
     return Image.blend(coarse, fine, 0.4)
 
@@ -66,7 +74,10 @@ def test_each_group_is_named_after_its_first_image(folder: Path, tmp_path: Path)
 
 def test_even_surfaces_are_not_all_one_group() -> None:
     rng = np.random.default_rng(0)
-    walls = [np.clip(rng.normal(128, 2, (64, 64, 1)), 0, 255).astype(np.uint8).repeat(3, 2) for _ in range(20)]
+    walls = [
+        np.clip(rng.normal(128, 2, (64, 64, 1)), 0, 255).astype(np.uint8).repeat(3, 2)
+        for _ in range(20)
+    ]
     assert groups_alike(look_at(walls.__getitem__, len(walls))) == list(range(20))
 
 
@@ -80,7 +91,9 @@ def test_what_is_alike_to_one_of_a_group_belongs_to_it() -> None:
 )  # fmt: skip
 def test_sources_and_likeness_are_merged(images: list[tuple[str | None, int]]) -> None:
     names = [f"image-{number}" for number in range(len(images))]
-    merged = similar_sources(names, [source for source, _ in images], [group for _, group in images])
+    merged = similar_sources(
+        names, [source for source, _ in images], [group for _, group in images]
+    )
     for i, (source, group) in enumerate(images):
         for j, (other_source, other_group) in enumerate(images):
             if i == j:
@@ -108,3 +121,50 @@ def test_deep_greys_are_refused_with_a_remedy(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(label / f"{number}.png")
     with pytest.raises(DataError, match="eight bits"):
         load(tmp_path / "deep", size=32, group_by="similar", cache_dir=tmp_path / "cache")
+
+
+def test_twins_of_the_test_split_are_told_with_the_figure_without_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    class Dark(nn.Module):
+        """Finds every second image by its brightness, and is pruned of nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x.mean((2, 3)))
+
+    # A surface of its own for each image, four of which have copies: two on the other side.
+    lines = ["path,label,split"]
+    for number in range(24):
+        files = copies(surface(100 + number), tmp_path / "own", f"{number:02d}")
+        label = "crack" if number % 2 else "sound"
+        side = ("train", "val", "test")[number % 3] if number > 3 else "test"
+        lines.append(f"own/{files[0].name},{label},{side}")
+        if number < 2:
+            lines.append(f"own/{files[1].name},{label},train")
+        if number in (2, 3):
+            lines.append(f"own/{files[1].name},{label},test")
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    data = load(tmp_path / "own.csv", size=64, cache_dir=tmp_path / "cache")
+    assert [data.test.samples[i].path.name for i in twins_in_test(data)] == ["00-0.jpg", "01-0.jpg"]
+
+    model = Dark().eval()
+    engine = make_engine("32")
+    tested = on_test({"baseline": model, "best": model}, data, engine)
+    assert tested["twins"]["count"] == 2
+    others = [i for i in range(len(data.test)) if i not in twins_in_test(data)]
+    rest = evaluate(model, data.test.at(others), engine)
+    assert tested["twins"]["without"]["best"]["accuracy"] == rest.accuracy
+    config = RunConfig.make("prune", data="own.csv", model="resnet18")
+    (line,) = twins_in_words(config, tested)
+    assert line.startswith(
+        f"2 of {len(data.test)} test images look like one that the model learned from"
+    )
+    assert f"{100 * rest.accuracy:.1f}% -> {100 * rest.accuracy:.1f}%" in line
+
+    apart = load(folder, size=64, group_by="similar", cache_dir=tmp_path / "cache")
+    assert on_test({"baseline": model, "best": model}, apart, engine)["twins"] is None
+    assert twins_in_words(config, on_test({"baseline": model, "best": model}, apart, engine)) == []

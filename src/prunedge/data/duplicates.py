@@ -87,12 +87,29 @@ def find_duplicates(
     return tuple(ordered), _conflicts(data, looks, names)
 
 
+def twins_in_test(data: Dataset, progress: Progress | None = None) -> list[int]:
+    """The test images, by their place in the split, that look like one that trains or validates."""
+    looks = {
+        side: look_at(_pixels_of(split), len(split), progress)
+        for side, split in data.splits().items()
+    }
+    twins = set()
+    for side in ("train", "val"):
+        for _, place, _, _ in _pairs(looks[side], looks["test"], MAX_DISTANCE):
+            twins.add(place)
+    return sorted(twins)
+
+
+def _pixels_of(split: Split) -> Callable[[int], np.ndarray]:
+    return lambda i: split.pixels([i])[0]
+
+
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> Looks:
     def told(count: int, _: int, what: str) -> None:
         if progress is not None:
             progress(done + count, total, what)
 
-    return look_at(lambda i: split.pixels([i])[0], len(split), told)
+    return look_at(_pixels_of(split), len(split), told)
 
 
 def look_at(

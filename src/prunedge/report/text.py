@@ -106,6 +106,7 @@ def to_mind(run: Run) -> list[str]:
         *(run.read(SEEN) or []),
         *_origin(run),
         *lost_on_test_data(run.config, run.test()),
+        *twins_in_words(run.config, run.test()),
         *_better(run),
         *looks,
     ]
@@ -129,6 +130,23 @@ def lost_on_test_data(
         "allows on validation data. Few validation images let the loop go too far: give it more, "
         f"or stop it earlier ({option('target_macs')}, {option('max_steps')})"
     ]
+
+
+def twins_in_words(config: RunConfig, test: Mapping[str, Any] | None) -> list[str]:
+    """How many test images have a twin elsewhere, and the figure without them, if any has."""
+    twins = (test or {}).get("twins")
+    if not test or not twins:
+        return []
+    metric = metric_of(config)
+    count = counted(test["best"]["n"], "test image")
+    line = (
+        f"{twins['count']:,} of {count} look like one that the model learned from or was chosen by"
+    )
+    values = [twins["without"].get(name, {}).get(metric.name) for name in ("baseline", "best")]
+    if None not in values:
+        before, after = map(metric.text, values)
+        line += f": without them {metric.name} {before} -> {after}"
+    return [f"{line}; {option('group_by', 'similar')} keeps them on one side of the split"]
 
 
 def study_state(counts: StudyProgress) -> str:

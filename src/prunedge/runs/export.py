@@ -72,6 +72,9 @@ def write_bundle(
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {name: chosen.test[name] for name in task_named(config.task.name).metrics}
+        twins = (run.test() or {}).get("twins")
+        if twins and not baseline:
+            metrics["test_twins"] = twins
     about = {
         "run_step": None if chosen.index is None else chosen.step.number,
         "model": chosen.name,

@@ -79,6 +79,15 @@ class MistakeRecord(Record):
     p_best: float | None
 
 
+class TwinsRecord(Record):
+    """How many test images look like one of another split, and the metrics of each model on the
+    others, where there are any.
+    """
+
+    count: PositiveInt
+    without: dict[str, MetricsRecord]
+
+
 class TestRecord(Record):
     """test.json: the metrics on the test split."""
 
@@ -90,6 +99,7 @@ class TestRecord(Record):
     mistakes: list[MistakeRecord] = Field(default_factory=list)
     baselines: dict[str, MetricsRecord] = Field(default_factory=dict)
     looks_before: NonNegativeInt = 0
+    twins: TwinsRecord | None = None
 
 
 class StopRecord(Record):

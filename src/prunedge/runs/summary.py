@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")
 _COMPUTING = ("threads", "processes", "precision", "processor", "accelerator")
-_TESTED = ("baseline", "start", "best")
+_TESTED = ("baseline", "start", "best", "twins")
 
 
 def summary_of(run: Run) -> dict[str, Any]:

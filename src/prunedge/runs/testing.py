@@ -12,12 +12,13 @@ from torch import nn
 from prunedge.data import Dataset
 from prunedge.data.paths import written
 from prunedge.tasks import Example, make_task
-from prunedge.train import Engine, observe
+from prunedge.train import Engine, evaluate, observe
 
 
 def on_test(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any]:
     """The metrics of each model on `data.test` by its name, and under `mistakes` what `best` gets
-    wrong and `baseline` got right. Plain JSON values.
+    wrong and `baseline` got right. Where test images look like training or validation images,
+    `twins` says how many, and holds the metrics on the others. Plain JSON values.
     """
     task = make_task(data.spec)
     meters = {name: observe(model, data.test, engine, task) for name, model in models.items()}
@@ -25,7 +26,28 @@ def on_test(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> d
     if "best" in meters and "baseline" in meters:
         examples = task.examples(meters["baseline"], meters["best"])
         tested["mistakes"] = [_mistake(example, data) for example in examples]
+        tested["twins"] = _twins(models, data, engine)
     return tested
+
+
+def _twins(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any] | None:
+    """How many test images look like one of another split, and each model's metrics on the rest;
+    None where none does.
+    """
+    # Hashing takes a second to import.
+    from prunedge.data.duplicates import twins_in_test
+
+    twins = twins_in_test(data)
+    if not twins:
+        return None
+    others = sorted(set(range(len(data.test))) - set(twins))
+    found: dict[str, Any] = {"count": len(twins), "without": {}}
+    if others:
+        rest = data.test.at(others)
+        task = make_task(data.spec)
+        for name, model in models.items():
+            found["without"][name] = evaluate(model, rest, engine, task).to_json()
+    return found
 
 
 def _mistake(example: Example, data: Dataset) -> dict[str, Any]:
