@@ -138,7 +138,7 @@ class PruneKeywords(TypedDict, total=False):
     model. Default: `'taylor'`."""
     step_ratio: float
     """Share that a step removes of what is left: of the channels, or of what `cost` saves. Default:
-    `0.75`."""
+    `0.9`."""
     cost: Literal["latency", "macs", "params", "memory", "channels"] | None
     """What pruning is to save: latency (milliseconds on the `device`; without one, as a processor's
     core is estimated to take them), macs, params, memory (weights and the largest layer's values)

@@ -320,7 +320,7 @@ class PruneSection(Section):
         ),
     )
     step_ratio: float = basic(
-        0.75,
+        0.9,
         "Share that a step removes of what is left: of the channels, or of what --for saves.",
         gt=0,
         lt=1,
