@@ -72,8 +72,8 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(
     for one in alone.work:
         alone.perform(one)
     assert without_seconds(study) == without_seconds(alone)
-    # Three of five rows; one ends where every smaller step would be the one that was taken back.
-    assert len(without_seconds(alone)) == 14
+    # Three trials of the unpruned model and up to four steps.
+    assert 9 <= len(without_seconds(alone)) <= 15
 
 
 def _kill_in_mid_trial(study: StudyStore, killed: list[int]) -> None:

@@ -84,7 +84,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     bring it back.
 
     A round that ends in a model with one answer is no start for another: the next begins with the
-    model as it was cut, at a lower learning rate.
+    model as it was cut, at a lower learning rate. If that does so too, it is the last.
     """
     context = work.context
     policy = work.policy
@@ -128,6 +128,8 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         if verdict.keeps_rule or rounds > context.extra_rounds:
             break
         if outcome.only_answer is not None:
+            if finetune.lr < context.finetune.lr:
+                break
             finetune = replace(finetune, lr=lower_rate(finetune))
             log.info(
                 "the fine-tuning ended in a model with one answer: once more at the rate %g",
