@@ -95,6 +95,7 @@ def test_an_error_in_the_training_leaves_the_model_as_it_was() -> None:
     with pytest.raises(RuntimeError, match="stop"), temporary_norms(model, batches(), ENGINE):
         raise RuntimeError("stop")
     assert set(model.state_dict()) == set(before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=1e-4, atol=1e-5)
 

@@ -40,7 +40,8 @@ def temporary_norms(model: nn.Module, train: Any, engine: Engine) -> Iterator[No
     Nothing in models that have a normalisation anywhere. Each norm begins with the mean and the
     variance of its layer's outputs on some images of `train` (a Split or batches), and with a scale
     and a shift that undo them: in evaluation mode the model computes what it did. Its tensors are
-    called `LAYER.temporary_norm.*`.
+    called `LAYER.temporary_norm.*`. The layer's own bias, which a norm takes away again, is frozen
+    meanwhile: its gradient would be rounding alone, of which Adam makes whole steps.
 
     Layers whose parameters want no gradient (`freeze`), that have no bias to take in a norm's
     shift, run several times for an image, share their weight or have it parametrized get none.
@@ -50,11 +51,15 @@ def temporary_norms(model: nn.Module, train: Any, engine: Engine) -> Iterator[No
         return
     statistics = _statistics(model, train, engine)
     layers: list[Any] = []
+    learned: list[nn.Parameter] = []
     hooks = []
     for layer, moments in statistics.items():
         layer.add_module(NAME, _norm(moments, layer.weight.device).train(layer.training))
         hooks.append(layer.register_forward_hook(_normalise))
         layers.append(layer)
+        if layer.bias.requires_grad:
+            layer.bias.requires_grad_(False)
+            learned.append(layer.bias)
     log.debug("%d layers have a batch norm while they are trained", len(layers))
     try:
         yield
@@ -63,6 +68,8 @@ def temporary_norms(model: nn.Module, train: Any, engine: Engine) -> Iterator[No
             hook.remove()
         for layer in layers:
             _fold(layer)
+        for bias in learned:
+            bias.requires_grad_(True)
 
 
 def norm_names(model: nn.Module) -> list[str]:
