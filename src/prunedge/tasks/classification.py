@@ -16,6 +16,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -25,7 +26,6 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
-from prunedge.tasks import figures as of
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record

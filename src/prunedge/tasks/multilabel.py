@@ -17,6 +17,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.multilabel import METRICS, NAME, LabelTargets, Target, thresholds_of
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -26,7 +27,6 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
-from prunedge.tasks import figures as of
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record

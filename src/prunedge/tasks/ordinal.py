@@ -32,6 +32,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.ordinal import METRICS, NAME, DegreeTargets
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -41,7 +42,6 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
-from prunedge.tasks import figures as of
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
 from prunedge.utils.records import Loss, Record
@@ -306,8 +306,8 @@ def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
 def _weighted_kappa(
     weights: np.ndarray, is_there: np.ndarray, is_answered: np.ndarray
 ) -> np.ndarray:
-    """Cohen's kappa with quadratic weights (rows,) of truth and answers (n, degrees) bool; NaN where
-    all images have one degree.
+    """Cohen's kappa with quadratic weights (rows,) of truth and answers (n, degrees) bool; NaN
+    where all images have one degree.
     """
     degrees = np.arange(is_there.shape[1], dtype=np.float64)
     apart = (degrees[:, None] - degrees) ** 2

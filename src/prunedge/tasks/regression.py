@@ -22,6 +22,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.regression import METRICS, NAME, NumberTargets, Target
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -31,7 +32,6 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
-from prunedge.tasks import figures as of
 from prunedge.tasks.logits import logits_of
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
