@@ -15,12 +15,13 @@ from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
 from prunedge.data.listing import list_data
+from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import DeepGreys, Greys
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import matched
-from prunedge.edge.tasks.base import Targets, Unmatched
+from prunedge.edge.tasks.base import Labels, Targets, Unmatched
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
 
@@ -127,25 +128,37 @@ def read_judged(
     return JudgedImages(split, chosen, unreadable, left_out)
 
 
-def own_judged(data: Dataset, side: str | None = None) -> JudgedImages:
+def own_judged(data: Dataset, side: str | None = None, group_by: str | None = None) -> JudgedImages:
     """A run's own images, on the sides that it has them on; those of its test split unless another
-    is asked for.
+    is asked for. `group_by` says what comes from one photograph where the run doesn't.
     """
     unreadable = {}
     for path in data.skipped:
         reason = try_image(path, data.size, data.greys, data.resize)
         unreadable[str(path)] = reason if isinstance(reason, str) else "it can be read again"
-    splits = data.splits()
     chosen = side or TEST
-    if chosen != ALL:
-        return JudgedImages(splits[chosen], chosen, unreadable, {})
     samples: list[Sample] = []
     rows: list[int] = []
-    for split in splits.values():
-        samples += split.samples
-        rows += split.rows
-    whole = replace(splits[TEST], samples=tuple(samples), rows=tuple(rows))
-    return JudgedImages(whole, ALL, unreadable, {})
+    for name, split in data.splits().items():
+        if chosen in (name, ALL):
+            samples += split.samples
+            rows += split.rows
+    if group_by is not None:
+        samples = _grouped(samples, data, group_by)
+    whole = replace(data.test, samples=tuple(samples), rows=tuple(rows))
+    return JudgedImages(whole, chosen, unreadable, {})
+
+
+def _grouped(samples: Sequence[Sample], data: Dataset, group_by: str) -> list[Sample]:
+    """The same images with sources by `group_by`."""
+    where = written(data.root)
+    names = [written(sample.path).removeprefix(where).lstrip("/") for sample in samples]
+    records = []
+    for sample, name in zip(samples, names, strict=True):
+        records.append(Record(sample.path, name, label=name.partition("/")[0]))
+    listing = Listing(data.root, tuple(records), Labels(records, where, "", ""))
+    groups = groups_of(listing, group_by)
+    return [replace(one, source=source) for one, source in zip(samples, groups, strict=True)]
 
 
 def _of_side(listing: Listing, side: str | None) -> tuple[str, Sequence[Record]]:

@@ -12,7 +12,7 @@ from typing import Any
 from prunedge.data.decode import Progress
 from prunedge.data.judged import SIDES, JudgedImages, own_judged, read_judged
 from prunedge.data.paths import absolute, written
-from prunedge.errors import DataError, TrainError
+from prunedge.errors import DataError, PrunedgeError, TrainError
 from prunedge.runs.judged_model import JudgedModel, open_model
 from prunedge.runs.leakage import Seen, seen_by
 from prunedge.tasks import Metrics, Task
@@ -151,8 +151,13 @@ def _images(
 ) -> JudgedImages:
     """The run's own images where `data` is their place, else whatever lies there."""
     is_own = model.run is not None and absolute(data) == absolute(model.run.config.data.path)
-    if is_own and model.own is not None and group_by is None:
-        return own_judged(model.own, side)
+    if is_own:
+        # Without those that can't be read any more, others would lie on other sides.
+        if isinstance(model.own, PrunedgeError):
+            remedy = "put the images of the run back as they were, or name others"
+            raise DataError(model.own.what, where=model.own.where, remedy=remedy)
+        assert model.own is not None
+        return own_judged(model.own, side, group_by)
     return read_judged(data, model.sight, side=side, group_by=group_by, progress=progress)
 
 

@@ -41,7 +41,7 @@ class JudgedModel:
     """A model, what it predicts, and how it sees images. `metric` is the name of the one that it
     is judged by, `form` what computes it, `observe` the meter of its answers to a split.
 
-    Of a run, `run` is that, and `own` its images as they are now, None where they are gone.
+    Of a run, `run` is that, and `own` its images as they are now, or why they can't be had.
     """
 
     title: str
@@ -51,7 +51,7 @@ class JudgedModel:
     sight: Sight
     observe: Callable[[Split], Meter]
     run: Run | None = None
-    own: Dataset | None = None
+    own: Dataset | PrunedgeError | None = None
 
 
 def is_run(place: Path) -> bool:
@@ -128,17 +128,17 @@ def _chosen(
     return chosen.name, run.load(chosen.index)
 
 
-def _own_images(config: RunConfig) -> Dataset | None:
-    """A run's images as they are now; None where they are gone or can't be used any more."""
+def _own_images(config: RunConfig) -> Dataset | PrunedgeError:
+    """A run's images as they are now; the error where they are gone or can't be used any more."""
     try:
         return images_of(config)
-    except PrunedgeError:
-        return None
+    except PrunedgeError as error:
+        return error
 
 
-def _greys(config: RunConfig, own: Dataset | None) -> Greys | None:
+def _greys(config: RunConfig, own: Dataset | PrunedgeError) -> Greys | None:
     """The range of greys that its images have; where these are gone, the one that a run keeps."""
-    if own is not None:
+    if isinstance(own, Dataset):
         return own.greys
     if config.data.range is None:
         return None
