@@ -18,6 +18,7 @@ from prunedge.edge.session import Session
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import BundleError, DataError, MachineError
+from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.systems import cores
 from prunedge.utils.wording import words_of
@@ -69,6 +70,7 @@ def images_in(places: Sequence[str], failed: Failed) -> list[str]:
         if path.is_dir():
             files = _images_below(path, failed)
         elif path.exists():
+            require_regular(path, DataError)
             files = [place]
         else:
             files = sorted(name for name in glob.glob(place, recursive=True) if _is_image(name))

@@ -154,7 +154,7 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     require_threads(threads)
     file = bundle.model(target)
     task = bundle.manifest.task
-    chosen = TARGETS[target or bundle.target]
+    chosen = TARGETS[bundle.target if target is None else target]
     runtime = runtime_of(chosen)
     try:
         model, shape = runtime.load(file, threads)

@@ -18,6 +18,8 @@ from prunedge.runs.leakage import Seen, seen_by
 from prunedge.tasks import Metrics, Task
 from prunedge.train.intervals import RESAMPLES, Estimate, Intervals, intervals_of
 
+MOST_RESAMPLES = 100_000
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -106,12 +108,7 @@ def evaluate_on(
     Images are decoded, resized and normalised as the model's own were. A run's own images keep the
     sides that they have there. Raises DataError where the images can't be read or compared.
     """
-    if side is not None and side not in SIDES:
-        raise DataError(
-            f"there is no split '{side}'", where="--split", remedy=f"choose {', '.join(SIDES)}"
-        )
-    if resamples < 1:
-        raise DataError("no resamples", where="--resamples", remedy="draw 1 or more")
+    _refuse_wrong(side, resamples, seed)
     model = open_model(place, target=target, step=step, baseline=baseline, threads=threads)
     images = _images(model, data, side, group_by, progress)
     meter = model.observe(images.split)
@@ -140,6 +137,19 @@ def evaluate_on(
         has_sources=any(source is not None for source in images.sources),
         seen=None if model.run is None else seen_by(model.run, images.split),
     )
+
+
+def _refuse_wrong(side: str | None, resamples: int, seed: int) -> None:
+    """DataError for values that can't be followed."""
+    if side is not None and side not in SIDES:
+        raise DataError(
+            f"there is no split '{side}'", where="--split", remedy=f"choose {', '.join(SIDES)}"
+        )
+    if not 1 <= resamples <= MOST_RESAMPLES:
+        remedy = f"draw 1 to {MOST_RESAMPLES:,}"
+        raise DataError(f"{resamples:,} resamples", where="--resamples", remedy=remedy)
+    if not 0 <= seed < 2**64:
+        raise DataError(f"a seed of {seed}", where="--seed", remedy="give one from 0 to 2^64 - 1")
 
 
 def _images(
