@@ -86,7 +86,7 @@ def test_a_run_and_its_bundle_score_what_the_library_says(runs: dict[str, Run], 
         assert one.value == (None if value is None else pytest.approx(value, abs=2e-5))
         assert one.low is None or one.low <= one.value <= one.high
     # A bundle doesn't know the run's sides, and judges all images; so does the run when asked.
-    every = evaluate_on(run.path, place, side="all", resamples=50)
+    every = evaluate_on(run.path, place, split="all", resamples=50)
     of_bundle = evaluate_on(bundle_of(run), place, resamples=50)
     assert of_bundle.images == every.images == sum(map(len, data.splits().values()))
     assert of_bundle.loss == pytest.approx(every.loss, rel=1e-3)
@@ -166,8 +166,8 @@ def test_images_with_splits_are_judged_by_their_test_split_and_need_no_training_
         lines.append(f"{file.relative_to(folder)},{file.parent.name},{side}")
     (folder / "manifest.csv").write_text("\n".join(lines))
     assert evaluate_on(run.path, folder, resamples=5).images == 8
-    assert evaluate_on(run.path, folder, side="val", resamples=5).images == 4
-    assert evaluate_on(run.path, folder, side="all", resamples=5).images == 12
+    assert evaluate_on(run.path, folder, split="val", resamples=5).images == 4
+    assert evaluate_on(run.path, folder, split="all", resamples=5).images == 12
     line = refusal("evaluate", run.path, folder, "--split", "train")
     assert "they have val, test" in line
     assert "use --split val, or --split all" in line
@@ -267,6 +267,29 @@ def test_images_that_taught_the_model_are_counted(
         shutil.copy(sample.path, folder / sample.path.parent.name / f"copy{number}.png")
     text = said(capsys, run.path, folder, "--resamples", 5)
     assert "5 of 17 images taught the model" in text
+
+
+def test_copies_that_were_compressed_anew_are_told(
+    runs: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs["classification"]
+    data = load(run.config.data.path, **run.config.image_settings())
+    folder = write_tiny(tmp_path / "other", count=6, seed=4)
+    for number, sample in enumerate(data.train.samples[:3]):
+        image = Image.open(sample.path)
+        image.save(folder / sample.path.parent.name / f"copy{number}.jpg", quality=90)
+    text = said(capsys, run.path, folder, "--resamples", 5)
+    assert "mind: 3 images look like training images" in text
+    assert "none of these images was seen" not in text
+
+
+def test_the_library_judges_as_the_command_does(runs: dict[str, Run]) -> None:
+    run = runs["classification"]
+    found = pe.evaluate_on(str(run.path), run.config.data.path, split="val", resamples=5)
+    assert found.side == "val"
+    assert found.judged.metric.name == "accuracy"
+    with pytest.raises(TypeError):
+        pe.evaluate_on(3, run.config.data.path)  # type: ignore[arg-type]
 
 
 def test_a_run_whose_images_are_gone_can_be_judged_on_others(

@@ -61,10 +61,8 @@ def evaluate(
     from prunedge.cli.console import print_json, progress
     from prunedge.cli.evaluate_tables import print_evaluation
     from prunedge.runs.evaluation import evaluate_on
-    from prunedge.utils import trust
     from prunedge.utils.systems import cores
 
-    trust.trust_everything(trust_code)
     with progress("evaluating", quiet=json) as advance:
         result = evaluate_on(
             model,
@@ -72,9 +70,10 @@ def evaluate(
             target=runtime,
             step=step,
             baseline=baseline,
-            side=split,
+            split=split,
             group_by=group_by,
             threads=cores() if threads is None else threads,
+            trust_code=trust_code,
             resamples=resamples,
             seed=seed,
             progress=advance,

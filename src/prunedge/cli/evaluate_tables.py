@@ -67,13 +67,15 @@ def _seen(result: Evaluation) -> Iterator[str]:
     if seen is None:
         yield "a bundle doesn't know its training images: evaluate its run to learn of leaks"
         return
+    if seen.alike:
+        yield f"mind: {counted(seen.alike, 'image looks', 'images look')} like training images"
     if seen.trained or seen.chosen:
         yield (
             f"mind: {seen.trained:,} of {counted(result.images, 'image')} taught the model, and "
             f"{seen.chosen:,} chose it: the score is too good for that"
         )
-    elif not seen.unknown:
-        yield "none of these images was seen in training, to the pixel"
+    elif not seen.unknown and not seen.alike:
+        yield "none of these images was seen in training"
     for line in seen.unknown:
         yield f"mind: {line}"
 

@@ -19,6 +19,7 @@ from prunedge.data.decode import Progress, at_once
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
 # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
 _ALIKE = 0.9
+MAX_DISTANCE = 6  # bits of 64 in which the hashes of copies differ
 _BLOCK = 64  # images compared at once with a whole split
 
 
@@ -83,6 +84,12 @@ def find_duplicates(
         key=lambda duplicate: (not duplicate.identical, duplicate.distance, duplicate.image),
     )
     return tuple(ordered), _conflicts(data, looks, names)
+
+
+def look_alikes(early: Split, late: Split, max_distance: int = MAX_DISTANCE) -> list[int]:
+    """The places of the images of `late` that are like one of `early`, to the pixel or nearly."""
+    pairs = _pairs(_look(early, 0, 0, None), _look(late, 0, 0, None), max_distance)
+    return [place for _, place, _, _ in pairs]
 
 
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Looks:

@@ -17,6 +17,8 @@ from prunedge.runs.judged_model import JudgedModel, open_model
 from prunedge.runs.leakage import Seen, seen_by
 from prunedge.tasks import Metrics, Task
 from prunedge.train.intervals import RESAMPLES, Estimate, Intervals, intervals_of
+from prunedge.utils import trust
+from prunedge.utils.arguments import require_path
 
 MOST_RESAMPLES = 100_000
 
@@ -84,33 +86,55 @@ class Evaluation:
             "missing": list(self.missing),
             "seen": None
             if seen is None
-            else {"training": seen.trained, "validation": seen.chosen, "unknown": seen.unknown},
+            else {
+                "training": seen.trained,
+                "validation": seen.chosen,
+                "alike": seen.alike,
+                "unknown": list(seen.unknown),
+            },
         }
 
 
 def evaluate_on(
-    place: Path,
+    place: Path | str,
     data: Path | str,
     *,
     target: str | None = None,
     step: int | None = None,
     baseline: bool = False,
-    side: str | None = None,
+    split: str | None = None,
     group_by: str | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
+    trust_code: bool = False,
 ) -> Evaluation:
-    """Judge the model of a run or a bundle (`open_model`) on labelled images in every form that
-    `prunedge.data.load` reads.
+    """Judge the model in a run's folder or a bundle's on labelled images: class folders, a CSV
+    manifest or shards. They are decoded, resized and normalised as the model's own were, and their
+    labels matched by name.
 
-    Images are decoded, resized and normalised as the model's own were. A run's own images keep the
-    sides that they have there. Raises DataError where the images can't be read or compared.
+    Of a run it is the best model, the one after a `step` (as `show` numbers them), or the unpruned
+    one (`baseline`); of a bundle its form for a `target` (`onnx-int8`), the first unless given.
+    `split` is `test`, `val`, `train` or `all`: unless given, the test split of images that come
+    with splits, else all; a run's own images keep the sides that they have there. The intervals are
+    those of `resamples` resamples of the images, drawn by `seed`; images of one source (`group_by`:
+    see `prunedge.data.groups`) are drawn together. `threads` is how many the model may use.
+    `trust_code`: see `prunedge.load`.
+
+    Gives an `Evaluation`: `judged` is the metric that the model is judged by, with `value`, `low`
+    and `high` of its 95 % interval; `intervals` has all of them and those of each class. Raises
+    DataError where images can't be read or compared, RunError and BundleError where there is no
+    such model.
+
+    Example: `pe.evaluate_on("runs/cracks", "other-bridge/").judged.value`
     """
-    _refuse_wrong(side, resamples, seed)
-    model = open_model(place, target=target, step=step, baseline=baseline, threads=threads)
-    images = _images(model, data, side, group_by, progress)
+    require_path("place", place)
+    require_path("data", data)
+    _refuse_wrong(split, resamples, seed)
+    trust.trust_everything(trust_code)
+    model = open_model(Path(place), target=target, step=step, baseline=baseline, threads=threads)
+    images = _images(model, data, split, group_by, progress)
     meter = model.observe(images.split)
     try:
         metrics = meter.compute()

@@ -31,6 +31,7 @@ from prunedge.tasks import Meter, Task, make_task
 from prunedge.train import make_engine, observe
 from prunedge.utils.advice import command
 from prunedge.utils.signs import CONFIG
+from prunedge.utils.systems import cores
 
 TORCH = "torch"
 BATCH = 32
@@ -65,16 +66,18 @@ def open_model(
     target: str | None = None,
     step: int | None = None,
     baseline: bool = False,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> JudgedModel:
     """The model of a run (its best, the one after a `step` as `show` numbers them, or the first
     unpruned one as `baseline`), or that of a bundle for a `target`.
 
     Raises RunError or BundleError where it is not there or asked for in a way that it has not.
     """
-    require_threads(threads)
+    if threads is not None:
+        require_threads(threads)
     if is_run(place):
-        torch.set_num_threads(threads)
+        if threads is not None:
+            torch.set_num_threads(threads)
         return _of_run(open_run(place), target, step, baseline=baseline)
     if step is not None or baseline:
         raise BundleError(
@@ -82,7 +85,7 @@ def open_model(
             where=place,
             remedy="leave them out, or name the run that it was exported from",
         )
-    return _of_bundle(open_bundle(place), target, threads)
+    return _of_bundle(open_bundle(place), target, cores() if threads is None else threads)
 
 
 def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -> JudgedModel:
@@ -136,7 +139,7 @@ def _own_images(config: RunConfig) -> Dataset | PrunedgeError:
         return error
 
 
-def _greys(config: RunConfig, own: Dataset | PrunedgeError) -> Greys | None:
+def _greys(config: RunConfig, own: Dataset | PrunedgeError | None) -> Greys | None:
     """The range of greys that its images have; where these are gone, the one that a run keeps."""
     if isinstance(own, Dataset):
         return own.greys
@@ -190,7 +193,8 @@ def predictor_of(
     run = open_run(place)
     _, model = _chosen(run, target, step, baseline=baseline)
     task = task_of(run.config)
-    own = _own_images(run.config)
+    # Only images with deep greys tell more than the run's config.
+    own = None if run.config.data.range is None else _own_images(run.config)
     statistics = NORMS[run.config.data.image_norm]
 
     def outputs(pixels: np.ndarray) -> np.ndarray:

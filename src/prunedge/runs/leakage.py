@@ -11,12 +11,15 @@ from pathlib import Path
 from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.data import Dataset, Split
+from prunedge.data.duplicates import look_alikes
 from prunedge.data.stored import digests_of
 from prunedge.errors import PrunedgeError
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import option
 
 # What decides on which side an image lies.
+MOST_COMPARED = 20_000  # images whose looks are compared, which takes a millisecond each
+
 SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
@@ -48,11 +51,14 @@ def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
 @dataclass(frozen=True)
 class Seen:
     """How many images a model has seen before: `trained` taught it, `chosen` are validation images,
-    which chose it. `unknown` has a line for each run of which nobody can tell what it saw.
+    which chose it, and `alike` look like training images (copies that were compressed or scaled
+    anew); None where there are too many to compare. `unknown` has a line for each run of which
+    nobody can tell what it saw.
     """
 
     trained: int
     chosen: int
+    alike: int | None
     unknown: tuple[str, ...] = ()
 
 
@@ -63,6 +69,7 @@ def seen_by(run: Run, split: Split) -> Seen:
     digests = digests_of(split)
     trained: set[str] = set()
     chosen: set[str] = set()
+    alike: set[int] | None = set()
     unknown = []
     for each in (run, *_taught_by(run.config)):
         other, why = _data_of(each.config)
@@ -75,9 +82,15 @@ def seen_by(run: Run, split: Split) -> Seen:
             continue
         trained |= set(digests_of(other.train))
         chosen |= set(digests_of(other.val))
+        if alike is not None:
+            is_few = len(other.train) + len(split) <= MOST_COMPARED
+            alike = alike | set(look_alikes(other.train, split)) if is_few else None
     taught = [digest in trained for digest in digests]
     picked = [digest in chosen - trained for digest in digests]
-    return Seen(sum(taught), sum(picked), tuple(unknown))
+    nearly = None
+    if alike is not None:
+        nearly = sum(not taught[place] for place in alike)
+    return Seen(sum(taught), sum(picked), nearly, tuple(unknown))
 
 
 def _seen_as(split: Split) -> tuple[object, ...]:
