@@ -67,15 +67,16 @@ def _seen(result: Evaluation) -> Iterator[str]:
     if seen is None:
         yield "a bundle doesn't know its training images: evaluate its run to learn of leaks"
         return
-    if seen.alike:
-        yield f"mind: {counted(seen.alike, 'image looks', 'images look')} like training images"
     if seen.trained or seen.chosen:
         yield (
             f"mind: {seen.trained:,} of {counted(result.images, 'image')} taught the model, and "
             f"{seen.chosen:,} chose it: the score is too good for that"
         )
-    elif not seen.unknown and not seen.alike:
-        yield "none of these images was seen in training"
+    elif not seen.unknown:
+        yield "none of these images was seen in training, to the pixel"
+    if seen.alike:
+        look = counted(seen.alike, "other image looks", "other images look")
+        yield f"mind: {look} like training images: copies, or things that look all alike"
     for line in seen.unknown:
         yield f"mind: {line}"
 

@@ -52,12 +52,11 @@ def predict(
     threads
         Threads that the model may use; all cores, unless given.
     """
-    from prunedge.cli.console import progress, say
-    from prunedge.edge.predict import images_in, write_predictions
-    from prunedge.edge.predict import predict as answers_of
+    from prunedge.cli.console import say
+    from prunedge.edge.predict import images_in
     from prunedge.errors import DataError
     from prunedge.utils import trust
-    from prunedge.utils.files import refuse_url, written
+    from prunedge.utils.files import refuse_url
     from prunedge.utils.systems import cores, limit_memory_to_machine
     from prunedge.utils.wording import counted
 
@@ -73,21 +72,30 @@ def predict(
     count = cores() if threads is None else threads
     predictor = _predictor(model, runtime, step, count, baseline=baseline)
 
-    with ExitStack() as stack:
-        advance = stack.enter_context(progress("predicting"))
-        if out == STDOUT:
-            file = sys.stdout
-        else:
-            hidden = stack.enter_context(written(Path(out)))
-            opened = hidden.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-            file = stack.enter_context(opened)
-        predictions = answers_of(predictor, files, advance)
-        answered, failed = write_predictions(file, predictor.spec, predictions)
+    answered, failed = _write(predictor, files, out)
     place = "" if out == STDOUT else f": {out}"
     say(f"{counted(answered, 'image')} answered{place}")
     if failed:
         say(f"{counted(failed, 'image')} can't be read: the column error says why")
         raise SystemExit(1)
+
+
+def _write(predictor: Predictor, files: list[str], out: str) -> tuple[int, int]:
+    """Write the table, to a file as a whole or not at all. How many images were answered, and how
+    many can't be read.
+    """
+    from prunedge.cli.console import progress
+    from prunedge.edge.predict import predict as answers_of
+    from prunedge.edge.predict import write_predictions
+    from prunedge.utils.files import written
+
+    with ExitStack() as stack:
+        predictions = answers_of(predictor, files, stack.enter_context(progress("predicting")))
+        if out == STDOUT:
+            return write_predictions(sys.stdout, predictor.spec, predictions)
+        hidden = stack.enter_context(written(Path(out)))
+        opened = hidden.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        return write_predictions(stack.enter_context(opened), predictor.spec, predictions)
 
 
 def _predictor(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prunedge.data.cache import decode_all
+from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
@@ -89,9 +89,39 @@ def read_judged(
         records = [replace(record, source=source) for record, source in grouped]
 
     known, targets, left_out = _matched(listing, records, sight.targets)
-    paths = [record.path for record in known]
+    decoded = _decoded(known, sight, cache_dir, progress)
+    unreadable = {known[row].name: reason for row, reason in sorted(decoded.unreadable.items())}
+    rows = [row for row in range(len(known)) if row not in decoded.unreadable]
+    if not rows:
+        name, reason = next(iter(unreadable.items()))
+        raise DataError(
+            f"none of {counted(len(known), 'image')} can be read: {name} ({reason}) ...",
+            where=listing.where,
+            remedy="replace them, or name others",
+        )
+    split = Split(
+        samples=tuple(Sample(known[row].path, targets[row], known[row].source) for row in rows),
+        labelling=sight.targets,
+        size=sight.size,
+        cache=decoded.cache,
+        rows=tuple(rows),
+        greys=sight.greys,
+        resize=sight.resize,
+        image_norm=sight.image_norm,
+    )
+    return JudgedImages(split, chosen, unreadable, left_out)
+
+
+def _decoded(
+    records: Sequence[Record],
+    sight: Sight,
+    cache_dir: Path | str | None,
+    progress: Progress | None,
+) -> Decoded:
+    """The images as the model sees them. DataError where it knows nothing of their greys."""
+    paths = [record.path for record in records]
     try:
-        decoded = decode_all(
+        return decode_all(
             paths,
             sight.size,
             sight.greys,
@@ -105,27 +135,6 @@ def read_judged(
             where=error.where,
             remedy="save these images as those that it was trained on",
         ) from None
-
-    unreadable = {known[row].name: reason for row, reason in sorted(decoded.unreadable.items())}
-    rows = [row for row in range(len(known)) if row not in decoded.unreadable]
-    if not rows:
-        name, reason = next(iter(unreadable.items()))
-        raise DataError(
-            f"none of {counted(len(known), 'image')} can be read: {name} ({reason}) ...",
-            where=listing.where,
-            remedy="replace them, or name others",
-        )
-    split = Split(
-        samples=tuple(Sample(paths[row], targets[row], known[row].source) for row in rows),
-        labelling=sight.targets,
-        size=sight.size,
-        cache=decoded.cache,
-        rows=tuple(rows),
-        greys=sight.greys,
-        resize=sight.resize,
-        image_norm=sight.image_norm,
-    )
-    return JudgedImages(split, chosen, unreadable, left_out)
 
 
 def own_judged(data: Dataset, side: str | None = None, group_by: str | None = None) -> JudgedImages:
