@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -153,6 +154,49 @@ def test_the_data_may_have_any_form_and_the_size_is_the_model_s(
     data = pe.load_folder(folder, size=16, val=0.2, test=0.2)
     whole = torch.cat([images for split in data.splits().values() for images, _ in split])
     assert whole.shape[2:] == (16, 16)
+
+
+def test_size_shape_and_normalisation_are_the_model_s_own(tmp_path: Path) -> None:
+    images = write_tiny(tmp_path / "images", count=12)
+    settings = {"size": "16x24", "resize": "pad", "image_norm": "half", "train_epochs": 1}
+    run = execute.train(small_recipe(images, **settings), tmp_path / "run")
+    write_bundle(run, tmp_path / "bundle")
+    other = write_tiny(tmp_path / "other", count=5, size=40, seed=2)
+    whole = load(other, size="16x24", resize="pad", image_norm="half", val=0.3, test=0.3)
+    model = run.load()
+    losses = []
+    for split in whole.splits().values():
+        losses += [evaluate(model, split, make_engine("32")).loss] * len(split)
+    for place in (run.path, tmp_path / "bundle"):
+        found = evaluate_on(place, other, resamples=2)
+        assert found.loss == pytest.approx(sum(losses) / 10, rel=1e-3)
+
+
+def test_deep_greys_mean_what_they_meant_in_training(tmp_path: Path) -> None:
+    deep = write_deep(tmp_path / "deep", seed=0)
+    other = write_deep(tmp_path / "other", seed=1)
+    eight = write_tiny(tmp_path / "eight", count=12)
+    run = execute.train(small_recipe(deep, train_epochs=1), tmp_path / "run")
+    write_bundle(run, tmp_path / "bundle")
+    found = [evaluate_on(place, other, resamples=2) for place in (run.path, tmp_path / "bundle")]
+    assert found[0].images == 24
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-3)
+    assert "none of 24 images can be read" in refusal("evaluate", run.path, eight)
+    of_eight = execute.train(small_recipe(eight, train_epochs=1), tmp_path / "of-eight")
+    assert "more than eight bits" in refusal("evaluate", of_eight.path, other)
+    shutil.rmtree(deep)  # the run keeps the range
+    assert evaluate_on(run.path, other, resamples=2).loss == pytest.approx(found[0].loss)
+
+
+def write_deep(root: Path, seed: int) -> Path:
+    """Class folders of 12 images each, with greys of sixteen bits."""
+    generator = np.random.default_rng(seed)
+    for label, grey in (("crack", 9000), ("sound", 30000)):
+        (root / label).mkdir(parents=True)
+        for number in range(12):
+            pixels = generator.normal(grey, 1500, (20, 20)).clip(0, 65535).astype(np.uint16)
+            Image.fromarray(pixels).save(root / label / f"{number}.png")
+    return root
 
 
 def test_images_with_splits_are_judged_by_their_test_split_and_need_no_training_images(
