@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from prunedge.report.library import (
         write_report as write_report,
     )
+    from prunedge.runs.evaluation import evaluate_on as evaluate_on
     from prunedge.runs.load import load as load
     from prunedge.runs.run import open_run as open_run
     from prunedge.surgery import (
@@ -87,6 +88,7 @@ _HOMES = {
     "Timer": "prunedge.latency",
     "steer": "prunedge.latency",
     "open_run": "prunedge.runs.run",
+    "evaluate_on": "prunedge.runs.evaluation",
     "load": "prunedge.runs.load",
     "open_bundle": "prunedge.edge",
     "Candidate": "prunedge.edge",

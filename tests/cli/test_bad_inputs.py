@@ -220,6 +220,12 @@ def given(line: list[object], option: str, value: str) -> list[object]:
     return [*line, f"--{option}={value}"]
 
 
+def evaluating_alone(w: World, name: str, content: bytes | str) -> list[object]:
+    """A single labelled image, which can't be read."""
+    w.write(f"alone/crack/{name}", content)
+    return ["evaluate", w.edge, w.here / "alone"]
+
+
 def training(w: World) -> list[object]:
     return [
         "train",
@@ -530,6 +536,31 @@ OPTIONS = [
         device=("pi",),
     ),
     *options(
+        "evaluate",
+        lambda w: ["evaluate", w.edge, w.data],
+        runtime=("tflite",),
+        split=("half", "", "train"),
+        resamples=COUNTS[:7],
+        seed=("-1", "1.5", "one"),
+        threads=("0", "-1", "99999999"),
+        group_by=("(", "parent", "nowhere"),
+        step=("1",),
+    ),
+    *options(
+        "evaluate",
+        lambda w: ["evaluate", w.run, w.data],
+        runtime=("onnx",),
+        step=("9", "-1", "x"),
+    ),
+    *options(
+        "predict",
+        lambda w: ["predict", w.edge, w.photos, "--out", w.here / "out"],
+        runtime=("tflite",),
+        threads=("0", "-1", "99999999", "x"),
+        step=("1",),
+        out=("", "/dev/null", "/"),
+    ),
+    *options(
         "export",
         lambda w: ["export", w.run, "--out", w.here / "out"],
         format=("tflite", ""),
@@ -595,6 +626,8 @@ def paths_of(w: World) -> dict[str, list[list[object]]]:
             ["bench", w.edge, "--data", None],
         ],
         "inspect": [["inspect", None, w.photos], ["inspect", w.edge, None]],
+        "evaluate": [["evaluate", None, w.data], ["evaluate", w.edge, None]],
+        "predict": [["predict", None, w.photos, *out], ["predict", w.edge, None, *out]],
         "patches": [
             ["patches", None, w.masks, *out, "--size", 16],
             ["patches", w.photos, None, *out, "--size", 16],
@@ -659,6 +692,8 @@ SHAPE = {
     "groups": 1,
     "bench": 3,
     "inspect": 2,
+    "evaluate": 2,
+    "predict": 2,
 }
 SHAPE |= {"patches": 2, "agent": 2, "sign": 1, "study": 3}
 # An agent waits for images in an empty folder.
@@ -1030,6 +1065,10 @@ DATA = [
     ),
     *(
         Case(f"inspect: image {n}", lambda w, g=g: ["inspect", w.edge, w.write(*g)], "bad")
+        for n, g in IMAGES.items()
+    ),
+    *(
+        Case(f"evaluate: image {n}", lambda w, g=g: evaluating_alone(w, *g), "bad")
         for n, g in IMAGES.items()
     ),
     *(Case(f"patches: photo {n}", lambda w, g=g: cut_bad(w, *g), "bad") for n, g in IMAGES.items()),
@@ -1429,6 +1468,12 @@ JOBS = [
     ),
     Case("groups of nothing", lambda w: ["groups"], "--model"),
     Case("groups of two", lambda w: ["groups", "--model", "resnet18", "--from", w.run], "--model"),
+    Case(
+        "predict into an address",
+        lambda w: ["predict", w.edge, w.photos, "--out", "s3://bucket/x"],
+        "bucket",
+    ),
+    Case("predict nothing", lambda w: ["predict", w.edge, "--out", w.here / "out"], "images"),
     Case("bench of nothing", lambda w: ["bench"], "bundle"),
     Case(
         "export both",

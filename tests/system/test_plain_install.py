@@ -145,6 +145,7 @@ def test_it_explains_itself(device: Path) -> None:
         ("prune", "--resume", "run"),
         ("export", "run", "--out", "bundle"),
         ("check", "images"),
+        ("evaluate", "run", "images"),
         ("report", "run"),
         ("study", "crossval", "images", "--model", "resnet18", "--out", "study"),
     ],

@@ -48,7 +48,8 @@ def bench(
         Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...); several with commas
         between them. Without it, its first.
     data
-        A folder of images to classify; without it they are noise, which takes the same time.
+        A folder of images to answer; without it they are noise, which takes the same time. Where
+        they are labelled, the metric of each form stands beside its times.
     device
         ssh://user@host: copy the bundles there, measure there with the prunedge that is installed
         there, bring the result back.
@@ -57,6 +58,7 @@ def bench(
     json
         Print the result as JSON.
     """
+    from prunedge.cli.bench_scores import with_scores
     from prunedge.cli.bench_table import print_bench
     from prunedge.cli.console import print_json, progress, say
     from prunedge.cli.profile import print_layers, write_bench_profile
@@ -88,6 +90,8 @@ def bench(
             candidates = [Candidate(bundle, target) for bundle in opened for target in targets]
             with progress("measuring", quiet=json) as advance:
                 result = measure(candidates, workload, data, advance)
+            if data is not None:
+                result = with_scores(result, candidates, data)
         else:
             on_line = (lambda line: None) if json else say
             result = bench_on(device, opened, runtime or [], workload, on_line)

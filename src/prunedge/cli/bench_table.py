@@ -65,6 +65,11 @@ def _figures(result: BenchResult) -> list[Row]:
         ("million MACs", [f"{record['macs'] / 1e6:,.1f}" for record in records]),
         ("self-test answers", [f"{record['self_test']['agreement']:.0%}" for record in records]),
     ]
+    scored = {(one["metric"], one["images"]) for record in records if (one := record.get("score"))}
+    if len(scored) == 1:
+        ((metric, images),) = scored
+        name = f"{metric} on {counted(images, 'image')}"
+        rows.append((name, [record["score"]["text"] for record in records]))
     if all(record["joules"] is not None for record in records):
         cells = [f"{1e3 * record['joules']:.1f}" for record in records]
         rows.append(("energy an image, mJ", cells))

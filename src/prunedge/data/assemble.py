@@ -19,7 +19,7 @@ from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, decode, seen_as
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.groups import SIMILAR, group_ids, groups_of, similar_sources
-from prunedge.data.records import SPLITS, LabelledImages, Listing
+from prunedge.data.records import SPLITS, LabelledImages, Listing, refuse_without_training
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
@@ -112,6 +112,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     images that can't be read (the first are named at once, unless they may be skipped), and for
     splits that can't be trained on.
     """
+    refuse_without_training(listing)
     labelling = targets_of(options.task, listing.labels, options.order)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range

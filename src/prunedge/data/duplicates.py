@@ -17,10 +17,10 @@ from PIL import Image
 from prunedge.data.dataset import Dataset, Split
 from prunedge.data.decode import Progress, at_once
 
-MAX_DISTANCE = 6  # bits in which the hashes of images that look alike may differ
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
 # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
 _ALIKE = 0.9
+MAX_DISTANCE = 6  # bits of 64 in which the hashes of copies differ
 _BLOCK = 64  # images compared at once with a whole split
 
 
@@ -87,21 +87,15 @@ def find_duplicates(
     return tuple(ordered), _conflicts(data, looks, names)
 
 
-def twins_in_test(data: Dataset, progress: Progress | None = None) -> list[int]:
+def twins_in_test(data: Dataset) -> list[int]:
     """The test images, by their place in the split, that look like one that trains or validates."""
-    looks = {
-        side: look_at(_pixels_of(split), len(split), progress)
-        for side, split in data.splits().items()
-    }
-    twins = set()
-    for side in ("train", "val"):
-        for _, place, _, _ in _pairs(looks[side], looks["test"], MAX_DISTANCE):
-            twins.add(place)
-    return sorted(twins)
+    return sorted({*look_alikes(data.train, data.test), *look_alikes(data.val, data.test)})
 
 
-def _pixels_of(split: Split) -> Callable[[int], np.ndarray]:
-    return lambda i: split.pixels([i])[0]
+def look_alikes(early: Split, late: Split, max_distance: int = MAX_DISTANCE) -> list[int]:
+    """The places of the images of `late` that are like one of `early`, to the pixel or nearly."""
+    pairs = _pairs(_look(early, 0, 0, None), _look(late, 0, 0, None), max_distance)
+    return [place for _, place, _, _ in pairs]
 
 
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> Looks:
@@ -109,7 +103,7 @@ def _look(split: Split, done: int, total: int, progress: Progress | None) -> Loo
         if progress is not None:
             progress(done + count, total, what)
 
-    return look_at(_pixels_of(split), len(split), told)
+    return look_at(lambda i: split.pixels([i])[0], len(split), told)
 
 
 def look_at(

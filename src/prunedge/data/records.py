@@ -60,6 +60,17 @@ class Listing:
         return written(self.root)
 
 
+def refuse_without_training(listing: Listing) -> None:
+    """DataError where images come with splits, and none is for training."""
+    given = {record.split for record in listing.records}
+    if None not in given and "train" not in given:
+        raise DataError(
+            "a split is given, but no image is for training",
+            where=listing.labels.where,
+            remedy="mark some as train",
+        )
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """All listed images, of each what is predicted of it and where it comes from (None: an image of
@@ -104,12 +115,6 @@ def finish(
             f"{len(without)} of {len(records)} images have no split, {without[0]} first",
             where=shown_as,
             remedy="fill in all or none",
-        )
-    if None not in given and "train" not in given:
-        raise DataError(
-            "a split is given, but no image is for training",
-            where=shown_as,
-            remedy="mark some as train",
         )
     images = tuple(records)
     return Listing(root, images, Labels(images, shown_as, held, LAYOUT, columns=columns))

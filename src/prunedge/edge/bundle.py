@@ -64,7 +64,7 @@ class Bundle:
 
     def form(self, target: str | None = None) -> Form:
         """The model for a target; BundleError when it was not exported."""
-        name = target or self.target
+        name = self.target if target is None else target
         if name not in self.manifest.forms:
             targets = ", ".join(self.manifest.forms)
             remedy = f"it holds {targets}; {command('export', 'RUN', '--format', name)} makes it"

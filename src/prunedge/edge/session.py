@@ -57,14 +57,20 @@ class Session:
         """
         return self._model(inputs)
 
-    def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Predictions for images (n, height, width, 3) uint8: for classification probabilities
-        (n, classes) float32.
+    def answer(self, pixels: np.ndarray) -> np.ndarray:
+        """The model's outputs (n, ...) float32 for images (n, height, width, 3) uint8, which are
+        normalised as the model's training images were.
         """
         with span("preprocess"):
             inputs = self._inputs(pixels)
         with span("model"):
-            outputs = self.outputs(inputs)
+            return self.outputs(inputs)
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Predictions for images (n, height, width, 3) uint8: for classification probabilities
+        (n, classes) float32.
+        """
+        outputs = self.answer(pixels)
         with span("decode"):
             return self.decoder.decode(outputs)
 
@@ -132,18 +138,23 @@ def compare(decoder: Decoder, outputs: np.ndarray, wanted: np.ndarray) -> SelfTe
     return SelfTest(len(outputs), difference / largest, float(agreement.mean()))
 
 
+def require_threads(threads: int) -> None:
+    """BundleError when there can't be so many threads."""
+    if not 1 <= threads <= MOST_THREADS:
+        remedy = f"give 1 to {MOST_THREADS:,}; more threads than cores make nothing faster"
+        raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
+
+
 def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
     """Load a bundle's model for a target (None: the bundle's first).
 
     Raises BundleError when there can't be so many threads, when it was not exported, can't be
     loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
     """
-    if not 1 <= threads <= MOST_THREADS:
-        remedy = f"give 1 to {MOST_THREADS:,}; more threads than cores make nothing faster"
-        raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
+    require_threads(threads)
     file = bundle.model(target)
     task = bundle.manifest.task
-    chosen = TARGETS[target or bundle.target]
+    chosen = TARGETS[bundle.target if target is None else target]
     runtime = runtime_of(chosen)
     try:
         model, shape = runtime.load(file, threads)

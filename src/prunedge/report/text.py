@@ -146,7 +146,9 @@ def twins_in_words(config: RunConfig, test: Mapping[str, Any] | None) -> list[st
     if None not in values:
         before, after = map(metric.text, values)
         line += f": without them {metric.name} {before} -> {after}"
-    return [f"{line}; {option('group_by', 'similar')} keeps them on one side of the split"]
+    return [
+        f"{line}; if they show the same thing, {option('group_by', 'similar')} keeps them apart"
+    ]
 
 
 def study_state(counts: StudyProgress) -> str:

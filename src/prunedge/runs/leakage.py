@@ -5,18 +5,21 @@ figures would be too good, silently.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.data import Dataset, Split
+from prunedge.data.duplicates import look_alikes
 from prunedge.data.stored import digests_of
 from prunedge.errors import PrunedgeError
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import option
 
 # What decides on which side an image lies.
+MOST_COMPARED = 20_000  # images whose looks are compared, which takes a millisecond each
+
 SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
@@ -43,6 +46,56 @@ def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
             continue
         _refuse_common(config, run, other, _alike(config, data, other))
     return unknown
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many images a model has seen before: `trained` taught it, `chosen` are validation images,
+    which chose it, and `alike` look like training images (copies that were compressed or scaled
+    anew); None where there are too many to compare. `unknown` has a line for each run of which
+    nobody can tell what it saw.
+    """
+
+    trained: int
+    chosen: int
+    alike: int | None
+    unknown: tuple[str, ...] = ()
+
+
+def seen_by(run: Run, split: Split) -> Seen:
+    """How many of these images a run's model, and those that it goes back to, were taught with or
+    chosen by: the same to the pixel in the model's size, wherever they lie.
+    """
+    digests = digests_of(split)
+    trained: set[str] = set()
+    chosen: set[str] = set()
+    alike: set[int] | None = set()
+    unknown = []
+    for each in (run, *_taught_by(run.config)):
+        other, why = _data_of(each.config)
+        if other is not None and other.fingerprint != each.config.data.fingerprint:
+            why = "its images are no longer what they were"
+        elif other is not None and _seen_as(other.train) != _seen_as(split):
+            why = "it saw images in another way"
+        if other is None or why:
+            unknown.append(f"what {each.path} was taught with can't be told ({why})")
+            continue
+        trained |= set(digests_of(other.train))
+        chosen |= set(digests_of(other.val))
+        if alike is not None:
+            is_few = len(other.train) + len(split) <= MOST_COMPARED
+            alike = alike | set(look_alikes(other.train, split)) if is_few else None
+    taught = [digest in trained for digest in digests]
+    picked = [digest in chosen - trained for digest in digests]
+    nearly = None
+    if alike is not None:
+        nearly = sum(not taught[place] for place in alike)
+    return Seen(sum(taught), sum(picked), nearly, tuple(unknown))
+
+
+def _seen_as(split: Split) -> tuple[object, ...]:
+    """What equal images have equal pixels by."""
+    return split.size, split.resize, split.greys
 
 
 def _taught_by(config: RunConfig) -> Iterator[Run]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from prunedge.data import Dataset
 from prunedge.data.paths import written
+from prunedge.runs.leakage import MOST_COMPARED
 from prunedge.tasks import Example, make_task
 from prunedge.train import Engine, evaluate, observe
 
@@ -32,8 +33,10 @@ def on_test(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> d
 
 def _twins(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any] | None:
     """How many test images look like one of another split, and each model's metrics on the rest;
-    None where none does.
+    None where none does, or where there are too many images to compare.
     """
+    if sum(map(len, data.splits().values())) > MOST_COMPARED:
+        return None
     # Hashing takes a second to import.
     from prunedge.data.duplicates import twins_in_test
 

@@ -10,6 +10,7 @@ from prunedge.config import RunConfig
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.data.listing import list_data
 from prunedge.data.paths import is_url
+from prunedge.data.records import refuse_without_training
 from prunedge.edge.tasks import targets_of
 from prunedge.errors import MachineError, PrunedgeError
 from prunedge.importance import criterion_named
@@ -92,7 +93,9 @@ def _images(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
     for (task, order), of_task in paths.items():
 
         def use(path: str, task: str = task, order: str | None = order) -> None:
-            targets_of(task, list_data(path).labels, order)
+            listing = list_data(path)
+            refuse_without_training(listing)
+            targets_of(task, listing.labels, order)
 
         faults += _of("data", of_task, use)
     return faults

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from prunedge.edge.tasks.base import Targets, TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import TrainError
+from prunedge.tasks.figures import Figures
 from prunedge.utils.advice import option
 from prunedge.utils.records import Record
 
@@ -242,6 +244,11 @@ class Task(Protocol):
 
     def meter(self) -> Meter:
         """A new one."""
+
+    def figures(self, meter: Any, weights: np.ndarray) -> Figures:
+        """The metrics, and those of each class, where the images that one of its meters has taken
+        in count as often as `weights` (rows, n) say.
+        """
 
     def only_answer(self, metrics: Metrics) -> int | None:
         """The answer that every image got though targets differ; None where answers differ."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt
@@ -15,6 +16,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -121,6 +123,31 @@ class Classification:
     def meter(self) -> ClassificationMeter:
         """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
         return ClassificationMeter(self.outputs if self.spec else None)
+
+    def figures(self, meter: ClassificationMeter, weights: np.ndarray) -> of.Figures:
+        """The metrics; recall, precision and F1 of each class."""
+        logits = meter.logits()
+        scores = logits.softmax(1).numpy()
+        classes = logits.shape[1]
+        is_there = of.one_hot(meter.labels().numpy(), classes)
+        is_answered = of.one_hot(logits.argmax(1).numpy(), classes)
+        names = [self.answer_name(index) for index in range(classes)]
+        parts = of.parts_of(names, is_there, is_answered, weights)
+
+        areas = []
+        for index in range(classes):
+            areas.append(of.auroc(weights, scores[:, index], is_there[:, index]))
+        rarest = of.rarest(is_there)
+        # As the meter has it: F1 leaves classes out that are nowhere, AUROC is defined of all.
+        f1 = of.mean_of([part.figures[2].values for part in parts])
+        return of.Figures(
+            metrics=(
+                of.share(METRICS["accuracy"], weights, (is_there & is_answered).any(1)),
+                of.Figure(METRICS["f1"], f1, rarest),
+                of.Figure(METRICS["auroc"], np.mean(areas, axis=0), rarest),
+            ),
+            parts=parts,
+        )
 
     def only_answer(self, metrics: Metrics) -> int | None:
         """The class that every image was given, though there are images of at least two."""

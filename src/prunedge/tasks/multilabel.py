@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -16,6 +17,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.multilabel import METRICS, NAME, LabelTargets, Target, thresholds_of
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -146,6 +148,30 @@ class Multilabel:
     def meter(self) -> MultilabelMeter:
         """Keeps the logits, a few numbers an image, since average precision ranks all images."""
         return MultilabelMeter(self)
+
+    def figures(self, meter: MultilabelMeter, weights: np.ndarray) -> of.Figures:
+        """The metrics; recall, precision and F1 of each class."""
+        logits = meter.logits()
+        scores = logits.double().sigmoid().numpy()
+        is_there = meter.targets().numpy()
+        is_answered = self.decided(logits).numpy()
+        parts = of.parts_of(self.spec.classes, is_there, is_answered, weights)
+
+        precisions = []
+        for index in range(self.outputs):
+            precision = of.average_precision(weights, scores[:, index], is_there[:, index])
+            precisions.append(precision)
+        rarest = of.rarest(is_there)
+        # As the meter has it: average precision leaves classes out that no image shows.
+        f1 = of.mean_of([part.figures[2].values for part in parts], undefined=0.0)
+        return of.Figures(
+            metrics=(
+                of.Figure(METRICS["map"], of.mean_of(precisions), rarest),
+                of.Figure(METRICS["f1"], f1, rarest),
+                of.share(METRICS["exact"], weights, (is_there == is_answered).all(1)),
+            ),
+            parts=parts,
+        )
 
     def only_answer(self, metrics: Metrics) -> int | None:
         """The labels that every image was given, whatever it shows; None as well where the scores

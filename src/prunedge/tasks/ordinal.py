@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt
@@ -31,6 +32,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.ordinal import METRICS, NAME, DegreeTargets
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -171,6 +173,23 @@ class Ordinal:
         """Keeps the logits, a few numbers an image, which the report's gallery reads."""
         return OrdinalMeter(self)
 
+    def figures(self, meter: OrdinalMeter, weights: np.ndarray) -> of.Figures:
+        """The metrics; recall, precision and F1 of each degree."""
+        truth = meter.degrees().numpy()
+        answers = self.decided(meter.logits()).numpy()
+        is_there = of.one_hot(truth, self.degrees)
+        is_answered = of.one_hot(answers, self.degrees)
+        off = np.abs(truth - answers)
+        return of.Figures(
+            metrics=(
+                of.Figure(METRICS["kappa"], _weighted_kappa(weights, is_there, is_answered)),
+                of.Figure(METRICS["degrees_off"], of.mean(weights, off)),
+                of.share(METRICS["two_off"], weights, off >= FAR),
+                of.share(METRICS["accuracy"], weights, off == 0),
+            ),
+            parts=of.parts_of(self.spec.classes, is_there, is_answered, weights),
+        )
+
     def only_answer(self, metrics: Metrics) -> int | None:
         """The degree that every image was given, though there are images of at least two."""
         counts = metrics.details["degrees"]
@@ -282,6 +301,22 @@ def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     reached = F.pad(F.logsigmoid(logits).cumsum(1), (1, 0))
     stays = F.pad(F.logsigmoid(-logits), (0, 1))
     return reached + stays
+
+
+def _weighted_kappa(
+    weights: np.ndarray, is_there: np.ndarray, is_answered: np.ndarray
+) -> np.ndarray:
+    """Cohen's kappa with quadratic weights (rows,) of truth and answers (n, degrees) bool; NaN
+    where all images have one degree.
+    """
+    degrees = np.arange(is_there.shape[1], dtype=np.float64)
+    apart = (degrees[:, None] - degrees) ** 2
+    truths = weights @ is_there.astype(np.float64)
+    answers = weights @ is_answered.astype(np.float64)
+    seen = weights @ ((is_there @ degrees - is_answered @ degrees) ** 2)
+    by_chance = ((truths @ apart) * answers).sum(1)
+    kappa = 1 - of.ratio(seen * weights.sum(1), by_chance)
+    return np.where((truths > 0).sum(1) > 1, kappa, np.nan)
 
 
 def scores_of(counts: Sequence[Sequence[int]]) -> dict[str, float]:

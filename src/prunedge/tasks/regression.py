@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveInt
@@ -21,6 +22,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.regression import METRICS, NAME, NumberTargets, Target
 from prunedge.errors import ModelError, TrainError
+from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
     ConstantAnswer,
@@ -168,6 +170,22 @@ class Regression:
     def meter(self) -> RegressionMeter:
         """Keeps the outputs, a number or a few an image, which the report's gallery reads."""
         return RegressionMeter(self)
+
+    def figures(self, meter: RegressionMeter, weights: np.ndarray) -> of.Figures:
+        """The metrics; of several numbers those of each as well."""
+        truth = meter.targets().double().numpy()
+        errors = self.in_units(meter.outputs()).numpy() - truth
+        parts = []
+        for place, name in enumerate(self.spec.classes):
+            figures = _weighted(weights, errors[:, place], truth[:, place])
+            parts.append(of.Part(name, None, figures))
+
+        metrics = []
+        for place, metric in enumerate(METRICS.values()):
+            # As the meter has it: not defined where it is not of one of the numbers.
+            columns = [part.figures[place].values for part in parts]
+            metrics.append(of.Figure(metric, np.mean(columns, axis=0)))
+        return of.Figures(tuple(metrics), tuple(parts) if len(parts) > 1 else ())
 
     def only_answer(self, metrics: Metrics) -> int | None:
         """That every image was given the same numbers."""
@@ -351,6 +369,18 @@ def _scores(answers: torch.Tensor, truth: torch.Tensor) -> list[dict[str, float 
         }
         scores.append(score)
     return scores
+
+
+def _weighted(weights: np.ndarray, errors: np.ndarray, truth: np.ndarray) -> tuple[of.Figure, ...]:
+    """The same of one number, of errors and truth (n,), where images count as `weights` say."""
+    squares = of.mean(weights, errors**2)
+    centred = truth - truth.mean()
+    variance = of.mean(weights, centred**2) - of.mean(weights, centred) ** 2
+    # Rounding leaves a little of where there is none.
+    varies = variance > 1e-12 * max(float((centred**2).max()), 1e-300)
+    explained = 1 - of.ratio(squares, np.where(varies, variance, 0.0))
+    values = {"mae": of.mean(weights, np.abs(errors)), "rmse": np.sqrt(squares), "r2": explained}
+    return tuple(of.Figure(metric, values[name]) for name, metric in METRICS.items())
 
 
 def _mean(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -26,7 +26,7 @@ def paired_drop_interval(
     second = unpacked(after)
     if len(first) != len(second) or (sources is not None and len(sources) != len(first)):
         raise ValueError(f"{len(first)} and {len(second)} answers can't be paired")
-    clusters = _cluster_of_each(sources or [None] * len(first))
+    clusters = cluster_of_each(sources or [None] * len(first))
     lost = np.bincount(clusters, first.astype(float) - second)
     sizes = np.bincount(clusters)
     count = len(sizes)
@@ -37,7 +37,7 @@ def paired_drop_interval(
     return float(low), float(high)
 
 
-def _cluster_of_each(sources: Sequence[object]) -> np.ndarray:
+def cluster_of_each(sources: Sequence[object]) -> np.ndarray:
     """The number of each image's source, counted as they come; an image without one is its own."""
     numbers: dict[object, int] = {}
     clusters = []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
-from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec
+from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec, Unmatched
 from prunedge.errors import BundleError, DataError
 from prunedge.utils.advice import option
 from prunedge.utils.definitions import definitions_in
@@ -61,19 +62,31 @@ def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:
     return targets
 
 
+def matched(targets: Targets, labels: Labels) -> list[Any | Unmatched]:
+    """What a model's targets make of each image of other data. DataError where labels are numbers
+    in columns, and the task reads none.
+    """
+    _refuse_columns(DEFINITIONS[targets.task], labels)
+    return targets.matched(labels)
+
+
 def order_in(text: str) -> tuple[str, ...]:
     """The labels that a text lists from the lowest up, with commas between them."""
     return tuple(name.strip() for name in text.split(","))
 
 
 def _targets(definition: DeviceDefinition, labels: Labels) -> Targets:
+    _refuse_columns(definition, labels)
+    return definition.targets(labels)
+
+
+def _refuse_columns(definition: DeviceDefinition, labels: Labels) -> None:
     if labels.columns and not definition.reads_columns:
         raise DataError(
             f"no labels, but numbers ({labels.held})",
             where=labels.where,
             remedy="name a column of labels label",
         )
-    return definition.targets(labels)
 
 
 def _reads(task: str, labels: Labels) -> bool:

@@ -99,6 +99,13 @@ class Labels:
     columns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Unmatched:
+    """Why an image has no target among what a model knows: `class 'graffiti'`."""
+
+    what: str
+
+
 class Targets(Protocol):
     """What images are labelled with; numpy only.
 
@@ -135,6 +142,11 @@ class Targets(Protocol):
 
     def target(self, image: ListedImage) -> Any:
         """What is predicted of an image."""
+
+    def matched(self, labels: Labels) -> list[Any | Unmatched]:
+        """What is predicted of each image of other data, whose labels are matched by their names.
+        DataError where they are of another kind altogether.
+        """
 
     def collate(self, targets: Sequence[Any]) -> np.ndarray:
         """A batch of targets, an image along the first axis: for classification (n,) int64."""
@@ -234,6 +246,9 @@ class Decoder(Protocol):
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The predictions: for classification probabilities (n, classes) of as many logits."""
+
+    def answers(self, predictions: np.ndarray) -> list[str]:
+        """The answer to each image, in the words of its labels."""
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Why outputs of this shape can't be those of `count` images, in words; None where they

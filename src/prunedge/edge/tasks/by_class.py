@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from prunedge.edge.tasks.base import Findings, Tiles
+from prunedge.edge.tasks.base import Findings, Labels, Tiles, Unmatched
 from prunedge.errors import DataError
 
 USUAL_THRESHOLD = 0.5  # from which probability on there is damage
@@ -59,6 +59,19 @@ def choice_of(classes: Sequence[str], damage: Sequence[str]) -> str:
     """Which classes are damage, and which are not, in words."""
     sound = [name for name in classes if name not in damage]
     return f"damage: {', '.join(damage)}; sound: {', '.join(sound) or 'none of these'}"
+
+
+def matched_names(labels: Labels, indices: Mapping[str, int], noun: str) -> list[int | Unmatched]:
+    """The index of each image's one label by its name, which is a `noun` (class)."""
+    matched: list[int | Unmatched] = []
+    for image in labels.images:
+        place = indices.get(image.label)
+        if place is None:
+            what = f"{noun} '{image.label[:100]}'" if image.label else f"no {noun}"
+            matched.append(Unmatched(what))
+        else:
+            matched.append(place)
+    return matched
 
 
 def most_frequent(targets: Sequence[Hashable]) -> str:

@@ -21,6 +21,7 @@ from prunedge.edge.tasks.base import (
     Scale,
     TaskSpec,
     Tiles,
+    Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import DataError
@@ -69,6 +70,10 @@ class ClassTargets:
     def target(self, image: ListedImage) -> int:
         """The index of the image's class."""
         return self._indices[image.label]
+
+    def matched(self, labels: Labels) -> list[int | Unmatched]:
+        """The index of each image's class."""
+        return by_class.matched_names(labels, self._indices, "class")
 
     def collate(self, targets: Sequence[int]) -> np.ndarray:
         """(n,) int64."""
@@ -177,6 +182,10 @@ class Classification:
         """Softmax over the classes."""
         exponents = np.exp(outputs - outputs.max(1, keepdims=True))
         return exponents / exponents.sum(1, keepdims=True)
+
+    def answers(self, predictions: np.ndarray) -> list[str]:
+        """The most probable class."""
+        return [self.spec.classes[index] for index in predictions.argmax(1)]
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""

@@ -22,6 +22,7 @@ from prunedge.edge.tasks.base import (
     Scale,
     TaskSpec,
     Tiles,
+    Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import DataError
@@ -81,6 +82,17 @@ class LabelTargets:
     def target(self, image: ListedImage) -> Target:
         """The indices of the image's classes."""
         return tuple(sorted(self._indices[name] for name in labels_in(image.label)))
+
+    def matched(self, labels: Labels) -> list[Target | Unmatched]:
+        """The indices of the classes of each image that shows no other class."""
+        matched: list[Target | Unmatched] = []
+        for image in labels.images:
+            others = sorted(labels_in(image.label) - self._indices.keys())
+            if others:
+                matched.append(Unmatched(f"class '{others[0][:100]}'"))
+            else:
+                matched.append(self.target(image))
+        return matched
 
     def collate(self, targets: Sequence[Target]) -> np.ndarray:
         """(n, classes) float32 of 0 and 1."""
@@ -194,6 +206,12 @@ class Multilabel:
         """A sigmoid for each class."""
         # By the tangent, which is finite for the largest outputs, too.
         return 0.5 + 0.5 * np.tanh(0.5 * outputs)
+
+    def answers(self, predictions: np.ndarray) -> list[str]:
+        """The classes that are there, as labels list them; empty where none is."""
+        names = np.array(self.spec.classes)
+        is_there = predictions >= thresholds_of(self.spec)
+        return [SEPARATOR.join(names[row]) for row in is_there]
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""

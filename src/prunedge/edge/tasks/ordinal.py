@@ -27,6 +27,7 @@ from prunedge.edge.tasks.base import (
     Scale,
     TaskSpec,
     Tiles,
+    Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import DataError
@@ -83,6 +84,20 @@ class DegreeTargets:
     def target(self, image: ListedImage) -> int:
         """The index of the image's degree."""
         return self._indices[image.label]
+
+    def matched(self, labels: Labels) -> list[int | Unmatched]:
+        """The index of each image's degree: by its name, or the number that it is."""
+        indices = dict(self._indices)
+        by_number = {}
+        for name, index in indices.items():
+            number = label_kinds.number_in(name)
+            if number is not None:
+                by_number[number] = index
+        for label in {image.label for image in labels.images} - indices.keys():
+            number = label_kinds.number_in(label)
+            if number in by_number:
+                indices[label] = by_number[number]
+        return by_class.matched_names(labels, indices, "degree")
 
     def collate(self, targets: Sequence[int]) -> np.ndarray:
         """(n,) int64."""
@@ -251,6 +266,10 @@ class Ordinal:
         reached = np.cumprod(np.pad(beyond, ((0, 0), (1, 0)), constant_values=1), 1)
         stays = np.pad(_sigmoid(-outputs), ((0, 0), (0, 1)), constant_values=1)
         return reached * stays
+
+    def answers(self, predictions: np.ndarray) -> list[str]:
+        """The median degree."""
+        return [self.spec.classes[index] for index in degrees_in(predictions)]
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit between each two degrees of each image."""

@@ -22,6 +22,7 @@ from prunedge.edge.tasks.base import (
     Scale,
     TaskSpec,
     Tiles,
+    Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import BundleError, DataError
@@ -91,6 +92,38 @@ class NumberTargets:
         numbers = numbers_in(image.label)
         assert numbers is not None  # `targets_of` has refused what is none
         return numbers
+
+    def matched(self, labels: Labels) -> list[Target | Unmatched]:
+        """The numbers of each image, by the names of their columns where these have names.
+        DataError where a column is missing.
+        """
+        places = self._places(labels.columns, labels.where)
+        matched: list[Target | Unmatched] = []
+        for image in labels.images:
+            parts = image.label.split(SEPARATOR)
+            if places is None and len(parts) != len(self.classes):
+                matched.append(Unmatched(f"{len(parts)} numbers"))
+                continue
+            chosen = parts if places is None else [parts[place] for place in places]
+            numbers = numbers_in(SEPARATOR.join(chosen))
+            wrong = next((part for part in chosen if numbers_in(part) is None), "")
+            unmatched = Unmatched(f"'{wrong[:100]}', which is no finite number,")
+            matched.append(unmatched if numbers is None else numbers)
+        return matched
+
+    def _places(self, columns: Sequence[str], where: str) -> list[int] | None:
+        """Which of the columns each number stands in; None where one side has no names."""
+        is_named = bool(columns) and tuple(columns) != (VALUE,) and self.classes != (VALUE,)
+        if not is_named:
+            return None
+        missing = [name for name in self.classes if name not in columns]
+        if missing:
+            raise DataError(
+                f"no column {missing[0]}, but {', '.join(columns)}",
+                where=where,
+                remedy=f"name the columns of numbers as the model does: {', '.join(self.classes)}",
+            )
+        return [list(columns).index(name) for name in self.classes]
 
     def collate(self, targets: Sequence[Target]) -> np.ndarray:
         """(n, numbers) float32, in their own units."""
@@ -292,6 +325,10 @@ class Regression:
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The numbers in their own units."""
         return (outputs * self._deviations + self._means).astype(np.float32)
+
+    def answers(self, predictions: np.ndarray) -> list[str]:
+        """The numbers, as labels list them."""
+        return [SEPARATOR.join(f"{number:.6g}" for number in row) for row in predictions.tolist()]
 
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is an output for each number of each image."""

@@ -1,0 +1,121 @@
+"""`prunedge predict`: what a model answers to images, as a table. Needs no torch for a bundle."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from prunedge.cli.options import Flag, TrustCode
+
+if TYPE_CHECKING:
+    from prunedge.edge.predict import Predictor
+
+STDOUT = "-"
+
+
+def predict(
+    model: Path,
+    *images: str,
+    out: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    runtime: str | None = None,
+    step: int | None = None,
+    baseline: Flag = False,
+    threads: int | None = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Answer whole images: a CSV with a row for each, its answer, and the probability of each class
+    (or the numbers).
+
+    Images are decoded, resized and normalised as those that the model was trained on. One that
+    can't be read has a row that says why; the exit code is 1 then.
+
+    Example: `prunedge predict bundles/cracks photos/ --out predictions.csv`
+
+    Parameters
+    ----------
+    model
+        A bundle that `prunedge export` made, or a run folder (which needs torch).
+    images
+        Images, folders of them, and patterns ('photos/*.jpg').
+    out
+        The CSV file to make; - for stdout.
+    runtime
+        Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...). Without it, its first.
+    step
+        Of a run, the model after this step instead of the best, by the number that `show` prints.
+    baseline
+        Of a run, the unpruned model.
+    threads
+        Threads that the model may use; all cores, unless given.
+    """
+    from prunedge.cli.console import say
+    from prunedge.edge.predict import images_in
+    from prunedge.errors import DataError
+    from prunedge.utils import trust
+    from prunedge.utils.files import refuse_url
+    from prunedge.utils.systems import cores, limit_memory_to_machine
+    from prunedge.utils.wording import counted
+
+    if out != STDOUT:
+        refuse_url(Path(out))
+        if Path(out).exists():
+            raise DataError("there is a file already", where=out, remedy="name another --out")
+    if not images:
+        raise DataError("no images are named", remedy="prunedge predict BUNDLE IMAGES --out FILE")
+    trust.trust_everything(trust_code)
+    limit_memory_to_machine()
+    files = images_in(images, lambda line: say(f"mind: {line}"))
+    count = cores() if threads is None else threads
+    predictor = _predictor(model, runtime, step, count, baseline=baseline)
+
+    answered, failed = _write(predictor, files, out)
+    place = "" if out == STDOUT else f": {out}"
+    say(f"{counted(answered, 'image')} answered{place}")
+    if failed:
+        say(f"{counted(failed, 'image')} can't be read: the column error says why")
+        raise SystemExit(1)
+
+
+def _write(predictor: Predictor, files: list[str], out: str) -> tuple[int, int]:
+    """Write the table, to a file as a whole or not at all. How many images were answered, and how
+    many can't be read.
+    """
+    from prunedge.cli.console import progress
+    from prunedge.edge.predict import predict as answers_of
+    from prunedge.edge.predict import write_predictions
+    from prunedge.utils.files import written
+
+    with ExitStack() as stack:
+        predictions = answers_of(predictor, files, stack.enter_context(progress("predicting")))
+        if out == STDOUT:
+            return write_predictions(sys.stdout, predictor.spec, predictions)
+        hidden = stack.enter_context(written(Path(out)))
+        opened = hidden.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        return write_predictions(stack.enter_context(opened), predictor.spec, predictions)
+
+
+def _predictor(
+    place: Path, runtime: str | None, step: int | None, threads: int, *, baseline: bool
+) -> Predictor:
+    """The model of a run or a bundle; torch is imported for a run alone."""
+    from prunedge.edge import open_bundle
+    from prunedge.edge.predict import Predictor
+    from prunedge.edge.session import open_session
+    from prunedge.errors import BundleError
+    from prunedge.utils.signs import CONFIG
+
+    if (place / CONFIG).is_file():
+        from prunedge.runs.judged_model import predictor_of
+
+        return predictor_of(place, target=runtime, step=step, baseline=baseline, threads=threads)
+    if step is not None or baseline:
+        raise BundleError(
+            "--step and --baseline are for runs: a bundle holds one model",
+            where=place,
+            remedy="leave them out, or name the run that it was exported from",
+        )
+    return Predictor.of(open_session(open_bundle(place), threads, runtime))

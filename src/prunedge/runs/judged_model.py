@@ -1,0 +1,207 @@
+"""A run's model or a bundle's, in any of its forms, as something that labelled images are shown
+to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunedge.config import RunConfig
+from prunedge.data import Dataset, Split
+from prunedge.data.judged import Sight
+from prunedge.edge import open_bundle
+from prunedge.edge.bundle import Bundle
+from prunedge.edge.image.normalise import NORMS, normalise
+from prunedge.edge.image.read import Greys, parse_range
+from prunedge.edge.predict import Predictor
+from prunedge.edge.session import Session, open_session, require_threads
+from prunedge.errors import BundleError, PrunedgeError, RunError
+from prunedge.models.cost import evaluating
+from prunedge.models.tf32 import full_float32
+from prunedge.runs.images import images_of
+from prunedge.runs.run import Run, open_run
+from prunedge.runs.task import task_of
+from prunedge.tasks import Meter, Task, make_task
+from prunedge.train import make_engine, observe
+from prunedge.utils.advice import command
+from prunedge.utils.signs import CONFIG
+from prunedge.utils.systems import cores
+
+TORCH = "torch"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class JudgedModel:
+    """A model, what it predicts, and how it sees images. `metric` is the name of the one that it
+    is judged by, `form` what computes it, `observe` the meter of its answers to a split.
+
+    Of a run, `run` is that, and `own` its images as they are now, or why they can't be had.
+    """
+
+    title: str
+    form: str
+    task: Task
+    metric: str
+    sight: Sight
+    observe: Callable[[Split], Meter]
+    run: Run | None = None
+    own: Dataset | PrunedgeError | None = None
+
+
+def is_run(place: Path) -> bool:
+    """Whether a folder holds a run, and no bundle."""
+    return (place / CONFIG).is_file()
+
+
+def open_model(
+    place: Path,
+    *,
+    target: str | None = None,
+    step: int | None = None,
+    baseline: bool = False,
+    threads: int | None = None,
+) -> JudgedModel:
+    """The model of a run (its best, the one after a `step` as `show` numbers them, or the first
+    unpruned one as `baseline`), or that of a bundle for a `target`.
+
+    Raises RunError or BundleError where it is not there or asked for in a way that it has not.
+    """
+    if threads is not None:
+        require_threads(threads)
+    if is_run(place):
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return _of_run(open_run(place), target, step, baseline=baseline)
+    if step is not None or baseline:
+        raise BundleError(
+            "--step and --baseline are for runs: a bundle holds one model",
+            where=place,
+            remedy="leave them out, or name the run that it was exported from",
+        )
+    return _of_bundle(open_bundle(place), target, cores() if threads is None else threads)
+
+
+def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -> JudgedModel:
+    title, model = _chosen(run, target, step, baseline=baseline)
+    task = task_of(run.config)
+    assert task.spec is not None
+    own = _own_images(run.config)
+    engine = make_engine("32")
+    return JudgedModel(
+        title=f"{run.path}: {title}",
+        form=TORCH,
+        task=task,
+        metric=run.config.task.metric,
+        sight=Sight(
+            targets=task.targets,
+            size=task.spec.size,
+            resize=task.spec.resize,
+            image_norm=run.config.data.image_norm,
+            greys=_greys(run.config, own),
+        ),
+        observe=lambda split: observe(model, split, engine, task),
+        run=run,
+        own=own,
+    )
+
+
+def _chosen(
+    run: Run, target: str | None, step: int | None, *, baseline: bool
+) -> tuple[str, nn.Module]:
+    """What a model of a run is called, and the model. RunError where the run has no such one."""
+    if target not in (None, TORCH):
+        exporting = command("export", run.path, "--out", "BUNDLE", "--format", target)
+        raise RunError(
+            f"a run's model is computed by torch, not by {target}",
+            where=run.path,
+            remedy=f"evaluate its bundle ({exporting} makes one), or leave --runtime out",
+        )
+    if baseline and step is not None:
+        raise RunError("--step and --baseline exclude each other", remedy="use one of them")
+    if baseline:
+        return run.references()[0].name, run.load_first()
+    chosen = run.best() if step is None else run.step_numbered(step)
+    return chosen.name, run.load(chosen.index)
+
+
+def _own_images(config: RunConfig) -> Dataset | PrunedgeError:
+    """A run's images as they are now; the error where they are gone or can't be used any more."""
+    try:
+        return images_of(config)
+    except PrunedgeError as error:
+        return error
+
+
+def _greys(config: RunConfig, own: Dataset | PrunedgeError | None) -> Greys | None:
+    """The range of greys that its images have; where these are gone, the one that a run keeps."""
+    if isinstance(own, Dataset):
+        return own.greys
+    if config.data.range is None:
+        return None
+    return Greys(*parse_range(str(config.data.range)))
+
+
+def _of_bundle(bundle: Bundle, target: str | None, threads: int) -> JudgedModel:
+    session = open_session(bundle, threads, target)
+    manifest = bundle.manifest
+    task = make_task(manifest.task)
+    validated = manifest.metrics.get("validation") or {}
+    judged = [name for name in validated if name in task.metrics]
+    return JudgedModel(
+        title=str(bundle.path),
+        form=session.target.name,
+        task=task,
+        metric=judged[0] if judged else next(iter(task.metrics)),
+        sight=Sight(
+            targets=task.targets,
+            size=manifest.task.size,
+            resize=manifest.task.resize,
+            greys=bundle.greys,
+        ),
+        observe=lambda split: _observed(session, split, task),
+    )
+
+
+def _observed(session: Session, split: Split, task: Task) -> Meter:
+    """The meter of a bundle's answers, which normalises pixels as its manifest says."""
+    meter = task.meter()
+    for start in range(0, len(split), BATCH):
+        chosen = np.arange(start, min(start + BATCH, len(split)))
+        outputs = torch.from_numpy(session.answer(split.pixels(chosen)))
+        meter.update(meter.observe(outputs, torch.from_numpy(split.targets(chosen))))
+    return meter
+
+
+def predictor_of(
+    place: Path,
+    *,
+    target: str | None = None,
+    step: int | None = None,
+    baseline: bool = False,
+    threads: int = 1,
+) -> Predictor:
+    """What answers images by the model of a run (`open_model`)."""
+    require_threads(threads)
+    torch.set_num_threads(threads)
+    run = open_run(place)
+    _, model = _chosen(run, target, step, baseline=baseline)
+    task = task_of(run.config)
+    # Only images with deep greys tell more than the run's config.
+    own = None if run.config.data.range is None else _own_images(run.config)
+    statistics = NORMS[run.config.data.image_norm]
+
+    def outputs(pixels: np.ndarray) -> np.ndarray:
+        inputs = torch.from_numpy(normalise(pixels, *statistics))
+        with evaluating(model), torch.no_grad(), full_float32():
+            answers: np.ndarray = task.outputs_of(model(inputs)).float().numpy()
+        return answers
+
+    assert task.spec is not None
+    return Predictor(task.spec, _greys(run.config, own), outputs)

@@ -1,0 +1,175 @@
+"""`prunedge predict` on a device: a row for each image, also for those that can't be read, and no
+torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prunedge.cli.app import main
+from prunedge.edge import open_bundle
+from prunedge.edge.image.read import read_image
+from prunedge.edge.image.size import square
+from prunedge.edge.predict import (
+    Prediction,
+    Predictor,
+    columns_of,
+    images_in,
+    predict,
+    write_predictions,
+)
+from prunedge.edge.session import open_session
+from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import Scale, TaskSpec
+from prunedge.errors import DataError
+from tests.refusals import refusal
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images, one of them in a folder, and two files that are none."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "more/c.png"):
+        pixels = generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "odd.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no image either")
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *map(str, arguments)])
+    told = capsys.readouterr()
+    assert isinstance(end.value.code, int)
+    return end.value.code, told.out, told.err
+
+
+def test_every_image_has_a_row_and_those_that_can_t_be_read_say_so(
+    bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "predictions.csv"
+    code, told, log = run(capsys, bundle, photos, "--out", out)
+    assert (code, told) == (1, "")
+    assert "3 images answered" in log
+    assert "2 images can't be read" in log
+    rows = list(csv.DictReader(out.open(newline="")))
+    names = [str(Path(row["path"]).relative_to(photos)) for row in rows]
+    assert names == ["a.png", "b.jpg", "empty.png", "odd.png", "more/c.png"]
+    session = open_session(open_bundle(bundle))
+    for row in rows:
+        if row["error"]:
+            assert [row[name] for name in ("answer", *"abc")] == [""] * 4
+            continue
+        shares = [float(row[name]) for name in "abc"]
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert row["answer"] == "abc"[int(np.argmax(shares))]
+        size = session.bundle.manifest.task.size
+        wanted = session.predict(read_image(row["path"], size)[None])[0]
+        assert shares == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert [row["error"] for row in rows][2] == "empty file"
+
+
+def test_stdout_takes_the_table_alone(
+    bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told, log = run(capsys, bundle, photos / "a.png", photos / "*.jpg", "--out", "-")
+    assert code == 0
+    rows = list(csv.reader(io.StringIO(told)))
+    assert rows[0] == ["path", "answer", "a", "b", "c", "error"]
+    assert [Path(row[0]).name for row in rows[1:]] == ["a.png", "b.jpg"]
+    assert "2 images answered" in log
+
+
+def test_what_is_there_is_not_written_over(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.csv"
+    out.write_text("mine")
+    assert str(out) in refusal("predict", bundle, photos, "--out", out)
+    assert out.read_text() == "mine"
+
+
+def test_what_is_wrong_is_one_line_and_leaves_nothing(
+    bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    assert "nowhere" in refusal("predict", bundle, tmp_path / "nowhere", "--out", out)
+    assert "no images are named" in refusal("predict", bundle, "--out", out)
+    assert "*.bmp" in refusal("predict", bundle, photos / "*.bmp", "--out", out)
+    assert "openvino" in refusal("predict", bundle, photos, "--out", out, "--runtime", "openvino")
+    assert "--threads" in refusal("predict", bundle, photos, "--out", out, "--threads", "0")
+    assert "for runs" in refusal("predict", bundle, photos, "--out", out, "--step", "1")
+    assert "not a bundle" in refusal("predict", photos, photos, "--out", out)
+    assert not out.exists()
+
+
+def test_places_name_each_image_once_and_in_order(photos: Path) -> None:
+    lost: list[str] = []
+    found = images_in([str(photos / "b.jpg"), str(photos)], lost.append)
+    assert [Path(name).name for name in found] == [
+        "b.jpg",
+        "a.png",
+        "empty.png",
+        "odd.png",
+        "c.png",
+    ]
+    assert lost == []
+    with pytest.raises(DataError, match="no images"):
+        images_in([str(photos / "*.tif")], lost.append)
+
+
+def test_a_bundle_predicts_without_torch(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'scipy', 'filelock', 'fsspec'): sys.modules[name] = None\n"
+        "from prunedge.cli.app import main\n"
+        f"main(['predict', {str(bundle)!r}, {str(photos / 'a.png')!r}, '--out', '-'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("path,answer,a,b,c,error\n")
+
+
+SPEC = {"size": square(8), "classes": ("low", "mid", "high")}
+
+
+def test_answers_are_in_the_words_of_labels() -> None:
+    ordinal = decoder_of(TaskSpec(name="ordinal", **SPEC))
+    assert ordinal.answers(np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2]])) == ["mid", "low"]
+    several = decoder_of(TaskSpec(name="multilabel", **SPEC, thresholds={"high": 0.2}))
+    assert several.answers(np.array([[0.6, 0.1, 0.3], [0, 0, 0]])) == ["low;high", ""]
+    scale = Scale(mean=1, deviation=1, median=1, lowest=0, highest=9)
+    numbers = decoder_of(TaskSpec(name="regression", **SPEC, scales=(scale,) * 3))
+    assert numbers.answers(np.array([[1.25, -3, 1000.5]])) == ["1.25;-3;1000.5"]
+
+
+def test_a_class_takes_no_other_column_s_name() -> None:
+    spec = TaskSpec(name="classification", size=square(8), classes=("answer", "fine"))
+    assert columns_of(spec) == ["answer (class)", "fine"]
+    file = io.StringIO()
+    rows = [Prediction("a,b.png", "fine", (0.25, 0.75)), Prediction("c.png", error="empty file")]
+    assert write_predictions(file, spec, iter(rows)) == (1, 1)
+    assert file.getvalue().splitlines() == [
+        "path,answer,answer (class),fine,error",
+        '"a,b.png",fine,0.25,0.75,',
+        "c.png,,,,empty file",
+    ]
+
+
+def test_images_beyond_a_batch_come_in_order(bundle: Path, photos: Path) -> None:
+    session = open_session(open_bundle(bundle))
+    paths = [str(photos / name) for name in ("a.png", "empty.png", "b.jpg")] * 15
+    done: list[int] = []
+    found = list(predict(Predictor.of(session), paths, lambda at, of, what: done.append(at)))
+    assert [each.path for each in found] == paths
+    assert done == [32, 45]
+    assert found[0].values == pytest.approx(found[42].values, abs=1e-6)
