@@ -146,9 +146,8 @@ def twins_in_words(config: RunConfig, test: Mapping[str, Any] | None) -> list[st
     if None not in values:
         before, after = map(metric.text, values)
         line += f": without them {metric.name} {before} -> {after}"
-    return [
-        f"{line}; if they show the same thing, {option('group_by', 'similar')} keeps them apart"
-    ]
+    keeps = f"{option('group_by', 'similar')} keeps them on one side"
+    return [f"{line}; if they show the same thing, {keeps}"]
 
 
 def study_state(counts: StudyProgress) -> str:

@@ -17,9 +17,8 @@ from prunedge.errors import PrunedgeError
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import option
 
-# What decides on which side an image lies.
 MOST_COMPARED = 20_000  # images whose looks are compared, which takes a millisecond each
-
+# What decides on which side an image lies.
 SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
