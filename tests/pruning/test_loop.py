@@ -258,6 +258,30 @@ def test_a_fine_tuning_that_ends_in_one_answer_is_begun_anew_at_a_lower_rate(
     assert steps[1].reason.endswith("; learning rate 0.003, since 0.01 ended in one answer")
 
 
+def test_a_fine_tuning_is_judged_by_its_last_epoch(
+    data: images.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prunedge.pruning.polish
+    import prunedge.pruning.recover
+
+    fit = prunedge.pruning.recover.fit
+    judged: list[bool] = []
+
+    def watched(net: Any, train: object, **how: Any) -> object:
+        judged.append(how.get("val") is not None)
+        return fit(net, train, **how)
+
+    monkeypatch.setattr(prunedge.pruning.recover, "fit", watched)
+    monkeypatch.setattr(prunedge.pruning.polish, "fit", watched)
+    engine = make_engine("32")
+    rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
+    made = list(prune(randomise(Residual()), data, engine=engine, polish=2, epochs=3, **rules))
+    assert judged == [False, False]
+    for step, model in made[1:]:
+        # What the model that is handed on gets right is what the history says.
+        assert step.metrics["accuracy"] == evaluate(model, data.val, engine).accuracy
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
     from tests.tiny_images import write_tiny

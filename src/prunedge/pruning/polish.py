@@ -21,7 +21,7 @@ from prunedge.pruning.steps import (
     lineage,
     removals,
 )
-from prunedge.train import TrainExtras, fit
+from prunedge.train import TrainExtras, evaluate, fit
 
 # A loop of its own: the same seed would show the images in the order of a step's fine-tuning.
 SEED_OF_POLISH = 7_500
@@ -86,13 +86,13 @@ def _polished(
         config=replace(context.finetune, start=0.0),
         engine=context.engine,
         seed=context.seed * 10_000 + number + SEED_OF_POLISH,
-        val=context.data.val,
         task=context.task,
         extras=TrainExtras(progress=context.progress, teacher=context.recovery.teacher),
     )
     clock.lap("finetune")
-    assert fitted.val is not None
-    outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
+    metrics = evaluate(fitted.model, context.data.val, context.engine, context.task)
+    clock.lap("evaluate")
+    outcome = Outcome.of_metrics(metrics, policy.metric, context.task)
     first = context.reference(history)
     other_start = None if context.first is None else history[0]
     verdict = _verdict(
@@ -106,8 +106,8 @@ def _polished(
         first,
         context.task,
         policy.metric.name,
-        fitted.val,
-        fitted.val,
+        metrics,
+        metrics,
         clock.seconds,
         index=len(history),
         number=start.number,

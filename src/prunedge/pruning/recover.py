@@ -83,6 +83,9 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     """Fine-tune the smaller model in place, and in extra rounds while it breaks the rule and they
     bring it back.
 
+    It is the last epoch of each that is judged, where the cosine has come to its low end, and not
+    the best one: the rule asks the validation images once a round, and not after every epoch.
+
     A round that ends in a model with one answer is no start for another: the next begins with the
     model as it was cut, at a lower learning rate. If that does so too, it is the last.
     """
@@ -109,7 +112,6 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
             config=finetune,
             engine=context.engine,
             seed=work.seed + SEED_OF_ROUND * rounds,
-            val=context.data.val,
             task=context.task,
             extras=TrainExtras(
                 optimizer_state=optimizer_state,
@@ -120,10 +122,11 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
             ),
         )
         work.clock.lap("finetune")
+        after = evaluate(model, context.data.val, context.engine, context.task)
+        work.clock.lap("evaluate")
         rounds += 1
         optimizer_state = fitted.optimizer_state
-        assert fitted.val is not None
-        outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
+        outcome = Outcome.of_metrics(after, policy.metric, context.task)
         verdict = policy.accepts(first, outcome, context.sources(), start, doubts(work.history))
         if verdict.keeps_rule or rounds > context.extra_rounds:
             break
@@ -146,7 +149,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     return Recovered(
         model=fitted.model,
         before=before,
-        after=fitted.val,
+        after=after,
         optimizer_state=fitted.optimizer_state,
         scores=fitted.collected,
         rounds=rounds,
