@@ -172,8 +172,8 @@ class PruneKeywords(TypedDict, total=False):
     """Epochs of fine-tuning in each step, of a model as large as the unpruned one; smaller ones get
     more (`growing_epochs`). Default: `2`."""
     finetune_lr: float | None
-    """Peak learning rate of the fine-tuning in each step, instead of the training's. Default:
-    `None`."""
+    """Peak learning rate of the fine-tuning in each step, instead of the training's (with
+    `temporary_norms` AdamW's, 0.001). Default: `None`."""
     temporary_norms: bool
     """Give a model that has no normalisation (VGG, SqueezeNet) batch norms for as long as it is
     fine-tuned; afterwards they are folded into its weights. Without them a model that has lost most

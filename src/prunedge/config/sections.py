@@ -416,7 +416,10 @@ class RecoverSection(Section):
     )
     lr: float | None = setting(
         None,
-        "Peak learning rate of the fine-tuning in each step, instead of the training's.",
+        (
+            "Peak learning rate of the fine-tuning in each step, instead of the training's (with "
+            "--temporary-norms AdamW's, 0.001)."
+        ),
         Notes(key="finetune_lr"),
         gt=0,
     )

@@ -23,9 +23,18 @@ def crossval(
 def epochs(
     data: Sequence[str], models: Sequence[str], counts: Sequence[int], values: Mapping[str, Any]
 ) -> Grid:
-    """How few epochs of fine-tuning are enough, and what do they save?"""
+    """How few epochs of fine-tuning are enough, and what do they save? The same number in every
+    step, unless more were asked for smaller models.
+    """
     return Grid(
-        {**values, "data": list(data), "model": list(models), "epochs": list(counts)}, "epochs"
+        {
+            "growing_epochs": False,
+            **values,
+            "data": list(data),
+            "model": list(models),
+            "epochs": list(counts),
+        },
+        "epochs",
     )
 
 
