@@ -87,8 +87,8 @@ def test_a_split_of_one_class_says_nothing() -> None:
 
 @pytest.mark.parametrize("metric", TASK.metrics)
 def test_the_constant_answer_scores_what_a_model_that_gives_it_scores(metric: str) -> None:
-    dull = measure(logits([1] * 5), LABELS)
-    other = measure(logits([0, 0, 2, 1, 0]), LABELS)
+    dull = measure(logits([1] * 5), LABELS, SPEC.classes)
+    other = measure(logits([0, 0, 2, 1, 0]), LABELS, SPEC.classes)
     constant = TASK.constant(other, metric)
     assert TASK.answer_name(constant.answer) == "sound"
     assert constant.score == pytest.approx(dull.value(metric))

@@ -28,6 +28,7 @@ from prunedge.models import build
 from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
 from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
+from prunedge.pruning.judging import judged
 from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
@@ -91,6 +92,7 @@ def fit(
             **settings,
         )
         refuse_wrong_metric(config)
+        config = judged(config, data)
     extras = TrainExtras(penalty=_penalty(model, data, config), progress=progress)
     return transfer(
         model,

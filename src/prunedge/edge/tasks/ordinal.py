@@ -317,5 +317,11 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 DEFINITION = DeviceDefinition(
-    NAME, METRICS, Ordinal, targets_of, has_order=True, reads_columns=True
+    NAME,
+    METRICS,
+    Ordinal,
+    targets_of,
+    has_order=True,
+    reads_columns=True,
+    balances=("loss", "sampler"),
 )
