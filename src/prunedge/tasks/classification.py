@@ -33,6 +33,8 @@ from prunedge.tasks.weighting import LossWeighting, class_weights, weighted_cros
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
+MOST = 0.8  # share of the images of one class, of which the others are rare
+TELLING = 0.7  # AUROC, which a dozen images hardly reach by chance
 OUTPUTS_REMEDY = "build it with one output for each class"
 
 
@@ -163,12 +165,21 @@ class Classification:
         return meter_of(self.spec.classes)
 
     def only_answer(self, metrics: Metrics) -> int | None:
-        """The class that every image was given, though there are images of at least two."""
+        """The class that every image was given, though there are images of at least two.
+
+        None as well where that class has most of the images and the scores order them all the same
+        (AUROC): a rare class is told apart long before it is the most probable one.
+        """
         confusion = metrics.details["confusion"]
         present = sum(any(row) for row in confusion)
         columns = zip(*confusion, strict=True)
         answered = [number for number, column in enumerate(columns) if any(column)]
-        return answered[0] if present > 1 and len(answered) == 1 else None
+        if present < 2 or len(answered) > 1:
+            return None
+        share = sum(confusion[answered[0]]) / metrics.n
+        auroc = metrics.values["auroc"]
+        tells_rare = share > MOST and auroc is not None and auroc >= TELLING
+        return None if tells_rare else answered[0]
 
     def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
         """The class with the most images, and what always answering it scores."""
