@@ -156,6 +156,18 @@ def test_a_metric_that_nobody_names_is_the_task_s_first(
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
 
 
+def test_a_config_knows_whether_its_metric_was_asked_for() -> None:
+    config = RunConfig.make("test", data="x", model="m")
+    assert not config.task.is_metric_asked
+    assert not config.with_values(seed=3).task.is_metric_asked
+    assert not RunConfig.make("test", data="x", model="m", metric=None).task.is_metric_asked
+    named = config.with_values(metric="accuracy")
+    assert named.task.is_metric_asked
+    assert named.with_values(seed=3).task.is_metric_asked
+    assert named.flat(only_asked=True)["metric"] == "accuracy"
+    assert config.with_values(metric="balanced-accuracy").task.metric == "balanced_accuracy"
+
+
 def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
     assert settings()["task"].full_help.endswith(
         "One of classification, multilabel, ordinal, regression."

@@ -19,6 +19,9 @@ from prunedge.report import write_report
 from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.run import open_run
+from prunedge.study.folder import create
+from prunedge.study.grid import Grid
+from prunedge.study.results import collect
 from prunedge.train import TrainConfig, fit, make_engine
 from prunedge.train.weighting import weighting_of
 from tests.commands import prunedge
@@ -220,3 +223,27 @@ def test_labels_of_several_kinds_get_weights_from_images_to_the_run(tmp_path: Pa
     run = execute.train(recipe, tmp_path / "run")
     assert run.config.task.metric == "map"
     assert (run.config.train.balance, run.config.train.focal) == ("loss", 2.0)
+
+
+def test_the_trials_of_a_study_are_judged_as_runs_are(rare: Path, tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "data": str(rare),
+        "model": "tests.runs.test_run:small",
+        "weights": "none",
+        "size": 16,
+        "train_epochs": 4,
+        "seed": 3,
+        "epochs": 1,
+        "polish": 0,
+        "max_steps": 1,
+        "max_drop": 100.0,
+        "batch_size": 8,
+        "precision": "32",
+        "balance": ["sampler", "loss"],
+    }
+    study = create(tmp_path / "study", Grid(values))
+    for work in study.work:
+        study.perform(work)
+    rows = collect(study)
+    assert {row["metric"] for row in rows} == {"balanced_accuracy"}
+    assert {row["balance"] for row in rows} == {"sampler", "loss"}

@@ -109,8 +109,9 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
     float32, (N,) int64 labels).
 
     In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives the
-    task's `Metrics`: for classification `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss`
-    is the mean cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
+    task's `Metrics`: for classification `accuracy`, `f1`, `auroc`, `balanced_accuracy` and those of
+    damage (`metrics.value("recall@alarms=0.05")`) are shares from 0 to 1, `loss` is the mean
+    cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
     `f1`, `exact`, and the `average_precision` of each class; for ordinal `kappa`, `degrees_off`,
     `two_off` and `accuracy`; for regression `mae` and `rmse` in the numbers' own unit, and `r2`.
     Raises TrainError when there is no
