@@ -139,7 +139,7 @@ def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
             "1 image can't be read",
             "few images of crack",
             "of the training images sound; rarest crack: train ",
-            "--balance loss and choose by --metric balanced_accuracy or recall@alarms=0.05",
+            "--balance sampler and choose by --metric balanced_accuracy or recall@alarms=0.05",
             "2 images share",
         )
     )

@@ -211,9 +211,11 @@ def test_check_says_how_rare_a_class_is_and_what_to_do(rare: Path) -> None:
     found = " ".join(done.stdout.split())
     assert "balance 8" in found
     assert "of the training images sound; rarest crack: train " in found
-    assert "train with --balance loss and choose by --metric balanced_accuracy or recall@" in found
+    assert (
+        "train with --balance sampler and choose by --metric balanced_accuracy or recall@" in found
+    )
     report = json.loads(prunedge("check", rare, "--size", "16", "--json").stdout)
-    assert any("--balance loss" in problem for problem in report["problems"])
+    assert any("--balance sampler" in problem for problem in report["problems"])
 
 
 def test_labels_of_several_kinds_get_weights_from_images_to_the_run(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def _balancing(dataset: Dataset) -> Balancing:
     for name in definition.rare_metrics:
         if not definition.metrics[name].of_damage or damage_among(dataset.classes):
             rare_metrics.append(name)
-    return Balancing(metrics, rare_metrics, "loss" in definition.balances)
+    return Balancing(metrics, rare_metrics, next(iter(definition.balances), None))
 
 
 def _largest_share(split: Split) -> float:

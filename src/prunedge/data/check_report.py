@@ -100,13 +100,13 @@ class CheckReport:
 @dataclass(frozen=True)
 class Balancing:
     """What a task has for rare classes: metrics that weigh all classes alike (none where it is
-    judged by such a one anyway), those for a class that has next to all images, and whether its
-    loss can give rare ones more weight.
+    judged by such a one anyway), those for a class that has next to all images, and what gives
+    rare ones more weight (`--balance`; None where nothing does).
     """
 
     metrics: Sequence[str] = ()
     rare_metrics: Sequence[str] = ()
-    has_weights: bool = False
+    balance: str | None = None
 
 
 def problems_of(report: CheckReport, doubt: str | None, has: Balancing) -> tuple[str, ...]:
@@ -224,8 +224,8 @@ def balance_line(report: CheckReport) -> str:
 def _about_balance(report: CheckReport, has: Balancing) -> list[str]:
     commonest, _ = _ends(report)
     is_rare = report.imbalance >= RARER or _share(report, commonest) > LARGE
-    if has.has_weights and is_rare:
-        advice = "train with --balance loss"
+    if has.balance is not None and is_rare:
+        advice = f"train with --balance {has.balance}"
         if has.rare_metrics:
             advice += f" and choose by --metric {' or '.join(has.rare_metrics)}"
         return [f"a class is rare ({balance_line(report)}): {advice}"]

@@ -47,6 +47,9 @@ def with_usual_metric(config: RunConfig, data: Dataset) -> tuple[RunConfig, str 
         f"judged by {rare_metric}: {share:.1%} of the training images are '{largest}', for which "
         f"always answering that has as much {usual}; {option('metric')} takes another"
     )
+    balances = DEFINITIONS[data.spec.name].balances
+    if config.train.balance == "none" and balances:
+        line += f", and {option('balance', balances[0])} gives rare classes more weight"
     return config.with_values(metric=rare_metric), line
 
 

@@ -285,9 +285,9 @@ class DeviceDefinition:
     are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`).
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
-    (`loss`, `sampler`); `has_focal`: its loss has a focal form. `rare_metrics` suit
-    images of which one class has most: the first is used there unless another is asked for; ()
-    where the usual ones do.
+    (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
+    `rare_metrics` suit images of which one class has most: the first is used there unless another
+    is asked for; () where the usual ones do.
     """
 
     name: str

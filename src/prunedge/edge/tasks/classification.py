@@ -237,7 +237,7 @@ DEFINITION = DeviceDefinition(
     Classification,
     targets_of,
     doubt_of,
-    balances=("loss", "sampler"),
+    balances=("sampler", "loss"),
     has_focal=True,
     rare_metrics=(BALANCED_ACCURACY.name, "recall@alarms=0.05"),
 )

@@ -323,5 +323,5 @@ DEFINITION = DeviceDefinition(
     targets_of,
     has_order=True,
     reads_columns=True,
-    balances=("loss", "sampler"),
+    balances=("sampler", "loss"),
 )
