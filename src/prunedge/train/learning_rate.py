@@ -186,9 +186,8 @@ def find_rate(
     judges, learners, rounds = _divided(train, config.batch_size, seed)
     report = progress or silent
     # Any metric: the loss judges. One that is not defined on few images would end the search.
-    # A moving average has not come far in a few steps. The loss that judges is the plain one, and
-    # few images may lack a class.
-    config = replace(config, metric=None, patience=None, ema=None, balance="none", focal=0.0)
+    # A moving average has not come far in a few steps.
+    config = replace(config, metric=None, patience=None, ema=None)
 
     def metrics_after(epochs: int, config: TrainConfig) -> Metrics:
         def watch(done: int, total: int, what: str) -> None:
