@@ -156,12 +156,26 @@ def test_a_metric_that_nobody_names_is_the_task_s_first(
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
 
 
+def test_a_config_knows_whether_its_metric_was_asked_for() -> None:
+    config = RunConfig.make("test", data="x", model="m")
+    assert not config.task.is_metric_asked
+    assert not config.with_values(seed=3).task.is_metric_asked
+    assert not RunConfig.make("test", data="x", model="m", metric=None).task.is_metric_asked
+    named = config.with_values(metric="accuracy")
+    assert named.task.is_metric_asked
+    assert named.with_values(seed=3).task.is_metric_asked
+    assert named.flat(only_asked=True)["metric"] == "accuracy"
+    assert config.with_values(metric="balanced-accuracy").task.metric == "balanced_accuracy"
+
+
 def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
     assert settings()["task"].full_help.endswith(
         "One of classification, multilabel, ordinal, regression."
     )
     said = settings()["metric"].full_help
-    assert "lassification: accuracy, f1, auroc; multilabel: map, f1, exact; ordinal: kappa" in said
+    assert "lassification: accuracy, f1, auroc, balanced_accuracy, damage_f1, " in said
+    assert "recall@alarms=0.05, " in said
+    assert "; multilabel: map, f1, exact; ordinal: kappa" in said
     assert settings()["order"].full_help.endswith("Of ordinal alone.")
 
 
@@ -339,6 +353,8 @@ OTHER = {
     "optimizer": "adamw",
     "layer_decay": 0.8,
     "ema": 0.99,
+    "balance": "sampler",
+    "focal": 2.0,
     "finetune_lr": 0.003,
     "distill": 0.25,
     "rewind": True,
@@ -390,6 +406,7 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         1 - 2 / 10,
     )
     assert (fit.optimizer, fit.layer_decay, fit.ema) == ("adamw", 0.8, 0.99)
+    assert (fit.balance, fit.focal) == ("sampler", 2.0)
     assert (context.extra_rounds, context.criterion, context.epochs, context.seed) == (
         3,
         "fisher",

@@ -23,6 +23,8 @@ OTHERS = [
     replace(PLAIN, ema=0.9),
     replace(PLAIN, freeze=1),
     replace(PLAIN, layer_decay=0.5),
+    replace(PLAIN, balance="sampler"),
+    replace(PLAIN, balance="loss", focal=2.0),
     replace(PLAIN, optimizer="adamw", lr=0.005, ema=0.95, freeze=1, layer_decay=0.7, patience=1),
 ]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from prunedge.config import RunConfig
+from prunedge.edge.tasks.classification import METRICS
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.steps import Step
 from prunedge.runs import execute
@@ -51,14 +52,7 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
     steps = run.steps()
     assert [step.index for step in steps] == [0, 1, 2, 3]
     summary = run.summary()
-    assert set(summary["baseline"]) == {
-        "accuracy",
-        "f1",
-        "auroc",
-        "macs",
-        "params",
-        "size_mb",
-    }
+    assert set(summary["baseline"]) == {*METRICS, "macs", "params", "size_mb"}
     assert summary["best"]["macs"] < summary["baseline"]["macs"]
     assert set(summary["test"]) == {"baseline", "best"}
     assert summary["test"]["best"]["n"] == 12

@@ -80,6 +80,19 @@ def test_a_single_answer_is_noticed(answers: list[int], only: int | None) -> Non
     assert TASK.only_answer(measure(logits(answers), LABELS)) == only
 
 
+def test_a_rare_class_that_is_ranked_but_never_answered_is_no_single_answer() -> None:
+    labels = torch.tensor([1] * 18 + [0, 2])
+    spread = torch.zeros(20, 3)
+    spread[:, 1] = 3.0
+    assert TASK.only_answer(measure(spread, labels)) == 1, "equal scores"
+    spread[18, 0] = 1.0
+    spread[19, 2] = 1.0
+    assert TASK.only_answer(measure(spread, labels)) is None
+    even = torch.tensor([0, 1, 2, 1])
+    ranked = torch.tensor([[1.0, 3, 0], [0, 3, 0], [0, 3, 1], [0, 3, 0]])
+    assert TASK.only_answer(measure(ranked, even)) == 1, "no class is rare"
+
+
 def test_a_split_of_one_class_says_nothing() -> None:
     metrics = measure(logits([1, 1, 1]), torch.tensor([1, 1, 1]))
     assert TASK.only_answer(metrics) is None
@@ -87,8 +100,8 @@ def test_a_split_of_one_class_says_nothing() -> None:
 
 @pytest.mark.parametrize("metric", TASK.metrics)
 def test_the_constant_answer_scores_what_a_model_that_gives_it_scores(metric: str) -> None:
-    dull = measure(logits([1] * 5), LABELS)
-    other = measure(logits([0, 0, 2, 1, 0]), LABELS)
+    dull = measure(logits([1] * 5), LABELS, SPEC.classes)
+    other = measure(logits([0, 0, 2, 1, 0]), LABELS, SPEC.classes)
     constant = TASK.constant(other, metric)
     assert TASK.answer_name(constant.answer) == "sound"
     assert constant.score == pytest.approx(dull.value(metric))

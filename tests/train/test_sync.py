@@ -175,7 +175,7 @@ def agreed() -> list[str]:
 
 
 def otherwise() -> dict[str, Any]:
-    """A fit with AdamW, frozen and slower blocks, and the moving average.
+    """A fit with AdamW, frozen and slower blocks, the moving average and the focal loss.
 
     Without biases before norms: their gradients are nothing but rounding, which Adam makes steps of.
     """
@@ -193,7 +193,14 @@ def otherwise() -> dict[str, Any]:
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
     config = TrainConfig(
-        lr=0.01, optimizer="adamw", freeze=1, layer_decay=0.5, ema=0.9, patience=3, distill=0.2
+        lr=0.01,
+        optimizer="adamw",
+        freeze=1,
+        layer_decay=0.5,
+        ema=0.9,
+        patience=3,
+        distill=0.2,
+        focal=2.0,
     )
     result = fit(
         net,

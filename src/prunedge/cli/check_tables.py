@@ -42,6 +42,9 @@ def print_check(report: CheckReport) -> None:
     if report.sources:
         sources = f"{report.sources:,} known"
     out.print(f"sources    {sources}")
+    from prunedge.data.check_report import balance_line
+
+    out.print(f"balance    {shown(balance_line(report))}")
     out.print(f"baseline   {shown(report.baseline)} of the test split")
 
     for title, lines in _details(report).items():

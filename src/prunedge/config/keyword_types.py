@@ -51,8 +51,9 @@ class FitKeywords(TypedDict, total=False):
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
     metric: str | None
-    """What makes an epoch the best, and what the stop rule watches: a metric of the task, its first
-    unless another is named. Default: `None`."""
+    """What makes an epoch the best, and what the stop rule watches: a metric of the task. Unless
+    given: its first, or balanced_accuracy where it has that and one class has over 80 % of the
+    training images; a line says so. Default: `None`."""
     epochs: int
     """Times that every training image is seen before anything is pruned; the epoch that is best on
     validation data is kept. Default: `10`."""
@@ -89,6 +90,14 @@ class FitKeywords(TypedDict, total=False):
     turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
     image turned by a quarter would never be seen, as of courses of bricks), or none. Default:
     `'full'`."""
+    balance: Literal["none", "loss", "sampler"]
+    """What rare classes get, by the training images alone: more weight in the loss (loss: n /
+    (classes * images of the class), at most 20 times that of the commonest), or as many images in
+    an epoch as the others (sampler: an epoch is as long as ever, rare images come several times).
+    In the fine-tuning as well. `prunedge check` says how rare they are. Default: `'none'`."""
+    focal: float
+    """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
+    about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
     sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
     """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
     norms, group lasso over all weights of a channel, or a penalty that grows on those that are
@@ -103,8 +112,9 @@ class PruneKeywords(TypedDict, total=False):
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
     metric: str | None
-    """What makes an epoch the best, and what the stop rule watches: a metric of the task, its first
-    unless another is named. Default: `None`."""
+    """What makes an epoch the best, and what the stop rule watches: a metric of the task. Unless
+    given: its first, or balanced_accuracy where it has that and one class has over 80 % of the
+    training images; a line says so. Default: `None`."""
     optimizer: Literal["sgd", "adamw"] | None
     """What takes the steps of the training, and of the fine-tuning: sgd (Nesterov momentum) or
     adamw. The test for the learning rate runs with it, over its own range of rates. Unless given:
@@ -125,6 +135,14 @@ class PruneKeywords(TypedDict, total=False):
     turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
     image turned by a quarter would never be seen, as of courses of bricks), or none. Default:
     `'full'`."""
+    balance: Literal["none", "loss", "sampler"]
+    """What rare classes get, by the training images alone: more weight in the loss (loss: n /
+    (classes * images of the class), at most 20 times that of the commonest), or as many images in
+    an epoch as the others (sampler: an epoch is as long as ever, rare images come several times).
+    In the fine-tuning as well. `prunedge check` says how rare they are. Default: `'none'`."""
+    focal: float
+    """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
+    about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
     sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
     """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
     norms, group lasso over all weights of a channel, or a penalty that grows on those that are

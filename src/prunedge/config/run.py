@@ -22,6 +22,7 @@ from prunedge.config.sections import (
 )
 from prunedge.config.setting import Notes, Section, Setting
 from prunedge.config.toml import read_toml, toml_text
+from prunedge.edge.tasks import refusal_of
 from prunedge.errors import ConfigError, DataError
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
@@ -69,6 +70,9 @@ class RunConfig(Section):
                 f"{option('freeze', self.train.freeze)} keeps what pretrained weights know: random "
                 "ones have to learn"
             )
+        refusal = refusal_of(self.task.name, self.train.balance, self.train.focal)
+        if refusal is not None:
+            raise ValueError(refusal)
         if self.device.address is None and self.device != DeviceSection():
             raise ValueError(
                 f"{option('runtime')} and {option('device_threads')} act only with "
@@ -109,6 +113,8 @@ class RunConfig(Section):
         problems = [_unknown(key) for key in values if key not in settings()]
         sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
         for key, value in values.items():
+            if key == "metric" and value is None:
+                continue  # as where it is not asked for
             if key in settings():
                 setting = settings()[key]
                 sections.setdefault(setting.section, {})[setting.attribute] = value
@@ -126,14 +132,16 @@ class RunConfig(Section):
 
     def flat(self, *, only_asked: bool = False) -> dict[str, Any]:
         """Every setting by its key, as a file has it; with `only_asked`, those that differ from
-        their defaults.
+        their defaults, and a metric that was named.
         """
         plain = self.model_dump()
         values = {}
         for key, setting in settings().items():
             value = plain[setting.section][setting.attribute]
             usual = getattr(self, setting.section).usual(setting.attribute)
-            if not only_asked or value != usual:
+            # Unless it is asked for, the images may have another.
+            is_metric_asked = key == "metric" and self.task.is_metric_asked
+            if not only_asked or value != usual or is_metric_asked:
                 values[key] = value
         return values
 
@@ -146,7 +154,10 @@ class RunConfig(Section):
 
     def with_values(self, **values: Any) -> RunConfig:
         """The same config with other values of these keys; ConfigError where they don't fit."""
-        return RunConfig.make("config", **{**self.flat(), **values})
+        kept = self.flat()
+        if not self.task.is_metric_asked:
+            del kept["metric"]
+        return RunConfig.make("config", **{**kept, **values})
 
     def to_toml(self) -> str:
         """TOML text: the format, then a table for each section; what is None is left out."""

@@ -18,13 +18,14 @@ from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
-from prunedge.edge.tasks.metric import as_drop
+from prunedge.edge.tasks.metric import as_drop, called
 from prunedge.utils.advice import option
 
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
 Optimizer = Literal["sgd", "adamw"]
+Balance = Literal["none", "loss", "sampler"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
 Currency = Literal["latency", "macs", "params", "memory", "channels"]
@@ -149,8 +150,9 @@ class TaskSection(Section):
     metric: str = setting(
         None,
         (
-            "What makes an epoch the best, and what the stop rule watches: a metric of the task, "
-            "its first unless another is named."
+            "What makes an epoch the best, and what the stop rule watches: a metric of the task. "
+            "Unless given: its first, or balanced_accuracy where it has that and one class has "
+            "over 80 % of the training images; a line says so."
         ),
         Notes(kind=str, choices=_metrics_in_words()),
         validate_default=True,
@@ -177,7 +179,9 @@ class TaskSection(Section):
     def _metric_is_the_task_s(cls, metric: Any, info: ValidationInfo) -> Any:
         # Of a task that is none, which is said of its name.
         task = info.data.get("name", CLASSIFICATION)
-        return _first_metric(task) if metric is None else metric
+        if metric is None:
+            return _first_metric(task)
+        return called(metric) if isinstance(metric, str) else metric
 
     @field_validator("order")
     @classmethod
@@ -192,6 +196,13 @@ class TaskSection(Section):
         if len(set(degrees)) < len(degrees) or len(degrees) < 2 or not all(degrees):
             raise ValueError("give two different degrees or more, as none,light,severe")
         return order
+
+    @property
+    def is_metric_asked(self) -> bool:
+        """Whether the metric was asked for, or chosen by the run's images: another may suit them
+        better where it was not.
+        """
+        return "metric" in self.model_fields_set
 
     def usual(self, attribute: str) -> Any:
         """A metric is the task's first."""
@@ -288,6 +299,25 @@ class TrainSection(Section):
             "right, top for bottom: where an image turned by a quarter would never be seen, as "
             "of courses of bricks), or none."
         ),
+    )
+    balance: Balance = setting(
+        "none",
+        (
+            "What rare classes get, by the training images alone: more weight in the loss (loss: "
+            "n / (classes * images of the class), at most 20 times that of the commonest), or as "
+            "many images in an epoch as the others (sampler: an epoch is as long as ever, rare "
+            "images come several times). In the fine-tuning as well. `prunedge check` says how "
+            "rare they are."
+        ),
+    )
+    focal: float = setting(
+        0.0,
+        (
+            "Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of "
+            "and right about counts less. In the fine-tuning as well; 0 is off."
+        ),
+        ge=0,
+        le=10,
     )
     precision: Precision = setting(
         "auto", "auto measures which is fastest here.", Notes(is_inherited=False)

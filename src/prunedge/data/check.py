@@ -15,7 +15,15 @@ import numpy as np
 from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.config.keywords import with_keywords
-from prunedge.data.check_report import TINY, CheckReport, Levels, Sizes, problems_of, totals_of
+from prunedge.data.check_report import (
+    TINY,
+    Balancing,
+    CheckReport,
+    Levels,
+    Sizes,
+    problems_of,
+    totals_of,
+)
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, at_once, try_image
 from prunedge.data.duplicates import MAX_DISTANCE, find_duplicates
@@ -26,6 +34,7 @@ from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import DEFINITIONS
+from prunedge.edge.tasks.damage import damage_among
 from prunedge.errors import DataError
 
 SHOWN = 64  # training images whose grey levels are counted
@@ -67,7 +76,7 @@ def check(
 
     report = _report(data, dataset, max_distance, progress)
     doubt = dataset.labelling.doubt(totals_of(report))
-    problems = problems_of(report, doubt, _balanced_metrics(dataset))
+    problems = problems_of(report, doubt, _balancing(dataset))
     return replace(report, problems=problems if mixed is None else (mixed, *problems))
 
 
@@ -115,12 +124,16 @@ def _report(
     )
 
 
-def _balanced_metrics(dataset: Dataset) -> list[str]:
-    """The metrics of the task in which rare classes count as much as common ones; none where it is
-    judged by such a one unless another is asked for.
-    """
-    usual, *others = DEFINITIONS[dataset.spec.name].metrics.values()
-    return [] if usual.is_macro else [metric.name for metric in others if metric.is_macro]
+def _balancing(dataset: Dataset) -> Balancing:
+    """What the task of these images has for rare classes."""
+    definition = DEFINITIONS[dataset.spec.name]
+    usual, *others = definition.metrics.values()
+    metrics = [] if usual.is_macro else [metric.name for metric in others if metric.is_macro]
+    rare_metrics = []
+    for name in definition.rare_metrics:
+        if not definition.metrics[name].of_damage or damage_among(dataset.classes):
+            rare_metrics.append(name)
+    return Balancing(metrics, rare_metrics, next(iter(definition.balances), None))
 
 
 def _largest_share(split: Split) -> float:

@@ -16,6 +16,8 @@ TINY = 8  # pixels of a side, below which an image shows next to nothing
 COARSE = 64  # grey levels, below which it is worth asking whether the range is right
 RARE = 50  # images of a class, below which a split says little about it
 SKEWED = 3.0  # images of the largest class for one of the smallest
+LARGE = 0.8  # share of the training images of one class, from which on accuracy says little
+RARER = 10.0  # images of the largest class for one of the smallest, which then needs weight
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,21 @@ class CheckReport:
         return {**asdict(self), "size": plain_size(self.size)}
 
 
-def problems_of(report: CheckReport, doubt: str | None, balanced: Sequence[str]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Balancing:
+    """What a task has for rare classes: metrics that weigh all classes alike (none where it is
+    judged by such a one anyway), those for a class that has next to all images, and what gives
+    rare ones more weight (`--balance`; None where nothing does).
+    """
+
+    metrics: Sequence[str] = ()
+    rare_metrics: Sequence[str] = ()
+    balance: str | None = None
+
+
+def problems_of(report: CheckReport, doubt: str | None, has: Balancing) -> tuple[str, ...]:
     """What the user should know, most serious first, each with its remedy; `doubt` is the task's
-    about the labels, `balanced` are metrics that weigh all classes alike.
+    about the labels, `has` what the task has for rare classes.
     """
     problems = [
         *([] if doubt is None else [doubt]),
@@ -105,7 +119,7 @@ def problems_of(report: CheckReport, doubt: str | None, balanced: Sequence[str])
         *_about_splits(report),
         *_about_classes(report),
         *_about_greys(report),
-        *_about_balance(report, balanced),
+        *_about_balance(report, has),
     ]
     return tuple(problems)
 
@@ -199,13 +213,39 @@ def _about_greys(report: CheckReport) -> list[str]:
     return problems
 
 
-def _about_balance(report: CheckReport, balanced: Sequence[str]) -> list[str]:
-    if report.imbalance <= SKEWED or not balanced:
+def balance_line(report: CheckReport) -> str:
+    """How common the commonest class is, and how many images of the rarest each split has."""
+    commonest, rarest = _ends(report)
+    counts = ", ".join(f"{side} {count[rarest]:,}" for side, count in report.counts.items())
+    share = _share(report, commonest)
+    return f"{share:.1%} of the training images {commonest}; rarest {rarest}: {counts}"
+
+
+def _about_balance(report: CheckReport, has: Balancing) -> list[str]:
+    commonest, _ = _ends(report)
+    is_rare = report.imbalance >= RARER or _share(report, commonest) > LARGE
+    if has.balance is not None and is_rare:
+        advice = f"train with --balance {has.balance}"
+        if has.rare_metrics:
+            advice += f" and choose by --metric {' or '.join(has.rare_metrics)}"
+        return [f"a class is rare ({balance_line(report)}): {advice}"]
+    if report.imbalance <= SKEWED or not has.metrics:
         return []
     return [
         f"{report.imbalance:.1f} images of the largest class for one of the smallest: choose by "
-        f"--metric {' or '.join(balanced)}"
+        f"--metric {' or '.join(has.metrics)}"
     ]
+
+
+def _ends(report: CheckReport) -> tuple[str, str]:
+    """The commonest and the rarest class of all images."""
+    totals = totals_of(report)
+    return max(totals, key=totals.__getitem__), min(totals, key=totals.__getitem__)
+
+
+def _share(report: CheckReport, name: str) -> float:
+    """The share of the training images that count in a class."""
+    return report.counts["train"][name] / max(report.images["train"], 1)
 
 
 def _many(things: int | Sized, noun: str = "image") -> str:

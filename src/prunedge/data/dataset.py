@@ -86,18 +86,29 @@ class Split:
         augment: Augment = "none",
         epoch: int = 0,
         drop_last: bool = False,
+        balanced: bool = False,
     ) -> Batches:
         """Batches of (N, 3, H, W) float32, ImageNet-normalised, and their targets, for
         classification (N,) int64; `len()` is their number.
 
         In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch)
         alone, not on the batch size nor on torch's global random state, so an epoch that is run
-        again is the same. It can be iterated over more than once. Raises ValueError for a batch
-        size below 1.
+        again is the same. It can be iterated over more than once. With `balanced` an epoch has as
+        many images of each stratum (`prunedge.data.sampler`), and as many in all. Raises ValueError
+        for a batch size below 1, and where it is `balanced` in order.
         """
         from prunedge.data.loader import Batches
 
-        return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last, self.image_norm)
+        return Batches(
+            self,
+            batch_size,
+            shuffle_seed,
+            augment,
+            epoch,
+            drop_last,
+            self.image_norm,
+            balanced,
+        )
 
     def targets(self, indices: np.ndarray | list[int] | None = None) -> np.ndarray:
         """What is predicted of these images, or of all, as batches hold it: for classification
@@ -151,7 +162,7 @@ class Split:
             raise ValueError(f"can't take {n} images: n must be at least 1")
         if n >= len(self):
             return self
-        kinds = self._rarest_strata()
+        kinds = self.rarest_strata()
         rng = np.random.default_rng(seed)
         strata, counts = np.unique(kinds, return_counts=True)
         wanted = portions(counts * (n / len(self)), n, counts, least=int(n >= len(strata)))
@@ -160,7 +171,7 @@ class Split:
             chosen.append(rng.permutation(np.flatnonzero(kinds == stratum))[:count])
         return self.at(np.sort(np.concatenate(chosen)))
 
-    def _rarest_strata(self) -> np.ndarray:
+    def rarest_strata(self) -> np.ndarray:
         """The rarest stratum that each image counts in, (n,) int64; those that count in none have
         the number after the last.
         """

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunedge.data.sampler import balanced_order
 from prunedge.data.transforms import Augment, augment, draw
 from prunedge.edge.image.normalise import NORMS, ImageNorm, normalise, normalise_planes
 from prunedge.utils.distributed import BatchShard, partition
@@ -44,6 +45,9 @@ class Images(Protocol):
     def pixels(self, indices: np.ndarray) -> np.ndarray:
         """These images: (len(indices), H, W, 3) uint8."""
 
+    def rarest_strata(self) -> np.ndarray:
+        """The rarest stratum that each image counts in (len(self),) int64."""
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -58,11 +62,14 @@ class Batches:
     epoch: int = 0
     drop_last: bool = False
     image_norm: ImageNorm = "imagenet"
+    balanced: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a batch size below 1."""
+        """Raises ValueError for a batch size below 1, and for images in order that are drawn."""
         if self.batch_size < 1:
             raise ValueError(f"a batch can't have {self.batch_size} images")
+        if self.balanced and self.shuffle_seed is None:
+            raise ValueError("images that are drawn by their class have no order: give a seed")
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -105,7 +112,9 @@ class Batches:
     def _made(self, bounds: Iterable[tuple[int, int]]) -> Iterator[Batch]:
         n = len(self.split)
         order = np.arange(n)
-        if self.shuffle_seed is not None:
+        if self.balanced:
+            order = balanced_order(self.split.rarest_strata(), self._generator(0))
+        elif self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
         # Drawn for the whole epoch, so that an image's augmentation doesn't depend on how batches
         # are cut.

@@ -162,6 +162,8 @@ def transfer_settings(config: RunConfig, data: Dataset) -> TransferSettings:
         freeze=config.train.freeze,
         layer_decay=config.train.layer_decay,
         ema=config.train.ema,
+        balance=config.train.balance,
+        focal=config.train.focal,
     )
 
 

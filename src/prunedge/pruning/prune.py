@@ -24,6 +24,7 @@ from prunedge.pruning.from_config import (
     policy_of,
     refuse_wrong_metric,
 )
+from prunedge.pruning.judging import judged
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.polish import polish
 from prunedge.pruning.record import step_zero
@@ -60,7 +61,7 @@ def prune(
     computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
     saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
-    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay` and `ema`.
+    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance` and `focal`.
 
     Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
     ModelError when the model gives probabilities instead of logits; PrunedgeError when no channel
@@ -143,6 +144,8 @@ def _config(
         "optimizer",
         "layer_decay",
         "ema",
+        "balance",
+        "focal",
     )
     both = [option(key) for key in replaced if finetune is not None and key in settings]
     if both:
@@ -165,4 +168,4 @@ def _config(
         **values,
     )
     refuse_wrong_metric(config)
-    return config
+    return judged(config, data)

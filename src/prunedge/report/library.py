@@ -28,6 +28,7 @@ from prunedge.models import build
 from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
 from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
+from prunedge.pruning.judging import judged
 from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
@@ -91,6 +92,7 @@ def fit(
             **settings,
         )
         refuse_wrong_metric(config)
+        config = judged(config, data)
     extras = TrainExtras(penalty=_penalty(model, data, config), progress=progress)
     return transfer(
         model,
@@ -107,8 +109,9 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
     float32, (N,) int64 labels).
 
     In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives the
-    task's `Metrics`: for classification `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss`
-    is the mean cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
+    task's `Metrics`: for classification `accuracy`, `f1`, `auroc`, `balanced_accuracy` and those of
+    damage (`metrics.value("recall@alarms=0.05")`) are shares from 0 to 1, `loss` is the mean
+    cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
     `f1`, `exact`, and the `average_precision` of each class; for ordinal `kappa`, `degrees_off`,
     `two_off` and `accuracy`; for regression `mae` and `rmse` in the numbers' own unit, and `r2`.
     Raises TrainError when there is no

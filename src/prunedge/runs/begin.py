@@ -16,8 +16,9 @@ from prunedge.pruning.from_config import (
     transfer_settings,
     what_a_step_saves,
 )
+from prunedge.pruning.judging import refuse_undefined, with_usual_metric
 from prunedge.runs.callbacks import Callbacks
-from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited, refuse_wholly_frozen
+from prunedge.runs.checks import refuse_unsuited, refuse_wholly_frozen
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
@@ -45,7 +46,9 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
         timer_of(config)
 
     session = RunSession(config, callbacks, out=out)
-    refuse_missing_classes(session)
+    config, of_metric = with_usual_metric(config, session.data)
+    session.config = config
+    refuse_undefined(config, session.data, ("val", "test"))
     unknown = refuse_seen(config, session.data)
     if session.start is not None:
         how = taught(session.start, config.model.start)
@@ -66,7 +69,8 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     if session.loaded is not None:
         session.run.write("weights.json", session.loaded.to_json())
         callbacks.say(session.loaded.sentence())
-    for line in [*frozen, *of_small]:
+    of_metrics = [] if of_metric is None else [of_metric]
+    for line in [*of_metrics, *frozen, *of_small]:
         callbacks.say(line)
     if verb == "prune":
         callbacks.say(what_a_step_saves(session.config))
@@ -77,7 +81,10 @@ def _with_chosen(config: RunConfig, data: Dataset, verb: str) -> RunConfig:
     """The config with what was left to be chosen: a run says what it does, also to whoever repeats
     it with another release.
     """
-    chosen: dict[str, Any] = {"batch_size": transfer_settings(config, data).batch_size}
+    chosen: dict[str, Any] = {
+        "batch_size": transfer_settings(config, data).batch_size,
+        "metric": config.task.metric,
+    }
     if verb == "prune":
         chosen["cost"] = currency_of(config)
         chosen["max_drop"] = max_drop_of(config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunedge.errors import PrunedgeError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
 from prunedge.pruning.from_config import constraints_of
 from prunedge.pruning.refusals import (
@@ -18,29 +17,6 @@ from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
     from prunedge.runs.session import RunSession
-
-
-def refuse_missing_classes(session: RunSession) -> None:
-    """PrunedgeError where the metric is not defined since a split that is judged has no image of a
-    class.
-    """
-    metric = session.config.task.metric
-    for name in ("val", "test"):
-        split = session.data.splits()[name]
-        targets = [sample.target for sample in split.samples]
-        absent = session.task.undefined(metric, targets)
-        if absent is not None:
-            shown = "validation" if name == "val" else name
-            defined = [
-                option("metric", other)
-                for other in session.task.metrics
-                if session.task.undefined(other, targets) is None
-            ]
-            raise PrunedgeError(
-                f"the {shown} split has no image of '{absent}', so {metric} is not defined",
-                where=session.config.data.path,
-                remedy=f"use {' or '.join(defined)}, or give it such images",
-            )
 
 
 def refuse_wholly_frozen(session: RunSession) -> list[str]:

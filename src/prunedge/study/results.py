@@ -112,6 +112,7 @@ def _rows(study: StudyStore, trial: Trial) -> list[Row]:
         "data_name": data_name(trial.config.data.path),
         "task": trial.config.task.name,
         **settings,
+        "metric": run.config.task.metric,  # chosen by the images, unless asked for
     }
     rows = []
     for step in run.steps():

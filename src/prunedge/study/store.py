@@ -212,13 +212,10 @@ class StudyStore:
             run = execute.resume(folder, callbacks)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            values = {
-                **trial.values,
-                "start": source,
-                "train_epochs": 0,
-                "schedule_epochs": trial.config.train.epochs,
-            }
-            run = execute.prune(RunConfig.make(trial.name, **values), folder, callbacks)
+            config = trial.config.with_values(
+                start=source, train_epochs=0, schedule_epochs=trial.config.train.epochs
+            )
+            run = execute.prune(config, folder, callbacks)
         if self.grid.is_timed(trial):
             time_bundles(run, self.grid.bench, None if callbacks is None else callbacks.progress)
 

@@ -28,6 +28,7 @@ from prunedge.tasks.base import (
 )
 from prunedge.tasks.classification import Classification
 from prunedge.tasks.packed import packed, unpacked
+from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.definitions import definitions_in
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Categories",
     "ConstantAnswer",
     "Example",
+    "LossWeighting",
     "Meter",
     "Metric",
     "Metrics",

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from prunedge.edge.tasks.base import Targets, TaskSpec
-from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.metric import Metric, called
 from prunedge.errors import TrainError
 from prunedge.tasks.figures import Figures
+from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.advice import option
 from prunedge.utils.records import Record
 
@@ -28,6 +29,7 @@ def metric_among(metrics: Mapping[str, Metric], name: str | None, where: object 
     """
     if name is None:
         return next(iter(metrics.values()))
+    name = called(name)
     if name not in metrics:
         what = f"no metric is called '{name}'"
         raise TrainError(what, where=where, remedy=f"choose {', '.join(metrics)}")
@@ -229,6 +231,23 @@ class Task(Protocol):
     ) -> torch.Tensor:
         """The mean over the examples, a scalar (float64 with `double`): Taylor criteria scale by
         their number.
+        """
+
+    def weighted_loss(
+        self,
+        output: Any,
+        targets: Any,
+        weighting: LossWeighting,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """The loss that is trained with where rare classes or hard images count more, the mean over
+        the examples. TrainError where the task has no such loss.
+        """
+
+    def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
+        """The weights of `LossWeighting` by the targets of the training images, as a batch holds
+        them. TrainError where the task has no classes.
         """
 
     def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:

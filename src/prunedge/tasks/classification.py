@@ -14,6 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
+from prunedge.edge.tasks.damage import damage_among
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import figures as of
@@ -26,11 +27,15 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
+from prunedge.tasks.damage_metrics import damage_metrics
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
+from prunedge.tasks.weighting import LossWeighting, class_weights, weighted_cross_entropy
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
+MOST = 0.8  # share of the images of one class, of which the others are rare
+TELLING = 0.7  # AUROC, which a dozen images hardly reach by chance
 OUTPUTS_REMEDY = "build it with one output for each class"
 
 
@@ -41,6 +46,7 @@ class MetricsRecord(Record):
     accuracy: float
     f1: float
     auroc: float | None
+    balanced_accuracy: float | None = None
     confusion: list[list[NonNegativeInt]]
     n: PositiveInt
     correct: str = ""
@@ -57,7 +63,9 @@ class Classification:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """`accuracy`; `f1` and `auroc`, each the mean over the classes."""
+        """`accuracy`; `f1`, `auroc` and `balanced_accuracy`, each the mean over the classes; those
+        of damage (`prunedge.tasks.damage_metrics`).
+        """
         return METRICS
 
     @property
@@ -78,10 +86,22 @@ class Classification:
         return False
 
     def undefined(self, metric: str, targets: Sequence[int]) -> str | None:
-        """AUROC is not defined where a class has no image."""
-        if metric != "auroc" or self.spec is None:
+        """AUROC and balanced accuracy need an image of each class, what is asked of damage one of
+        damage and one that is sound.
+        """
+        if self.spec is None:
             return None
-        return next(iter(self.targets.missing(targets)), None)
+        missing = self.targets.missing(targets)
+        if metric in ("auroc", "balanced_accuracy"):
+            return next(iter(missing), None)
+        if not METRICS[metric].of_damage:
+            return None
+        damage = damage_among(self.spec.classes)
+        sound = [name for name in self.spec.classes if name not in damage]
+        for side in (damage, sound):
+            if side and set(side) <= set(missing):
+                return side[0]
+        return None
 
     def outputs_of(self, output: Any) -> torch.Tensor:
         """The logits (n, classes)."""
@@ -99,6 +119,25 @@ class Classification:
     ) -> torch.Tensor:
         """The mean cross-entropy."""
         return cross_entropy(output, targets, label_smoothing=label_smoothing, double=double)
+
+    def weighted_loss(
+        self,
+        output: Any,
+        targets: Any,
+        weighting: LossWeighting,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """Cross-entropy, weighted by class, in its focal form where one is asked for."""
+        logits = class_logits(output)
+        cross_entropy(logits, targets)  # says what is wrong with them, if anything
+        return weighted_cross_entropy(
+            logits.float(), targets.long(), weighting, label_smoothing=label_smoothing
+        )
+
+    def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
+        """The weight of each class (classes,)."""
+        return class_weights(np.bincount(targets, minlength=self.outputs))
 
     def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
         """KL divergence from the teacher's softened answers, times temperature^2 (Hinton et al.
@@ -122,7 +161,9 @@ class Classification:
 
     def meter(self) -> ClassificationMeter:
         """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
-        return ClassificationMeter(self.outputs if self.spec else None)
+        if self.spec is None:
+            return ClassificationMeter()
+        return meter_of(self.spec.classes)
 
     def figures(self, meter: ClassificationMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; recall, precision and F1 of each class."""
@@ -150,12 +191,21 @@ class Classification:
         )
 
     def only_answer(self, metrics: Metrics) -> int | None:
-        """The class that every image was given, though there are images of at least two."""
+        """The class that every image was given, though there are images of at least two.
+
+        None as well where that class has most of the images and the scores order them all the same
+        (AUROC): a rare class is told apart long before it is the most probable one.
+        """
         confusion = metrics.details["confusion"]
         present = sum(any(row) for row in confusion)
         columns = zip(*confusion, strict=True)
         answered = [number for number, column in enumerate(columns) if any(column)]
-        return answered[0] if present > 1 and len(answered) == 1 else None
+        if present < 2 or len(answered) > 1:
+            return None
+        share = sum(confusion[answered[0]]) / metrics.n
+        auroc = metrics.values["auroc"]
+        tells_rare = share > MOST and auroc is not None and auroc >= TELLING
+        return None if tells_rare else answered[0]
 
     def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
         """The class with the most images, and what always answering it scores."""
@@ -166,12 +216,29 @@ class Classification:
             return ConstantAnswer(largest, share)
         if metric == "auroc":
             return ConstantAnswer(largest, 0.5)
+        present = sum(count > 0 for count in counts)
+        if metric == "balanced_accuracy":
+            return ConstantAnswer(largest, 1 / present)
+        if metric in METRICS and METRICS[metric].of_damage:
+            return ConstantAnswer(largest, self._constant_of_damage(metric, counts, largest))
         if metric != "f1":
             raise ValueError(f"what a constant answer scores by {metric} is not known")
         # F1 of that class, and 0 for the other classes that have images; torchmetrics leaves out
         # those that have none.
-        present = sum(count > 0 for count in counts)
         return ConstantAnswer(largest, 2 * share / (1 + share) / present)
+
+    def _constant_of_damage(self, metric: str, counts: Sequence[int], answer: int) -> float:
+        """What always giving one answer scores by a metric of damage: equal scores for all images
+        find none without calling all damaged.
+        """
+        assert self.spec is not None
+        damage = [self.spec.classes.index(name) for name in damage_among(self.spec.classes)]
+        share = sum(counts[index] for index in damage) / sum(counts)
+        if metric == "average_precision":
+            return share
+        if metric == "damage_f1":
+            return 2 * share / (1 + share) if answer in damage else 0.0
+        return 0.0 if METRICS[metric].higher_is_better else 1.0
 
     @property
     def answers(self) -> int:
@@ -235,13 +302,15 @@ class Classification:
 
 
 class ClassificationMeter:
-    """Cross-entropy, accuracy, F1, AUROC and the confusion matrix of a classifier.
+    """The loss, the metrics and the confusion matrix of a classifier.
 
-    `classes` is how many there are; None where the model's outputs tell.
+    `classes` is how many there are; None where the model's outputs tell. `damage` are those of them
+    that are damage; () where nobody knows.
     """
 
-    def __init__(self, classes: int | None = None) -> None:
+    def __init__(self, classes: int | None = None, damage: Sequence[int] = ()) -> None:
         self._classes = classes
+        self._damage = damage
         self._logits: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
         self._counts: Any = None
@@ -289,7 +358,9 @@ class ClassificationMeter:
 
     @traced("metrics")
     def compute(self) -> Metrics:
-        """The metrics; `auroc` is None where a class has no image."""
+        """The metrics; None where they are not defined: `auroc` and `balanced_accuracy` where a
+        class has no image, those of damage where there is none, or nothing else.
+        """
         logits = self.logits()
         labels = self.labels()
         if not bool(logits.isfinite().all()):
@@ -297,6 +368,7 @@ class ClassificationMeter:
                 "the model's outputs aren't finite", remedy="train it at a lower learning rate"
             )
         counts = self._counts.compute()
+        confusion = counts["confusion"].long().tolist()
         is_correct = logits.argmax(1) == labels
         return Metrics(
             loss=float(cross_entropy(logits, labels, double=True)),
@@ -305,10 +377,12 @@ class ClassificationMeter:
                 "accuracy": int(is_correct.sum()) / len(labels),
                 "f1": float(counts["f1"]),
                 "auroc": _auroc(logits, labels),
+                "balanced_accuracy": _balanced_accuracy(confusion),
+                **damage_metrics(logits, labels, self._damage),
             },
             n=len(labels),
             correct=packed(is_correct.numpy()),
-            details={"confusion": counts["confusion"].long().tolist()},
+            details={"confusion": confusion},
         )
 
 
@@ -338,11 +412,27 @@ def _auroc(logits: torch.Tensor, labels: torch.Tensor) -> float | None:
     return float(area)
 
 
+def _balanced_accuracy(confusion: Sequence[Sequence[int]]) -> float | None:
+    """The mean over the classes of the share of their images that are answered right, from
+    `confusion[true][predicted]`; None where a class has no image.
+    """
+    if not all(map(any, confusion)):
+        return None
+    shares = [row[index] / sum(row) for index, row in enumerate(confusion)]
+    return sum(shares) / len(shares)
+
+
+def meter_of(classes: Sequence[str]) -> ClassificationMeter:
+    """A meter for these classes, whose names say which are damage, if any do."""
+    damage = [classes.index(name) for name in damage_among(classes)]
+    return ClassificationMeter(len(classes), damage)
+
+
 def measure(
     logits: torch.Tensor, labels: torch.Tensor, classes: Sequence[str] | None = None
 ) -> Metrics:
     """The metrics of outputs (n, classes) against labels (n,)."""
-    meter = ClassificationMeter(None if classes is None else len(classes))
+    meter = ClassificationMeter() if classes is None else meter_of(classes)
     meter.update(meter.observe(logits, labels))
     return meter.compute()
 

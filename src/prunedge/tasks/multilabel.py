@@ -29,6 +29,7 @@ from prunedge.tasks.base import (
 )
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
+from prunedge.tasks.weighting import LossWeighting, label_weights, weighted_binary_cross_entropy
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
@@ -124,6 +125,26 @@ class Multilabel:
         wanted = self.checked(targets, len(logits)).to(logits)
         softened = wanted * (1 - label_smoothing) + label_smoothing / 2
         return F.binary_cross_entropy_with_logits(logits, softened)
+
+    def weighted_loss(
+        self,
+        output: Any,
+        targets: Any,
+        weighting: LossWeighting,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """Binary cross-entropy, weighted for each label by whether it is there, in its focal form
+        where one is asked for.
+        """
+        logits = self.outputs_of(output).float()
+        wanted = self.checked(targets, len(logits)).to(logits)
+        softened = wanted * (1 - label_smoothing) + label_smoothing / 2
+        return weighted_binary_cross_entropy(logits, softened, weighting)
+
+    def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
+        """The weights of lacking each label and of having it (2, classes)."""
+        return label_weights(targets.sum(0), len(targets))
 
     def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
         """KL divergence from the teacher's softened answer to each class, the mean over them, times

@@ -44,6 +44,8 @@ from prunedge.tasks.base import (
 )
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.packed import packed
+from prunedge.tasks.weighting import LossWeighting, class_weights
+from prunedge.utils.advice import option
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
@@ -150,6 +152,28 @@ class Ordinal:
         if not label_smoothing:
             return loss
         return (1 - label_smoothing) * loss - label_smoothing * log_likely.mean()
+
+    def weighted_loss(
+        self,
+        output: Any,
+        targets: Any,
+        weighting: LossWeighting,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """The same with the weight of each image's degree. TrainError for a focal form."""
+        if weighting.focal or weighting.weights is None:
+            raise TrainError("degrees have no focal loss", remedy=f"leave {option('focal')} out")
+        logits = self.outputs_of(output).float()
+        wanted = self.checked(targets, len(logits)).long()
+        log_likely = log_probabilities(logits)
+        right = log_likely.gather(1, wanted[:, None])[:, 0]
+        losses = (1 - label_smoothing) * -right - label_smoothing * log_likely.mean(1)
+        return (losses * weighting.weights.to(losses)[wanted]).mean()
+
+    def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
+        """The weight of each degree (degrees,)."""
+        return class_weights(np.bincount(targets, minlength=self.degrees))
 
     def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
         """KL divergence from the degrees' probabilities by the teacher's softened logits, times

@@ -33,12 +33,15 @@ from prunedge.tasks.base import (
     Titles,
 )
 from prunedge.tasks.logits import logits_of
+from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 from prunedge.utils.wording import figure
 
 OUTPUTS_REMEDY = "build it with one output for each number"
 TARGETS_REMEDY = "give each image its numbers in their own units, as (n, numbers) float32"
+CLASSLESS = "numbers have no classes that could be rare"
+CLASSLESS_REMEDY = "train without balance and focal"
 MEDIAN = 0  # the constant answer that others have to beat
 ONE_NUMBER = 1  # the answer of a model that gives every image the same
 CONSTANT = 1e-6  # deviations, below which outputs don't differ
@@ -149,6 +152,21 @@ class Regression:
         outputs = outputs.double() if double else outputs.float()
         wanted = self.standardised(self.checked(targets, len(outputs)).to(outputs.device))
         return F.huber_loss(outputs, wanted.to(outputs.dtype))
+
+    def weighted_loss(
+        self,
+        output: Any,
+        targets: Any,
+        weighting: LossWeighting,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> torch.Tensor:
+        """TrainError: no number is rarer than another."""
+        raise TrainError(CLASSLESS, remedy=CLASSLESS_REMEDY)
+
+    def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
+        """TrainError: no number is rarer than another."""
+        raise TrainError(CLASSLESS, remedy=CLASSLESS_REMEDY)
 
     def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
         """Huber's loss against the teacher's numbers; they have no temperature."""

@@ -31,12 +31,14 @@ def batches_of(data: Any, config: TrainConfig, seed: int, epoch: int) -> Any:
     rest = len(data) % config.batch_size
     # Batch normalisation can't learn from a last batch of one image and is misled by two or three.
     drop_last = 0 < rest < 4 and len(data) > config.batch_size
+    how: dict[str, Any] = {"balanced": True} if config.balance == "sampler" else {}
     return data.batches(
         config.batch_size,
         shuffle_seed=seed,
         augment=config.augment,
         epoch=epoch,
         drop_last=drop_last,
+        **how,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import get_args
 
-from prunedge.config.sections import Optimizer
+from prunedge.config.sections import Balance, Optimizer
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
 from prunedge.tasks import TASKS
@@ -53,6 +53,9 @@ class TrainConfig:
     each block behind a layer (`prunedge.train.blocks`). With `ema` it is the weights' exponential
     moving average that is evaluated and kept (`prunedge.train.average`).
 
+    `balance` gives rare classes more weight in the loss, or more images in an epoch; `focal` is the
+    gamma of the focal loss, 0 without (`prunedge.tasks.weighting`).
+
     `temporary_norms` gives a model that has no normalisation batch norms for as long as it is
     trained (`prunedge.train.temporary_norms`).
 
@@ -79,6 +82,8 @@ class TrainConfig:
     freeze: int = 0
     layer_decay: float | None = None
     ema: float | None = None
+    balance: Balance = "none"
+    focal: float = 0.0
     temporary_norms: bool = False
     called: str = "lr"
 
@@ -86,6 +91,7 @@ class TrainConfig:
         """Refuse settings out of their range, all at once."""
         augments = get_args(Augment)
         optimizers = get_args(Optimizer)
+        balances = get_args(Balance)
         # Of any task: which one is taught is known when the training begins.
         metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
         numbers: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -101,6 +107,7 @@ class TrainConfig:
             "temperature": (lambda value: 0 < value < math.inf, "above 0"),
             "layer_decay": (lambda value: 0 < value < 1, "between 0 and 1"),
             "ema": (lambda value: 0 < value < 1, "between 0 and 1"),
+            "focal": (lambda value: 0 <= value <= 10, "from 0 to 10"),
         }
         whole = {"batch_size": 2, "patience": 1, "freeze": 0}
         may_be_none = ("weight_decay", "layer_decay", "ema", "patience")
@@ -119,6 +126,8 @@ class TrainConfig:
                 broken[name] = f"a whole number, at least {least}"
         if self.optimizer not in optimizers:
             broken["optimizer"] = f"one of {', '.join(optimizers)}"
+        if self.balance not in balances:
+            broken["balance"] = f"one of {', '.join(balances)}"
         if self.augment not in augments:
             broken["augment"] = f"one of {', '.join(augments)}"
         if self.metric not in (None, *metrics):

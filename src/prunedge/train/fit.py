@@ -31,6 +31,7 @@ from prunedge.train.state import Epoch, Snapshot, TrainingCheckpoint, rank_of
 from prunedge.train.step import Stepper, make_stepper, train_batch
 from prunedge.train.sync import start_alike
 from prunedge.train.temporary_norms import norm_names, temporary_norms, with_norms
+from prunedge.train.weighting import weighting_of
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 from prunedge.utils.tracing import traced
@@ -123,7 +124,7 @@ def fit(
             _norms(model, train, config, engine, extras),
         ):
             has_norms = bool(norm_names(model))
-            stepper = _prepared(model, config, engine, extras, task, blocks, checkpoint)
+            stepper = _prepared(model, train, config, engine, extras, task, blocks, checkpoint)
             training = _Training(stepper, train, val, epochs, seed, metric)
             best, history = _train_epochs(training, checkpoint)
             if best.weights:
@@ -180,6 +181,7 @@ def _without_norms(
 
 def _prepared(
     model: nn.Module,
+    train: Any,
     config: TrainConfig,
     engine: Engine,
     extras: TrainExtras,
@@ -202,7 +204,8 @@ def _prepared(
     averaged = None if config.ema is None else averaged_model(model, config.ema)
     if averaged is not None and checkpoint is not None:
         averaged.load_state_dict(checkpoint.averaged)
-    return make_stepper(model, optimizer, config, engine, extras, task, averaged)
+    weighting = weighting_of(task, train, config, engine.device)
+    return make_stepper(model, optimizer, config, engine, extras, task, averaged, weighting)
 
 
 @dataclass(frozen=True)

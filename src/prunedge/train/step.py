@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from prunedge.tasks import Task
+from prunedge.tasks import LossWeighting, Task
 from prunedge.train.config import TrainConfig
 from prunedge.train.distill import teacher_distance
 from prunedge.train.engine import Engine
@@ -26,7 +26,7 @@ class Stepper:
     """What every step of a training works with.
 
     `optimizer` is torch's; `wrapped` and `driver` are Fabric's model and optimizer. `averaged` is
-    the model's moving average, where there is one.
+    the model's moving average, where there is one; `weighting` is what the loss counts more.
     """
 
     model: nn.Module
@@ -38,6 +38,7 @@ class Stepper:
     extras: TrainExtras
     task: Task
     averaged: AveragedModel | None = None
+    weighting: LossWeighting | None = None
 
     @property
     def kept(self) -> nn.Module:
@@ -53,6 +54,7 @@ def make_stepper(
     extras: TrainExtras,
     task: Task,
     averaged: AveragedModel | None = None,
+    weighting: LossWeighting | None = None,
 ) -> Stepper:
     """Wrap the model and its optimizer as Fabric wants them."""
     wrapped: Any = model
@@ -61,7 +63,9 @@ def make_stepper(
     # `add_gradients` says why not.
     if distributed.world_size() == 1:
         wrapped, driver = engine.fabric.setup(model, optimizer, move_to_device=False)
-    return Stepper(model, optimizer, wrapped, driver, config, engine, extras, task, averaged)
+    return Stepper(
+        model, optimizer, wrapped, driver, config, engine, extras, task, averaged, weighting
+    )
 
 
 def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) -> float:
@@ -98,7 +102,13 @@ def _loss(
 ) -> torch.Tensor:
     """The task's loss, mixed with the distance from the teacher where there is one."""
     config = stepper.config
-    loss = stepper.task.loss(outputs, targets, label_smoothing=config.label_smoothing)
+    smoothing = config.label_smoothing
+    if stepper.weighting is None:
+        loss = stepper.task.loss(outputs, targets, label_smoothing=smoothing)
+    else:
+        loss = stepper.task.weighted_loss(
+            outputs, targets, stepper.weighting, label_smoothing=smoothing
+        )
     if not config.distill or stepper.extras.teacher is None:
         return loss
     teacher = stepper.extras.teacher

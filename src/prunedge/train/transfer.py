@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from prunedge.config.sections import Optimizer
+from prunedge.config.sections import Balance, Optimizer
 from prunedge.data.transforms import Augment
 from prunedge.models import has_normalisation
 from prunedge.tasks import make_task
@@ -56,6 +56,8 @@ class TransferSettings:
     freeze: int = 0
     layer_decay: float | None = None
     ema: float | None = None
+    balance: Balance = "none"
+    focal: float = 0.0
 
     def config(self, model: nn.Module) -> TrainConfig:
         """How to train `model`: gently when it is pretrained, boldly from random weights.
@@ -89,6 +91,8 @@ class TransferSettings:
             freeze=self.freeze,
             layer_decay=self.layer_decay,
             ema=self.ema,
+            balance=self.balance,
+            focal=self.focal,
         )
 
 

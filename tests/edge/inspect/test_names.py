@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prunedge.edge.inspect.damage import damage_classes, is_sound
+from prunedge.edge.inspect.damage import damage_classes
+from prunedge.edge.tasks.damage import is_sound
 from prunedge.errors import DataError
 
 SOUND = [

@@ -70,6 +70,26 @@ def matched(targets: Targets, labels: Labels) -> list[Any | Unmatched]:
     return targets.matched(labels)
 
 
+def refusal_of(task: str, balance: str, focal: float) -> str | None:
+    """Why a model of a task, by its name, can't learn with this `balance` and `focal`, with what
+    can be done; None where it can.
+    """
+    definition = DEFINITIONS[task]
+    if focal and not definition.has_focal:
+        others = [name for name, other in DEFINITIONS.items() if other.has_focal]
+        return (
+            f"{option('focal', focal)} can't be had with {option('task', task)}, but with "
+            f"{' and '.join(others)}: leave it out"
+        )
+    if balance == "none" or balance in definition.balances:
+        return None
+    refused = f"{option('balance', balance)} can't be had with {option('task', task)}"
+    if not definition.balances:
+        return f"{refused}, which has no classes: leave it out"
+    suited = " or ".join(option("balance", other) for other in definition.balances)
+    return f"{refused}: use {suited}"
+
+
 def order_in(text: str) -> tuple[str, ...]:
     """The labels that a text lists from the lowest up, with commas between them."""
     return tuple(name.strip() for name in text.split(","))

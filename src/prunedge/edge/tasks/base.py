@@ -298,6 +298,11 @@ class DeviceDefinition:
     none of this task's. `has_order`: it asks for the order of the
     labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
     are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`).
+
+    `balances` are the ways in which rare classes can be given more weight while a model learns
+    (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
+    `rare_metrics` suit images of which one class has most: the first is used there unless another
+    is asked for; () where the usual ones do.
     """
 
     name: str
@@ -307,3 +312,6 @@ class DeviceDefinition:
     doubt: Callable[[Labels], str | None] = lambda labels: None
     has_order: bool = False
     reads_columns: bool = False
+    balances: tuple[str, ...] = ()
+    has_focal: bool = False
+    rare_metrics: tuple[str, ...] = ()

@@ -29,9 +29,23 @@ from prunedge.utils.wording import counted
 
 NAME = "classification"
 ACCURACY = Metric("accuracy", has_interval=True)
+# Operating points: how much damage is found where so many sound images may be called damaged, and
+# the other way round.
+AT_ALARMS = {f"recall@alarms={rate:g}": rate for rate in (0.01, 0.02, 0.05, 0.1)}
+AT_RECALL = {f"alarms@recall={rate:g}": rate for rate in (0.8, 0.9, 0.95, 0.99)}
+BALANCED_ACCURACY = Metric("balanced_accuracy", is_macro=True)
 METRICS = {
     metric.name: metric
-    for metric in (ACCURACY, Metric("f1", is_macro=True), Metric("auroc", is_macro=True))
+    for metric in (
+        ACCURACY,
+        Metric("f1", is_macro=True),
+        Metric("auroc", is_macro=True),
+        BALANCED_ACCURACY,
+        Metric("damage_f1", of_damage=True),
+        Metric("average_precision", of_damage=True),
+        *(Metric(name, of_damage=True) for name in AT_ALARMS),
+        *(Metric(name, of_damage=True, higher_is_better=False) for name in AT_RECALL),
+    )
 }
 TOLERANCE = 1e-3  # of a sum of probabilities
 
@@ -226,4 +240,13 @@ class Classification:
         return by_class.findings_of(sums, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Classification, targets_of, doubt_of)
+DEFINITION = DeviceDefinition(
+    NAME,
+    METRICS,
+    Classification,
+    targets_of,
+    doubt_of,
+    balances=("sampler", "loss"),
+    has_focal=True,
+    rare_metrics=(BALANCED_ACCURACY.name, "recall@alarms=0.05"),
+)

@@ -32,6 +32,11 @@ def as_drop(given: object) -> Drop:
     return f"{float(number):g}%" if text.endswith("%") else float(number)
 
 
+def called(name: str) -> str:
+    """The name of a metric as it is kept, of one that a user writes: `balanced-accuracy`."""
+    return name.replace("-", "_")
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure that models are judged by.
@@ -40,7 +45,8 @@ class Metric:
     the metric's own unit (`mm`), empty where only the user knows it. `has_interval`: it is the mean
     over the images of what `prunedge.tasks.Metrics.correct` keeps of each, so that two models can
     be compared image by image. `is_macro`: it is the mean over the classes, so that rare ones count
-    as much as common ones.
+    as much as common ones. `of_damage`: it asks whether damage is found, so that the classes' names
+    have to say which of them are sound (`prunedge.edge.tasks.damage`).
     """
 
     name: str
@@ -48,6 +54,7 @@ class Metric:
     unit: str = POINTS
     has_interval: bool = False
     is_macro: bool = False
+    of_damage: bool = False
 
     def change(self, before: float, after: float) -> float:
         """From `before` to `after`, in the metric's unit."""

@@ -261,4 +261,7 @@ class Multilabel:
         return by_class.findings_of(highest, values, tiles, damage, threshold)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, Multilabel, targets_of)
+# An image that shows several classes can't be drawn for one of them alone: the loss it is.
+DEFINITION = DeviceDefinition(
+    NAME, METRICS, Multilabel, targets_of, balances=("loss",), has_focal=True
+)

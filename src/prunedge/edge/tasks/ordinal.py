@@ -336,5 +336,11 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 DEFINITION = DeviceDefinition(
-    NAME, METRICS, Ordinal, targets_of, has_order=True, reads_columns=True
+    NAME,
+    METRICS,
+    Ordinal,
+    targets_of,
+    has_order=True,
+    reads_columns=True,
+    balances=("sampler", "loss"),
 )

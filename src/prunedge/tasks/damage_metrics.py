@@ -1,0 +1,85 @@
+"""How well damage is found, whichever kind of it: by the classes that are damage against those that
+are sound. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL
+
+NAMES = ("damage_f1", "average_precision", *AT_ALARMS, *AT_RECALL)
+
+
+def damage_metrics(
+    logits: torch.Tensor, labels: torch.Tensor, damage: Sequence[int]
+) -> dict[str, float | None]:
+    """The metrics of `NAMES` for logits (n, classes) float32 and labels (n,) int64, where the
+    classes `damage` are damage. All are None where there is no image of damage or no sound one, or
+    nobody knows which classes are damage.
+
+    An image is ranked by the probability of all its damage classes together, as an inspection does
+    (`prunedge.edge.tasks.classification`); damage is what the most probable class says.
+    """
+    chosen = torch.zeros(logits.shape[1], dtype=torch.bool)
+    chosen[list(damage)] = True
+    is_damaged = chosen[labels]
+    if not damage or is_damaged.all() or not is_damaged.any():
+        return dict.fromkeys(NAMES)
+
+    # Seconds to import.
+    from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
+
+    scores = _ranks(logits, chosen)
+    target = is_damaged.int()
+    curve = operating_points(scores, is_damaged)
+    values: dict[str, float | None] = {
+        "damage_f1": float(binary_f1_score(chosen[logits.argmax(1)].int(), target)),
+        "average_precision": float(binary_average_precision(scores, target)),
+    }
+    values |= {name: recall_at(curve, rate) for name, rate in AT_ALARMS.items()}
+    values |= {name: alarms_at(curve, rate) for name, rate in AT_RECALL.items()}
+    return values
+
+
+def operating_points(scores: torch.Tensor, is_damaged: torch.Tensor) -> torch.Tensor:
+    """The ROC curve (points, 2) float64: which share of sound images is called damaged, and which
+    share of damage is found, by each threshold from above all `scores` (n,) to below all.
+    """
+    from torchmetrics.functional.classification import binary_roc
+
+    alarms, found, _ = binary_roc(scores, is_damaged.int())
+    # float32 shares, of whole numbers.
+    sound = int((~is_damaged).sum())
+    damaged = int(is_damaged.sum())
+    exact = (
+        (alarms.double() * sound).round() / sound,
+        (found.double() * damaged).round() / damaged,
+    )
+    return torch.stack(exact, 1)
+
+
+def recall_at(curve: torch.Tensor, most: float) -> float:
+    """The largest share of damage that is found where at most this share of sound images is called
+    damaged.
+    """
+    return float(curve[curve[:, 0] <= most + 1e-9, 1].max())
+
+
+def alarms_at(curve: torch.Tensor, least: float) -> float:
+    """The smallest share of sound images that is called damaged where at least this share of damage
+    is found.
+    """
+    return float(curve[curve[:, 1] >= least - 1e-9, 0].min())
+
+
+def _ranks(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Numbers from 0 to 1 in the order of the probability of damage (n,) float64, equal for equal
+    ones; probabilities themselves are all 1 where logits are large.
+    """
+    wide = logits.double()
+    odds = wide[:, chosen].logsumexp(1) - wide[:, ~chosen].logsumexp(1)
+    _, places = odds.unique(return_inverse=True)
+    return places.double() / len(odds)

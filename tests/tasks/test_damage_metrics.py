@@ -1,0 +1,97 @@
+"""What is asked of damage: against scikit-learn, and where it is not defined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL, METRICS
+from prunedge.tasks import make_task
+from prunedge.tasks.classification import measure
+from prunedge.tasks.damage_metrics import NAMES
+
+CLASSES = ("crack", "free", "rust")
+TASK = make_task(TaskSpec(name="classification", classes=CLASSES, size=(16, 16)))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**16), st.integers(8, 90), st.sampled_from([0.1, 1.0, 60.0]))
+def test_they_agree_with_scikit_learn(seed: int, count: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = (spread * torch.randn(count, 3, generator=generator)).round(decimals=1)
+    labels = torch.randint(3, (count,), generator=generator)
+    labels[:3] = torch.arange(3)
+    found = measure(logits, labels, CLASSES)
+
+    is_damaged = (labels != 1).numpy()
+    wide = logits.double()
+    odds = (torch.logsumexp(wide[:, [0, 2]], 1) - wide[:, 1]).numpy()
+    answered = (logits.argmax(1) != 1).numpy()
+    assert found.value("balanced_accuracy") == pytest.approx(
+        reference.balanced_accuracy_score(labels.numpy(), logits.argmax(1).numpy())
+    )
+    assert found.value("damage_f1") == pytest.approx(
+        reference.f1_score(is_damaged, answered), abs=1e-6
+    )
+    assert found.value("average_precision") == pytest.approx(
+        reference.average_precision_score(is_damaged, odds), abs=1e-5
+    )
+    alarms, recall, _ = reference.roc_curve(is_damaged, odds, drop_intermediate=False)
+    for name, rate in AT_ALARMS.items():
+        assert found.value(name) == pytest.approx(recall[alarms <= rate + 1e-12].max())
+    for name, rate in AT_RECALL.items():
+        assert found.value(name) == pytest.approx(alarms[recall >= rate - 1e-12].min())
+
+
+def test_a_rate_that_a_whole_number_of_images_makes_is_kept_to_the_image() -> None:
+    """1 of 20 sound images is 5 %, whatever floating point makes of it."""
+    labels = torch.tensor([1] * 20 + [0] * 10)
+    scores = torch.tensor([9.0] + [0.0] * 19 + [5.0] * 10)
+    logits = torch.stack((scores, torch.zeros(30)), 1)
+    found = measure(logits, labels, ("crack", "free"))
+    assert found.value("recall@alarms=0.05") == 1.0
+    assert found.value("recall@alarms=0.02") == 0.0
+    assert found.value("alarms@recall=0.9") == pytest.approx(0.05)
+
+
+def test_names_that_tell_nothing_and_absent_damage_leave_them_undefined() -> None:
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    for classes in (("a", "b", "c"), None):
+        values = measure(logits, labels, classes).values
+        assert {values[name] for name in NAMES} == {None}
+    values = measure(logits, torch.ones(6, dtype=torch.int64), CLASSES).values
+    assert {values[name] for name in NAMES} == {None}
+    assert values["balanced_accuracy"] is None
+
+
+@pytest.mark.parametrize("metric", NAMES)
+def test_what_is_missing_is_named(metric: str) -> None:
+    assert TASK.undefined(metric, [0, 1, 1]) is None
+    assert TASK.undefined(metric, [1, 1]) == "crack"
+    assert TASK.undefined(metric, [0, 2]) == "free"
+    assert TASK.undefined("balanced_accuracy", [0, 1]) == "rust"
+
+
+def test_both_halves_name_the_same_metrics() -> None:
+    of_damage = {name for name, metric in METRICS.items() if metric.of_damage}
+    assert of_damage == set(NAMES)
+    assert set(measure(torch.eye(3), torch.arange(3), CLASSES).values) == set(METRICS)
+    better = {name for name, metric in METRICS.items() if not metric.higher_is_better}
+    assert better == set(AT_RECALL)
+
+
+def test_several_processes_come_to_what_one_comes_to() -> None:
+    """Each has seen all observations (`train.evaluate`): in whatever batches they came."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(31, 3, generator=generator)
+    labels = torch.randint(3, (31,), generator=generator)
+    meter = TASK.meter()
+    for rows in np.array_split(np.arange(31), 5):
+        meter.update(meter.observe(logits[rows], labels[rows]))
+    assert meter.compute() == measure(logits, labels, CLASSES)
