@@ -114,6 +114,8 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     folder = Path(shutil.copytree(runs[verb], tmp_path / "run"))
     key = name
     before = open_run(folder).config.flat()[key]
+    if before is True:  # another value is the flag that turns it off
+        flag = flag.replace("--", "--no-", 1)
     code, said = call(
         [verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys
     )

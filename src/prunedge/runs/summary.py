@@ -60,7 +60,7 @@ def _test(run: Run) -> dict[str, Any] | None:
     test = run.test()
     if not test:
         return None
-    return {name: test[name] for name in _TESTED if name in test}
+    return {name: test[name] for name in _TESTED if test.get(name) is not None}
 
 
 def _computing(run: Run) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
-from prunedge.tasks.damage_metrics import damage_metrics
+from prunedge.tasks.damage_metrics import damage_figures, damage_metrics
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
 from prunedge.tasks.weighting import LossWeighting, class_weights, weighted_cross_entropy
@@ -180,12 +180,15 @@ class Classification:
             areas.append(of.auroc(weights, scores[:, index], is_there[:, index]))
         rarest = of.rarest(is_there)
         # As the meter has it: F1 leaves classes out that are nowhere, AUROC is defined of all.
+        recalls = [part.figures[0].values for part in parts]
         f1 = of.mean_of([part.figures[2].values for part in parts])
         return of.Figures(
             metrics=(
                 of.share(METRICS["accuracy"], weights, (is_there & is_answered).any(1)),
                 of.Figure(METRICS["f1"], f1, rarest),
                 of.Figure(METRICS["auroc"], np.mean(areas, axis=0), rarest),
+                of.Figure(METRICS["balanced_accuracy"], np.mean(recalls, axis=0), rarest),
+                *damage_figures(logits, meter.labels(), meter.damage, weights),
             ),
             parts=parts,
         )
@@ -314,6 +317,11 @@ class ClassificationMeter:
         self._logits: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
         self._counts: Any = None
+
+    @property
+    def damage(self) -> Sequence[int]:
+        """The classes that are damage; none where nobody knows."""
+        return self._damage
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The logits (n, classes) float32 and the labels (n,)."""

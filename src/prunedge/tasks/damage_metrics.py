@@ -6,9 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL
+from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL, METRICS
+from prunedge.tasks.figures import Figure, average_precision, parts_of
+from prunedge.tasks.figures import alarms_at as alarms_at_weighted
+from prunedge.tasks.figures import recall_at as recall_at_weighted
 
 NAMES = ("damage_f1", "average_precision", *AT_ALARMS, *AT_RECALL)
 
@@ -42,6 +46,34 @@ def damage_metrics(
     values |= {name: recall_at(curve, rate) for name, rate in AT_ALARMS.items()}
     values |= {name: alarms_at(curve, rate) for name, rate in AT_RECALL.items()}
     return values
+
+
+def damage_figures(
+    logits: torch.Tensor, labels: torch.Tensor, damage: Sequence[int], weights: np.ndarray
+) -> tuple[Figure, ...]:
+    """The same metrics where each image counts as often as `weights` (rows, n) say."""
+    chosen = torch.zeros(logits.shape[1], dtype=torch.bool)
+    chosen[list(damage)] = True
+    is_damaged = chosen[labels].numpy()
+    if not damage or is_damaged.all() or not is_damaged.any():
+        unknown = np.full(len(weights), np.nan)
+        return tuple(Figure(METRICS[name], unknown) for name in NAMES)
+
+    scores = _ranks(logits, chosen).numpy()
+    is_answered = chosen[logits.argmax(1)].numpy()
+    (part,) = parts_of(("damage",), is_damaged[:, None], is_answered[:, None], weights)
+    values = {
+        "damage_f1": part.figures[2].values,
+        "average_precision": average_precision(weights, scores, is_damaged),
+    }
+    for name, rate in AT_ALARMS.items():
+        values[name] = recall_at_weighted(weights, scores, is_damaged, rate)
+    for name, rate in AT_RECALL.items():
+        values[name] = alarms_at_weighted(weights, scores, is_damaged, rate)
+    over = {"damage_f1": is_damaged | is_answered, "average_precision": is_damaged}
+    over |= dict.fromkeys(AT_ALARMS, is_damaged)
+    over |= dict.fromkeys(AT_RECALL, ~is_damaged)
+    return tuple(Figure(METRICS[name], values[name], over[name]) for name in NAMES)
 
 
 def operating_points(scores: torch.Tensor, is_damaged: torch.Tensor) -> torch.Tensor:

@@ -135,6 +135,42 @@ def average_precision(weights: np.ndarray, scores: np.ndarray, is_there: np.ndar
     return ratio((there * precision).sum(1), there.sum(1))
 
 
+def recall_at(
+    weights: np.ndarray, scores: np.ndarray, is_there: np.ndarray, most: float
+) -> np.ndarray:
+    """The largest share of the class's images (rows,) that is found by a threshold of scores (n,)
+    at which at most this share of the others is; NaN where one of both kinds is missing.
+    """
+    found, alarms = _curve(weights, scores, is_there)
+    best = np.where(alarms <= most + 1e-9, found, 0.0).max(1)
+    return np.where(np.isnan(found + alarms).any(1), np.nan, best)
+
+
+def alarms_at(
+    weights: np.ndarray, scores: np.ndarray, is_there: np.ndarray, least: float
+) -> np.ndarray:
+    """The smallest share of the others (rows,) that is taken for the class by a threshold at which
+    at least this share of the class's images is found; NaN where one of both kinds is missing.
+    """
+    found, alarms = _curve(weights, scores, is_there)
+    best = np.where(found >= least - 1e-9, alarms, 1.0).min(1)
+    return np.where(np.isnan(found + alarms).any(1), np.nan, best)
+
+
+def _curve(
+    weights: np.ndarray, scores: np.ndarray, is_there: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which shares of the class's images and of the others score at least as much as each
+    threshold, from above all down: (rows, thresholds) each.
+    """
+    shares = []
+    for counts in _by_score(weights, scores, is_there):
+        summed = np.concatenate((np.zeros((len(counts), 1)), counts.cumsum(1)), axis=1)
+        shares.append(ratio(summed, np.broadcast_to(counts.sum(1)[:, None], summed.shape)))
+    found, alarms = shares
+    return found, alarms
+
+
 def _by_score(
     weights: np.ndarray, scores: np.ndarray, is_there: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
