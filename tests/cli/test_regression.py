@@ -206,7 +206,9 @@ def test_what_the_agent_sends_has_the_number(images: Path, bundle: Path) -> None
     session = open_session(pe.open_bundle(bundle))
     found = inspect_image(images / "119.png", session, Settings())
     assert set(found.to_json()["numbers"]) == {"value"}
-    assert found.to_json()["highest"] == pytest.approx(found.numbers["value"], abs=1)
+    # As a place between the lowest and the highest number of the training images.
+    within = min(max(found.numbers["value"], 0), 2600)
+    assert found.to_json()["highest"] == pytest.approx(within, abs=1)
 
 
 def test_every_criterion_s_audit_and_a_study_run_through(

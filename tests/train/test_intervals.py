@@ -25,7 +25,7 @@ NAMES = ("classification", "multilabel", "ordinal", "regression")
 
 def judged(name: str, images: int, seed: int, skill: float = 1.0) -> tuple[Task, Any]:
     """A task, and its meter after answers that are right the more often the more `skill` there is."""
-    classes = ("width", "depth") if name == "regression" else ("a", "b", "c")
+    classes = ("width", "depth") if name == "regression" else ("sound", "crack", "hole")
     spec = TaskSpec(
         name=name,
         classes=classes,
