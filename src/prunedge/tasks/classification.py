@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
@@ -27,10 +27,12 @@ from prunedge.tasks.base import (
     TaskDefinition,
     Titles,
 )
+from prunedge.tasks.damage_metrics import NAMES as DAMAGE_METRICS
 from prunedge.tasks.damage_metrics import damage_figures, damage_metrics
 from prunedge.tasks.logits import class_logits, cross_entropy
 from prunedge.tasks.packed import packed
 from prunedge.tasks.weighting import LossWeighting, class_weights, weighted_cross_entropy
+from prunedge.utils.arguments import is_number
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
@@ -50,6 +52,15 @@ class MetricsRecord(Record):
     confusion: list[list[NonNegativeInt]]
     n: PositiveInt
     correct: str = ""
+
+    @model_validator(mode="after")
+    def _metrics_of_damage_are_numbers(self) -> Self:
+        # Their names (`recall@alarms=0.05`) are none that an attribute could have.
+        for name in DAMAGE_METRICS:
+            value = (self.__pydantic_extra__ or {}).get(name)
+            if value is not None and not (is_number(value) and math.isfinite(value)):
+                raise ValueError(f"{name} is no number")
+        return self
 
 
 @dataclass(frozen=True)
@@ -206,7 +217,7 @@ class Classification:
         if present < 2 or len(answered) > 1:
             return None
         share = sum(confusion[answered[0]]) / metrics.n
-        auroc = metrics.values["auroc"]
+        auroc = metrics.values.get("auroc")
         tells_rare = share > MOST and auroc is not None and auroc >= TELLING
         return None if tells_rare else answered[0]
 
