@@ -114,10 +114,10 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     folder = Path(shutil.copytree(runs[verb], tmp_path / "run"))
     key = name
     before = open_run(folder).config.flat()[key]
-    if before is True:  # another value is the flag that turns it off
-        flag = flag.replace("--", "--no-", 1)
+    # Another value of what is on is the flag that turns it off.
+    given = flag.replace("--", "--no-", 1) if before is True else flag
     code, said = call(
-        [verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys
+        [verb, "--resume", str(folder), given, *another(VERBS[verb], name, before)], capsys
     )
     after = open_run(folder).config.flat()[key]
     lines = [line for line in said.splitlines() if line.startswith("error: ")]

@@ -61,10 +61,18 @@ def option(key: str, value: Any = None) -> str:
     `lr` ``, `lr=`.
     """
     if _place == "command":
+        if value is False:
+            return flag(key, _verb).replace("--", "--no-", 1)
         shown = "" if value is None or value is True else f" {value}"
         return flag(key, _verb) + shown
     if _place == "study":
-        shown = f'"{value}"' if isinstance(value, str) else "true" if value is True else value
+        shown = (
+            f'"{value}"'
+            if isinstance(value, str)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else value
+        )
         return f"`{key}`" if value is None else f"`{key} = {shown}`"
     shown = repr(value) if isinstance(value, str) else value
     name = OF_TRAINING.get(key, key) if _verb == "train" else key

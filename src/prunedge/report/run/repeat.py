@@ -65,6 +65,8 @@ def facts(config: RunConfig, known: Collection[str] | None = None) -> list[tuple
 
 def _option(setting: Setting, flag: str, value: Any) -> Iterator[str]:
     """The words that give a setting this value; none where it has none."""
+    if value is False and setting.default is True:
+        yield flag.replace("--", "--no-", 1)
     if value is None or value is False:
         return
     for item in value if isinstance(value, list) else [value]:
