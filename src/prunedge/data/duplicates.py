@@ -16,6 +16,7 @@ from PIL import Image
 
 from prunedge.data.dataset import Dataset, Split
 from prunedge.data.decode import Progress, at_once
+from prunedge.data.groups import joined
 
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
 # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
@@ -89,7 +90,12 @@ def find_duplicates(
 
 def twins_in_test(data: Dataset) -> list[int]:
     """The test images, by their place in the split, that look like one that trains or validates."""
-    return sorted({*look_alikes(data.train, data.test), *look_alikes(data.val, data.test)})
+    looks = {side: _look(split, 0, 0, None) for side, split in data.splits().items()}
+    twins = set()
+    for side in ("train", "val"):
+        for _, place, _, _ in _pairs(looks[side], looks["test"], MAX_DISTANCE):
+            twins.add(place)
+    return sorted(twins)
 
 
 def look_alikes(early: Split, late: Split, max_distance: int = MAX_DISTANCE) -> list[int]:
@@ -152,19 +158,8 @@ def groups_alike(looks: Looks, max_distance: int = MAX_DISTANCE) -> list[int]:
     """The number of the first image of each one's group: images that look alike (`find_duplicates`
     says when) are in one group, and so are all that are alike to one of them.
     """
-    first = list(range(len(looks.hashes)))
-
-    def root(i: int) -> int:
-        while first[i] != i:
-            first[i] = first[first[i]]
-            i = first[i]
-        return i
-
-    for i, others in _all_alike(looks, max_distance):
-        for j in others:
-            low, high = sorted((root(i), root(j)))
-            first[high] = low
-    return [root(i) for i in range(len(first))]
+    alike = _all_alike(looks, max_distance)
+    return joined(len(looks.hashes), ((i, j) for i, others in alike for j in others))
 
 
 def _all_alike(looks: Looks, max_distance: int) -> Iterator[tuple[int, list[int]]]:

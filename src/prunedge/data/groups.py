@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -64,28 +64,36 @@ def similar_sources(
     image, equal where they do. An image that is like no other and has no source stays without.
     """
     first: dict[tuple[str, object], int] = {}
-    root = list(range(len(names)))
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            i = root[i]
-        return i
-
-    for i, (source, group) in enumerate(zip(sources, groups, strict=True)):
-        for key in (("source", source), ("group", group)):
-            if key[1] is None:
-                continue
-            low, high = sorted((find(first.setdefault(key, i)), find(i)))
-            root[high] = low
-            first[key] = low
-
-    found = [find(i) for i in range(len(names))]
+    pairs = []
+    for i, keys in enumerate(zip(sources, groups, strict=True)):
+        for kind, key in zip(("source", "group"), keys, strict=True):
+            if key is not None:
+                pairs.append((first.setdefault((kind, key), i), i))
+    found = joined(len(names), pairs)
     sizes = Counter(found)
     merged: list[str | None] = []
     for i, place in enumerate(found):
         is_alone = sizes[place] == 1
         merged.append(sources[i] if is_alone else sources[place] or f"like {names[place]}")
     return tuple(merged)
+
+
+def joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """The first of each one's part, of so many that `pairs` tie together, directly or by way of
+    others.
+    """
+    first = list(range(count))
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = first[first[i]]
+            i = first[i]
+        return i
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        first[high] = low
+    return [root(i) for i in range(count)]
 
 
 def group_ids(sources: Sequence[str | None], digests: Sequence[str]) -> np.ndarray:
