@@ -19,6 +19,7 @@ from prunedge.edge.image.read import parse_range
 from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
+from prunedge.runs.decision_record import DecisionRecord
 from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
 from prunedge.tasks import TASKS
 from prunedge.utils.records import Record
@@ -89,7 +90,9 @@ class TwinsRecord(Record):
 
 
 class TestRecord(Record):
-    """test.json: the metrics on the test split."""
+    """test.json: the metrics on the test split, and how the models decide between damaged and
+    sound, where their task and classes tell which is which.
+    """
 
     __test__ = False
 
@@ -100,6 +103,7 @@ class TestRecord(Record):
     baselines: dict[str, MetricsRecord] = Field(default_factory=dict)
     looks_before: NonNegativeInt = 0
     twins: TwinsRecord | None = None
+    decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
 
 
 class StopRecord(Record):
