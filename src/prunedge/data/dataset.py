@@ -14,7 +14,7 @@ import numpy as np
 from prunedge.data.decode import seen_as
 from prunedge.data.splits import portions, rarest, with_rest
 from prunedge.edge.image.normalise import ImageNorm
-from prunedge.edge.image.read import Greys
+from prunedge.edge.image.read import Greys, InChannels
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks.base import Scale, Targets, TaskSpec
 from prunedge.errors import DataError
@@ -47,7 +47,8 @@ class Split:
     `labelling` says what the samples' targets are. `rows` says where in the cache each image lies;
     `cache` is None when images are decoded anew each time. `greys` says what greys of more than
     eight bits mean, None where there are none. `resize` is how images of another shape get this
-    size, `image_norm` how they are normalised.
+    size, `in_channels` whether they have three colours or are grey, `image_norm` how they are
+    normalised.
     """
 
     samples: tuple[Sample, ...]
@@ -57,6 +58,7 @@ class Split:
     rows: tuple[int, ...] = field(default=(), repr=False)
     greys: Greys | None = None
     resize: Resize = "stretch"
+    in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
 
     def __len__(self) -> int:
@@ -71,6 +73,7 @@ class Split:
             classes=self.labelling.classes,
             size=self.size,
             resize=self.resize,
+            in_channels=self.in_channels,
             scales=self.labelling.scales,
         )
 
@@ -88,7 +91,7 @@ class Split:
         drop_last: bool = False,
         balanced: bool = False,
     ) -> Batches:
-        """Batches of (N, 3, H, W) float32, ImageNet-normalised, and their targets, for
+        """Batches of (N, in_channels, H, W) float32, normalised, and their targets, for
         classification (N,) int64; `len()` is their number.
 
         In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch)
@@ -139,8 +142,8 @@ class Split:
         return np.array(list(times.values()), np.int64), self.labelling.strata(list(times)) > 0
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
-        """These images as they are stored: (len(indices), H, W, 3) uint8. Raises DataError when
-        one can't be read any more.
+        """These images as they are stored: (len(indices), H, W, in_channels) uint8. Raises
+        DataError when one can't be read any more.
         """
         if self.cache is not None:
             from prunedge.data.cached_array import read_pixels
@@ -149,7 +152,7 @@ class Split:
         from prunedge.data.decode import decode
 
         paths = [self.samples[i].path for i in indices]
-        return decode(paths, self.size, self.greys, self.resize)
+        return decode(paths, self.size, self.greys, self.resize, self.in_channels)
 
     def take(self, n: int, seed: int = 0) -> Split:
         """A subset of `n` images, in their old order, with the strata (for classification: the
@@ -197,7 +200,8 @@ class Dataset:
     `skipped` names the unreadable images that were left out. `greys` is the range of greys of more
     than eight bits, None where there are none; `extremes` are the lowest and highest value that
     such images hold. `resize` is how images of another shape get this size,
-    `image_norm` how they are normalised.
+    `in_channels` whether they have three colours or are grey, `image_norm` how they are
+    normalised.
     """
 
     root: Path
@@ -211,6 +215,7 @@ class Dataset:
     greys: Greys | None = None
     extremes: tuple[float, float] | None = None
     resize: Resize = "stretch"
+    in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
 
     @property
@@ -247,7 +252,8 @@ class Dataset:
         """Stands for the training images alone: also where somebody has taken some of them
         out.
         """
-        seen = seen_as(self.train.size, self.train.resize, self.train.image_norm)
+        train = self.train
+        seen = seen_as(train.size, train.resize, train.image_norm, train.in_channels)
         digest = hashlib.sha256(f"{self.fingerprint} {seen} {self.classes}".encode())
         # Rows count the images that `fingerprint` stands for, wherever they lie.
         names: Sequence[object] = [sample.path for sample in self.train.samples]
@@ -262,8 +268,8 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def example(self, n: int = 2) -> Tensor:
-        """Training images of all strata as (n, 3, H, W) float32, normalised; always the same
-        ones.
+        """Training images of all strata as (n, in_channels, H, W) float32, normalised; always the
+        same ones.
 
         When there are fewer than `n`, they are repeated.
         """

@@ -17,7 +17,7 @@ from prunedge.models.key_layouts import Shape, reshaped, translated
 from prunedge.models.key_matching import match
 from prunedge.models.key_modules import Match, Misfit
 from prunedge.models.state_dicts import State
-from prunedge.models.weight_files import open_weights
+from prunedge.models.weight_files import Found, open_weights
 from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
@@ -99,18 +99,15 @@ def read_weights(path: str | Path) -> State:
     return open_weights(path).state
 
 
-def load_file(
+def load_opened(
     model: nn.Module,
+    opened: Found,
     path: str | Path,
     *,
     head: Callable[[], frozenset[str]] = frozenset,
     model_name: str = "",
 ) -> Loaded:
-    """Read the weights in `path` and load them into `model` in place.
-
-    As `read_weights` and then `load_weights` do.
-    """
-    opened = open_weights(path)
+    """Load the weights that were found in `path` into `model` in place, as `load_weights` does."""
     loaded = load_weights(
         model,
         opened.state,

@@ -18,6 +18,7 @@ def task_of(config: RunConfig) -> Task:
         classes=tuple(data.classes),
         size=data.size,
         resize=data.resize,
+        in_channels=data.in_channels,
         scales=scales_in(data.scales),
     )
     return make_task(spec)
