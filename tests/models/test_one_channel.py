@@ -134,6 +134,8 @@ def test_weights_of_another_number_of_channels_are_refused(
     with pytest.raises(WeightsError, match=r"conv1\.0\.weight") as error:
         build("timm/test_resnet", 2, file, in_channels=asked)
     assert "\n" not in str(error.value)
+    # Only what would help is advised.
+    assert ("in_channels=1" in str(error.value)) == (held == 1)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import prunedge as pe
+from prunedge.cli.app import main
 from prunedge.config import RunConfig
 from prunedge.edge import open_bundle
 from prunedge.edge.session import open_session
@@ -23,6 +24,7 @@ from prunedge.runs.export import write_bundle
 from prunedge.runs.judged_model import predictor_of
 from prunedge.runs.onward import config_from_run
 from prunedge.runs.run import open_run
+from tests.refusals import refusal
 from tests.tiny_images import write_tiny
 
 NAME = "timm/test_resnet"
@@ -176,3 +178,14 @@ def test_a_model_of_the_other_number_of_channels_is_one_clear_error(
         with pytest.raises(ModelError, match="other channels: in_channels=1") as error:
             use()
         assert "\n" not in str(error.value)
+
+
+def test_the_command_line_takes_one_channel_or_three(
+    pruned: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--in-channels 2: give 1 or 3" in refusal("train", data, "--in-channels", 2)
+    with pytest.raises(SystemExit):
+        main(["groups", "--from", str(pruned), "--json"])
+    assert json.loads(capsys.readouterr().out)["macs"] == open_run(pruned).best().macs
+    line = refusal("groups", "--from", pruned, "--in-channels", 3)
+    assert "sees 1 channel" in line

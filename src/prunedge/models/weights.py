@@ -18,6 +18,7 @@ from prunedge.models.key_matching import match
 from prunedge.models.key_modules import Match, Misfit
 from prunedge.models.state_dicts import State
 from prunedge.models.weight_files import Found, open_weights
+from prunedge.utils.advice import option
 from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
@@ -196,6 +197,11 @@ def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], 
         is_given = any(sign in name for name in state)
         if is_given and not any(sign in name for name in own):
             return f"the names are those of {library}; choose the model that they were saved from"
+    for name, tensor in own.items():
+        of_one = (len(tensor), 1, *tensor.shape[2:]) if tensor.ndim == 4 else None
+        is_of_one = name in state and tuple(state[name].shape) == of_one
+        if of_one is not None and tensor.shape[1] == 3 and is_of_one:
+            return f"they see grey images: {option('in_channels', 1)}"
     return known or "choose the model that they were saved from"
 
 
