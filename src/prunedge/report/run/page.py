@@ -16,6 +16,7 @@ from prunedge.report.html import render, save
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training, saved
+from prunedge.report.run.decision_sections import decision_of
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
 from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
@@ -43,6 +44,11 @@ def write_report(run: Run) -> Path:
     latency = run.read("latency.json")
 
     is_training = run.verb() == "train"
+    decision = decision_of(test, config.data.classes)
+    if is_training:
+        top = cards_of_training(first, metric)
+    else:
+        top = cards(first, best, metric, test, bench, latency, leads=decision is None)
     # The first model of the chain leads the steps of a run that started from a pruned one.
     drawn_steps = [first, *steps] if first is not references[-1].step else steps
     audit = kept_audit(run.path / "audit")
@@ -59,9 +65,8 @@ def write_report(run: Run) -> Path:
         trained_only=is_training,
         bench=bench,
         stop=run.stopped(),
-        cards=cards_of_training(first, metric)
-        if is_training
-        else cards(first, best, metric, test, bench, latency),
+        decision=decision,
+        cards=top,
         figures=sections.figures_of(drawn_steps, best, config, audit, latency),
         time=sections.time_of_run(run, steps),
         layers=sections.layers_of(run),
@@ -101,6 +106,7 @@ def write_loop_report(
         trained_only=False,
         bench=None,
         stop=None,
+        decision=None,
         cards=cards(first, best, metric_of(config), test, None),
         figures=sections.figures_of(steps, best, config, None, None, knows_rule=knows_rule),
         time=sections.time_of_steps(steps),
