@@ -19,10 +19,11 @@ from prunedge.edge.image.read import parse_range
 from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
+from prunedge.runs.data_record import DataRecord
 from prunedge.runs.decision_record import DecisionRecord
 from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
 from prunedge.tasks import TASKS
-from prunedge.utils.records import Record
+from prunedge.utils.records import Loss, Record
 
 if TYPE_CHECKING:
     MetricsRecord = Any
@@ -202,6 +203,15 @@ class WeightsRecord(Record):
     note: str
 
 
+class EpochRecord(Record):
+    """An epoch of learning.json: the mean training loss of an image, and the metrics on the
+    validation split where it was measured after the epoch, the `loss` among them.
+    """
+
+    loss: Loss
+    metrics: dict[str, float | None] | None
+
+
 class FailureRecord(Record):
     """failed.json: the error that the last attempt ended in."""
 
@@ -220,6 +230,8 @@ KINDS: dict[str, Any] = {
     "chain.json": ChainRecord,
     "lr.json": RateRecord,
     "patience.json": PatienceRecord,
+    "learning.json": dict[str, list[EpochRecord]],
+    "data.json": DataRecord,
     "weights.json": WeightsRecord,
     "bench.json": BenchRecord,
     "latency.json": LatencyRecord,

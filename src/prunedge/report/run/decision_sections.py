@@ -73,6 +73,7 @@ def decision_of(test: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[
         return None
     best = decisions["best"]
     return {
+        "titles": TITLES,
         "headline": _headline(best),
         "before": _before(decisions),
         "damage": damage_in_words(best),

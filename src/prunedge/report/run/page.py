@@ -16,6 +16,7 @@ from prunedge.report.html import render, save
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training, saved
+from prunedge.report.run.data_card import data_card
 from prunedge.report.run.decision_sections import decision_of
 from prunedge.report.run.gallery import thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
@@ -66,6 +67,8 @@ def write_report(run: Run) -> Path:
         bench=bench,
         stop=run.stopped(),
         decision=decision,
+        data_card=data_card(run),
+        learning=sections.learning_of(run, steps),
         cards=top,
         figures=sections.figures_of(drawn_steps, best, config, audit, latency),
         time=sections.time_of_run(run, steps),
@@ -107,6 +110,8 @@ def write_loop_report(
         bench=None,
         stop=None,
         decision=None,
+        data_card=None,
+        learning=[],
         cards=cards(first, best, metric_of(config), test, None),
         figures=sections.figures_of(steps, best, config, None, None, knows_rule=knows_rule),
         time=sections.time_of_steps(steps),
