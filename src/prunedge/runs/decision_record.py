@@ -82,3 +82,18 @@ class DecisionRecord(Record):
     reliability: list[ReliabilityRecord]
     confusion: list[list[NonNegativeInt]] | None = None
     note: str = ""
+
+
+class ShownRecord(Record):
+    """A test image that is worth a look: what it is labelled with, the probability of damage, and
+    whether it is damaged and called so, by the result and by the unpruned model (`was_called`; None
+    where that isn't known). `part` is the label that was decided, where an image may have several.
+    """
+
+    path: str
+    label: str
+    part: str
+    is_damaged: bool
+    is_called: bool
+    was_called: bool | None
+    probability: Share

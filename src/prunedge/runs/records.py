@@ -20,7 +20,7 @@ from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
 from prunedge.runs.data_record import DataRecord
-from prunedge.runs.decision_record import DecisionRecord
+from prunedge.runs.decision_record import DecisionRecord, ShownRecord
 from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
 from prunedge.tasks import TASKS
 from prunedge.utils.records import Loss, Record
@@ -92,7 +92,8 @@ class TwinsRecord(Record):
 
 class TestRecord(Record):
     """test.json: the metrics on the test split, and how the models decide between damaged and
-    sound, where their task and classes tell which is which.
+    sound, where their task and classes tell which is which: with the images that the best one
+    decides wrongly, worst first, and those nearest to its threshold.
     """
 
     __test__ = False
@@ -105,6 +106,8 @@ class TestRecord(Record):
     looks_before: NonNegativeInt = 0
     twins: TwinsRecord | None = None
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
+    wrong: list[ShownRecord] = Field(default_factory=list)
+    borderline: list[ShownRecord] = Field(default_factory=list)
 
 
 class StopRecord(Record):

@@ -18,10 +18,12 @@ from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training, saved
 from prunedge.report.run.data_card import data_card
 from prunedge.report.run.decision_sections import decision_of
-from prunedge.report.run.gallery import thumbnails
+from prunedge.report.run.explain import explain
+from prunedge.report.run.gallery import shelves, shown_in, thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
 from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
+from prunedge.runs.decision_rates import decisions_in
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
 from prunedge.utils.wording import megabytes, unit_of
@@ -67,6 +69,7 @@ def write_report(run: Run) -> Path:
         bench=bench,
         stop=run.stopped(),
         decision=decision,
+        shelves=_shelves(run),
         data_card=data_card(run),
         learning=sections.learning_of(run, steps),
         cards=top,
@@ -110,6 +113,7 @@ def write_loop_report(
         bench=None,
         stop=None,
         decision=None,
+        shelves=None,
         data_card=None,
         learning=[],
         cards=cards(first, best, metric_of(config), test, None),
@@ -124,6 +128,21 @@ def write_loop_report(
         machine={},
     )
     return save(page, out)
+
+
+def _shelves(run: Run) -> dict[str, Any] | None:
+    """The gallery of what is decided wrongly, or nearly so; None where the run has none."""
+    test = run.test()
+    decisions = decisions_in(test)
+    if test is None or not decisions:
+        return None
+    images = shown_in(test)
+    if not images:
+        return None
+    best = decisions["best"]
+    explanation = explain(run, best, images)
+    made = shelves(images, best, explanation, run.config.data.range)
+    return {"all": made, "line": explanation.line}
 
 
 def _of_steps(
