@@ -12,6 +12,7 @@ from prunedge.report.decision_text import (
     kept_in_words,
     rate_in_words,
     rule_in_words,
+    threshold_text,
 )
 from prunedge.runs.decision_rates import decisions_in, most_frequent, rate, rule_in
 from tests.report.decided import CLASSES, counts, decisions, record
@@ -89,3 +90,18 @@ def test_lines_of_every_model_with_the_result_last() -> None:
     assert lines[2].startswith("  pruned: of 123 damaged images 98 found, 25 missed")
     assert "recall 79.7 % (95 % interval 71.7 to 85.8 %)" in lines[2]
     assert decided({}, CLASSES) == []
+
+
+@pytest.mark.parametrize(
+    ("threshold", "text"),
+    [
+        (0.5, "0.500"),
+        (0.20708, "0.207"),
+        (0.0123, "0.0123"),
+        (0.99987, "0.999870"),
+        (1.0, "1"),
+        (1e-12, "0.000000000"),
+    ],
+)
+def test_a_threshold_is_told_from_0_and_1(threshold: float, text: str) -> None:
+    assert threshold_text(threshold) == text

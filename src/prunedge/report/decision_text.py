@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from prunedge.runs.decision_rates import (
@@ -15,8 +16,9 @@ from prunedge.runs.decision_rates import (
     rule_in,
 )
 from prunedge.runs.decision_record import CountsRecord, DecisionRecord
-from prunedge.utils.wording import counted, figure, first_of
+from prunedge.utils.wording import counted, first_of
 
+MOST_DECIMALS = 9
 TITLES = {"baseline": "unpruned", "start": "the start", "best": "pruned"}
 
 
@@ -86,6 +88,15 @@ def short_rate(rate: Rate | None) -> str:
     return f"{percent(rate.value)} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
+def threshold_text(threshold: float) -> str:
+    """A probability with as many digits as tell it from 0 and 1: `0.207`, `0.99987`."""
+    nearest = min(threshold, 1 - threshold)
+    if nearest <= 0:
+        return f"{threshold:g}"
+    decimals = min(MOST_DECIMALS, 2 - math.floor(math.log10(nearest)))
+    return f"{threshold:.{decimals}f}"
+
+
 def percent(share: float) -> str:
     """`79.7 %`."""
     return f"{100 * share:.1f} %"
@@ -111,7 +122,7 @@ def constant_in_words(constant: MostFrequent, record: DecisionRecord) -> str:
 def asked_in_words(record: DecisionRecord) -> str:
     """What the operating point was chosen for, and which threshold that gave."""
     rule = rule_in(record.rule)
-    least = f"a probability of at least {figure(record.threshold)}"
+    least = f"a probability of at least {threshold_text(record.threshold)}"
     if rule is None:
         return f"no rule was given (--operate): the pruned model reports damage at {least}"
     return (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from prunedge.report.decision_text import TITLES
+from prunedge.report.decision_text import TITLES, threshold_text
 from prunedge.report.run.figures import AFTER, BEFORE, MUTED, styled
 from prunedge.runs.decision_rates import rate
 from prunedge.runs.decision_record import (
@@ -143,7 +143,7 @@ def _add_curve(
     figure.add_scatter(
         x=[x for x, _, _ in points],
         y=[y for _, y, _ in points],
-        text=[f"{threshold:.3g}" for _, _, threshold in points],
+        text=[f"{threshold_text(threshold)}" for _, _, threshold in points],
         name=TITLES[name],
         mode="lines",
         line={"color": COLOURS[name], "width": 2.5, "shape": shape},
@@ -166,7 +166,7 @@ def _add_point(figure: go.Figure, name: str, x: float, y: float, threshold: floa
             "line": {"color": "white", "width": 1.5},
         },
         showlegend=False,
-        hovertemplate=f"operating point ({threshold:.3g}): %{{x:.1f}} %, %{{y:.1f}} %"
+        hovertemplate=f"operating point ({threshold_text(threshold)}): %{{x:.1f}} %, %{{y:.1f}} %"
         f"<extra>{TITLES[name]}</extra>",
     )
     figure.add_scatter(

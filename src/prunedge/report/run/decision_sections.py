@@ -82,6 +82,7 @@ def decision_of(test: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[
         "asked": asked_in_words(best),
         "unit": best.unit,
         "curves": curves_of(decisions),
+        "kept_thresholds": _kept_thresholds(decisions),
         "figures": {
             "precision-recall": drawn(figures.precision_recall(decisions), "precision-recall"),
             "roc": drawn(figures.roc(decisions), "roc"),
@@ -122,6 +123,16 @@ def curves_of(decisions: figures.Decisions) -> dict[str, Any]:
     ordered = sorted(thresholds)
     step = max(1, -(-len(ordered) // MOST_THRESHOLDS))
     return {"thresholds": ordered[::step], "models": models}
+
+
+def _kept_thresholds(decisions: figures.Decisions) -> int | None:
+    """How many thresholds a curve has, where it has not all of them; None where all have all."""
+    fewer = []
+    for record in decisions.values():
+        count = len(figures.thinned(record.curve).thresholds)
+        if count < sum(figures.totals(record)):
+            fewer.append(count)
+    return min(fewer, default=None)
 
 
 def confusion_of(record: DecisionRecord, classes: Sequence[str]) -> Table:

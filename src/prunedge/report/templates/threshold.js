@@ -20,6 +20,13 @@
     return low ? { found: found[low - 1], alarms: alarms[low - 1] } : { found: 0, alarms: 0 };
   }
 
+  // As many digits as tell a probability from 0 and 1.
+  function digitsOf(threshold) {
+    const nearest = Math.min(threshold, 1 - threshold);
+    if (nearest <= 0) return String(threshold);
+    return threshold.toFixed(Math.min(9, 2 - Math.floor(Math.log10(nearest))));
+  }
+
   function tell(row, model, counts) {
     const { found, alarms } = counts;
     const cells = [
@@ -48,7 +55,7 @@
   function move() {
     const threshold = thresholds[slider.value];
     const counts = models.map((model) => countsAt(model, threshold));
-    shown.textContent = threshold.toPrecision(3);
+    shown.textContent = digitsOf(threshold);
     show(counts);
     mark("precision-recall", models.map((model, place) => {
       const { found, alarms } = counts[place];
@@ -64,7 +71,7 @@
     const own = models[models.length - 1].threshold;
     const above = thresholds.findIndex((threshold) => threshold >= own);
     slider.value = above < 0 ? thresholds.length - 1 : above;
-    shown.textContent = models.map((model) => model.threshold.toPrecision(3) + " (" + model.title + ")").join(", ");
+    shown.textContent = models.map((model) => digitsOf(model.threshold) + " (" + model.title + ")").join(", ");
     show(models);
     for (const name of ["precision-recall", "roc"]) mark(name, models.map(() => null));
   }
