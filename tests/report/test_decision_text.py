@@ -78,6 +78,10 @@ def test_what_the_most_frequent_answer_finds() -> None:
         "always answering 'functional', the most frequent, finds none of the 123, without a false "
         "alarm"
     )
+    labels = record(unit="label", confusion=None, test=counts(60, 10, 3, 40))
+    assert constant_in_words(most_frequent(labels, CLASSES), labels).startswith(
+        "always answering that every label is there, the most frequent, finds all of it"
+    )
     damaged = record(test=counts(250, 20, 3, 120), confusion=[[250, 20], [3, 120]])
     assert "calls all 123 sound ones damaged" in constant_in_words(
         most_frequent(damaged, CLASSES), damaged

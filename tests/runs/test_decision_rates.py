@@ -90,9 +90,11 @@ def test_the_most_frequent_class_of_three_is_not_the_sum_of_two() -> None:
     assert most_frequent(told, ["crack", "ok", "rust"]).answer == "ok"
 
 
-def test_labels_are_mostly_not_there() -> None:
-    told = record(unit="label", confusion=None, test=counts(60, 10, 3, 40))
-    assert most_frequent(told, ["crack", "rust"]).counts.found == 0
+def test_labels_are_mostly_there_or_not() -> None:
+    absent = record(unit="label", confusion=None, test=counts(30, 10, 3, 40))
+    assert most_frequent(absent, ["crack", "rust"]).counts.found == 0
+    there = record(unit="label", confusion=None, test=counts(60, 10, 3, 40))
+    assert most_frequent(there, ["crack", "rust"]).counts == CountsRecord(**counts(70, 0, 43, 0))
 
 
 def test_decisions_are_those_of_the_result() -> None:

@@ -105,10 +105,14 @@ def percent(share: float) -> str:
 def constant_in_words(constant: MostFrequent, record: DecisionRecord) -> str:
     """What always giving the most frequent answer finds."""
     counts = constant.counts
-    answer = f"'{constant.answer}'" if constant.answer else "that nothing is damaged"
-    if record.unit == "label":
-        answer = "that no label is there"
-    if counts.found:
+    calls_damaged = counts.missed == 0
+    if constant.answer:
+        answer = f"'{constant.answer}'"
+    elif record.unit == "label":
+        answer = f"that {'every' if calls_damaged else 'no'} label is there"
+    else:
+        answer = f"that {'all' if calls_damaged else 'nothing'} is damaged"
+    if calls_damaged:
         return (
             f"always answering {answer}, the most frequent, finds all of it, and calls all "
             f"{counts.alarms:,} sound ones damaged"

@@ -222,7 +222,7 @@ def _sound_bar(record: DecisionRecord, counts: CountsRecord) -> Bar:
         "sound",
         counts.quiet,
         counts.alarms,
-        ("quiet", "false alarms"),
+        ("quiet", "false alarm" if counts.alarms == 1 else "false alarms"),
         f"false alarm rate {_value(share)}",
         _interval(share),
     )
