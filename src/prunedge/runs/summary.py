@@ -46,6 +46,8 @@ def summary_of(run: Run) -> dict[str, Any]:
         "stop": run.stopped(),
         "learning_rate": run.read("lr.json"),
         "patience": run.read("patience.json"),
+        "learning": run.read("learning.json"),
+        "images": run.read("data.json"),
         "weights_loaded": run.read("weights.json"),
         "bench": run.read("bench.json"),
         "profile": profile_of(run.path),
