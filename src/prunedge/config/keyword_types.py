@@ -43,6 +43,12 @@ class DataKeywords(TypedDict, total=False):
     order: str | None
     """The labels from the lowest degree up, with commas between them: none,light,severe. Those that
     are numbers have their own order. Default: `None`."""
+    damage: str | None
+    """The classes that are damage, with commas between them, where their names don't tell it from
+    what is sound. Default: `None`."""
+    costs: str | None
+    """What a miss and a false alarm cost, for `operate` cost and `metric` cost: miss=50,alarm=1.
+    Default: `None`."""
 
 
 class FitKeywords(TypedDict, total=False):

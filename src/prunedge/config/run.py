@@ -197,6 +197,8 @@ IMAGE_KEYS = (
     *(key for key in asked() if settings()[key].section == "data" and key != "data"),
     "task",
     "order",
+    "damage",
+    "costs",
 )
 # What decides the model that pruning starts from.
 START_KEYS = tuple(

@@ -24,8 +24,10 @@ from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, si
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks import targets_of
-from prunedge.edge.tasks.base import Targets
+from prunedge.edge.tasks import DEFINITIONS, targets_of
+from prunedge.edge.tasks.base import Targets, TaskSpec
+from prunedge.edge.tasks.damage import damage_classes
+from prunedge.edge.tasks.decision import DamageSpec, damage_named
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.arguments import require
@@ -38,12 +40,15 @@ log = logging.getLogger(__name__)
 class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
-    `task` is the task's name, `order` names its labels from the lowest up. `shares` are those of
-    val and test; `range` is `LOW:HIGH` or two numbers.
+    `task` is the task's name, `order` names its labels from the lowest up, `damage` those that are
+    damage, with commas between them; `costs` is what a miss and a false alarm cost. `shares` are
+    those of val and test; `range` is `LOW:HIGH` or two numbers.
     """
 
     task: str
     order: str | None
+    damage: str | None
+    costs: str | None
     size: Size
     resize: Resize
     image_norm: ImageNorm
@@ -114,6 +119,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     """
     refuse_without_training(listing)
     labelling = targets_of(options.task, listing.labels, options.order)
+    damage = _damage(listing, labelling, options)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range
     images = LabelledImages(
@@ -141,6 +147,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
             greys=split.greys,
             resize=options.resize,
             image_norm=options.image_norm,
+            damage=damage,
         )
     check_splits(listing, list(splits.values()))
 
@@ -159,6 +166,21 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         greys=split.greys,
         extremes=split.extremes,
     )
+
+
+def _damage(listing: Listing, labelling: Targets, options: LoadOptions) -> DamageSpec:
+    """What the user says of damage. DataError where it names classes that aren't there, or all."""
+    said = damage_named(options.damage, options.costs)
+    if not said.classes:
+        return said
+    decoder = DEFINITIONS[labelling.task].decoder
+    spec = TaskSpec(name=labelling.task, classes=labelling.classes, size=options.size)
+    try:
+        may_be_all = decoder(spec).allows_none
+        classes = damage_classes(labelling.classes, said.classes, may_be_all=may_be_all)
+    except DataError as error:
+        raise DataError(error.what, where=listing.labels.where, remedy=error.remedy) from None
+    return said.model_copy(update={"classes": classes})
 
 
 def _scaled(images: LabelledImages, training: Sequence[int]) -> Targets:

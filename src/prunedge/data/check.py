@@ -131,7 +131,9 @@ def _balancing(dataset: Dataset) -> Balancing:
     metrics = [] if usual.is_macro else [metric.name for metric in others if metric.is_macro]
     rare_metrics = []
     for name in definition.rare_metrics:
-        if not definition.metrics[name].of_damage or damage_among(dataset.classes):
+        if not definition.metrics[name].of_damage or damage_among(
+            dataset.classes, dataset.damage.classes
+        ):
             rare_metrics.append(name)
     return Balancing(metrics, rare_metrics, next(iter(definition.balances), None))
 

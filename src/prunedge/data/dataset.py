@@ -17,6 +17,7 @@ from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks.base import Scale, Targets, TaskSpec
+from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec
 from prunedge.errors import DataError
 from prunedge.utils.arguments import require
 
@@ -47,7 +48,7 @@ class Split:
     `labelling` says what the samples' targets are. `rows` says where in the cache each image lies;
     `cache` is None when images are decoded anew each time. `greys` says what greys of more than
     eight bits mean, None where there are none. `resize` is how images of another shape get this
-    size, `image_norm` how they are normalised.
+    size, `image_norm` how they are normalised. `damage` is what the user says of it.
     """
 
     samples: tuple[Sample, ...]
@@ -58,6 +59,7 @@ class Split:
     greys: Greys | None = None
     resize: Resize = "stretch"
     image_norm: ImageNorm = "imagenet"
+    damage: DamageSpec = NOTHING_SAID
 
     def __len__(self) -> int:
         """Number of images."""
@@ -71,6 +73,7 @@ class Split:
             classes=self.labelling.classes,
             size=self.size,
             resize=self.resize,
+            damage=self.damage,
             scales=self.labelling.scales,
         )
 
@@ -222,6 +225,11 @@ class Dataset:
     def spec(self) -> TaskSpec:
         """What is predicted of these images (`prunedge.tasks.make_task`)."""
         return self.train.spec
+
+    @property
+    def damage(self) -> DamageSpec:
+        """What the user says of it."""
+        return self.train.damage
 
     def scaled(self, scales: Sequence[Scale]) -> Dataset:
         """The same images with the scales of those that a model was trained on; as they are where

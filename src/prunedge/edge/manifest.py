@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.decision import Decision
 from prunedge.utils import checksums
 from prunedge.utils.formats import UPDATE, of_0_1
 from prunedge.utils.sanitize import shown
@@ -61,13 +62,14 @@ class Form(BaseModel):
     it was checked.
 
     `check` is None where the runtime is only on the device (TensorRT): the self-test judges it
-    there.
+    there. `decision` is its own where it is not exact, in place of the task's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: list[str] = Field(min_length=1)
     check: ExportCheck | None
+    decision: Decision | None = None
 
 
 class View(BaseModel):

@@ -153,6 +153,7 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     """
     require_threads(threads)
     file = bundle.model(target)
+    bundle = bundle.seen_as(target)
     task = bundle.manifest.task
     chosen = TARGETS[bundle.target if target is None else target]
     runtime = runtime_of(chosen)

@@ -28,7 +28,8 @@ from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, SelfTest, compare
 from prunedge.edge.targets import ONNX, TARGETS, Target
 from prunedge.edge.tasks import decoder_of
-from prunedge.edge.tasks.base import Decoder, TaskSpec
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.decision import Decision
 from prunedge.edge.tasks.metric import POINTS, Drop, Metric
 from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport, PrunedgeError
 from prunedge.export.onnx import write_onnx
@@ -47,6 +48,7 @@ SELFTEST_IMAGES = 4
 PACKAGES = ("torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
 Scorer = Callable[[Model], tuple[float, np.ndarray]]
+Decider = Callable[[np.ndarray], tuple[Decision, Mapping[str, float]] | None]
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,15 @@ class Judge:
     """Says whether a form that is not exact is good enough.
 
     `score` gives a form's metric and its outputs (n, ...) on the validation split; a form may lose
-    `max_drop` of the metric against the float model (`prunedge.edge.tasks.metric.Drop`).
+    `max_drop` of the metric against the float model (`prunedge.edge.tasks.metric.Drop`). `decide`
+    gives the decision of a form by its outputs there, and what comes of it on the same split, by
+    name; None where there is nothing to decide.
     """
 
     metric: Metric
     score: Scorer
     max_drop: Drop = 1.0
+    decide: Decider | None = None
 
 
 def export_bundle(
@@ -125,13 +130,12 @@ def export_bundle(
             onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
             onnx = _once(model, onnx_file, task.size)
             source = Source(model, task.size, folder, onnx, calibration)
-            decoder = decoder_of(task)
             forms: dict[str, Form] = {}
             failures: dict[str, PrunedgeError] = {}
             for name in dict.fromkeys(formats):
                 before = {*folder.iterdir(), onnx_file}
                 try:
-                    forms[name] = _form(TARGETS[name], source, images, decoder, judge)
+                    forms[name] = _form(TARGETS[name], source, images, task, judge)
                 except (ExportError, ExtraMissing) as error:
                     if is_scarce():
                         raise
@@ -215,7 +219,7 @@ def _once(model: nn.Module, file: Path, size: Size) -> Callable[[], Path]:
 
 
 def _form(
-    target: Target, source: Source, images: torch.Tensor, decoder: Decoder, judge: Judge | None
+    target: Target, source: Source, images: torch.Tensor, task: TaskSpec, judge: Judge | None
 ) -> Form:
     """Write one form, run it as the device will, and compare."""
     try:
@@ -232,7 +236,7 @@ def _form(
     batches = [batch.numpy() for batch in (images[:1], images[1:]) if len(batch)]
     outputs = np.concatenate([exported(batch) for batch in batches])
     try:
-        result = compare(decoder, outputs, wanted)
+        result = compare(decoder_of(task), outputs, wanted)
     except BundleError as error:
         raise ExportError(
             f"{target.name}: {error.what}", where=files[0], remedy="report this model to prunedge"
@@ -241,13 +245,17 @@ def _form(
     difference = float(np.abs(outputs - wanted).max())
     if target.is_exact:
         _refuse_differences(result, difference, files[0])
+    metrics: dict[str, float] = {}
+    decision: Decision | None = None
+    if not target.is_exact:
+        metrics, decision = _judged(target, exported, source, task, judge)
     check = ExportCheck(
         images=len(images),
         max_abs_difference=difference,
         agreement=result.agreement,
-        metrics={} if target.is_exact else _judged(target, exported, source, decoder, judge),
+        metrics=metrics,
     )
-    return Form(files=files, check=check)
+    return Form(files=files, check=check, decision=decision)
 
 
 def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
@@ -262,9 +270,11 @@ def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
 
 
 def _judged(
-    target: Target, exported: Model, source: Source, decoder: Decoder, judge: Judge | None
-) -> dict[str, float]:
-    """The metrics of a form that is not exact; ExportError when it has lost too much."""
+    target: Target, exported: Model, source: Source, task: TaskSpec, judge: Judge | None
+) -> tuple[dict[str, float], Decision | None]:
+    """The metrics of a form that is not exact, and its own decision; ExportError when it has lost
+    too much.
+    """
     if judge is None:
         raise ExportError(
             f"'{target.name}' is not exact: validation images must judge it", remedy="give judge="
@@ -287,14 +297,27 @@ def _judged(
             where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
-    agreement = decoder.agreement(outputs, float_outputs, tolerance=0.0)
-    return {
+    decoder = decoder_of(task)
+    metrics = {
         f"{metric.name}_float": before,
         metric.name: after,
-        "agreement": float(agreement.mean()),
+        "agreement": float(decoder.agreement(outputs, float_outputs, tolerance=0.0).mean()),
         "images": len(outputs),
         **decoder.differences(outputs, float_outputs),
     }
+    decided = None if judge.decide is None else judge.decide(outputs)
+    decided_float = None if judge.decide is None else judge.decide(float_outputs)
+    if decided is None or decided_float is None:
+        return metrics, None
+    decision, figures = decided
+    metrics |= {f"{name}_float": value for name, value in decided_float[1].items()}
+    metrics |= figures
+    own = decoder_of(task.model_copy(update={"decision": decision}))
+    answers = own.answers(own.decode(outputs))
+    wanted = decoder.answers(decoder.decode(float_outputs))
+    same = sum(answer == other for answer, other in zip(answers, wanted, strict=True))
+    metrics["agreement"] = same / len(outputs)
+    return metrics, decision
 
 
 def _write_selftest(

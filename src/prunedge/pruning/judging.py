@@ -102,7 +102,9 @@ def _options(metrics: list[str]) -> str:
 
 def _is_named(metric: str, task: Task, data: Dataset) -> bool:
     """Whether the classes' names tell what a metric asks of them."""
-    return not task.metrics[metric].of_damage or bool(damage_among(data.classes))
+    return not task.metrics[metric].of_damage or bool(
+        damage_among(data.classes, data.damage.classes)
+    )
 
 
 def _missing(task: Task, metric: str, data: Dataset, side: str) -> str | None:

@@ -19,6 +19,7 @@ from prunedge.data import Dataset
 from prunedge.data.dataset import require_batches, require_dataset
 from prunedge.edge import Bundle
 from prunedge.edge.tasks.base import scale_rows
+from prunedge.edge.tasks.decision import OperatingRule, rule_in
 from prunedge.edge.tasks.metric import as_drop
 from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
@@ -136,6 +137,7 @@ def export_bundle(
     plan: Plan | None = None,
     metric: str | None = None,
     max_int8_drop: float | str | None = None,
+    operate: str | None = None,
 ) -> Bundle:
     """Write the bundle that a device needs into the new folder `out`: the model, labels,
     preprocessing, a self-test, checksums.
@@ -146,7 +148,9 @@ def export_bundle(
     `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` of
     `metric` on `data.val`: points, or the metric's own unit, or a share of its value (`"5%"`); 1
     point unless given, 5 % of what has a unit of its own. `plan` says which channels stayed,
-    counted in the unpruned model; without it the bundle doesn't say.
+    counted in the unpruned model; without it the bundle doesn't say. `operate` says where damage is
+    reported from, which `data.val` decides for each form: `"recall >= 0.95"`, `"alarms <= 0.02"`,
+    or `"cost"` (`pe.load_folder(..., costs="miss=50,alarm=1")`).
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
     is not this model's; ExtraMissing when a runtime is not installed. Where others of several
@@ -178,7 +182,19 @@ def export_bundle(
         plan=plan,
         about={"data_fingerprint": data.fingerprint},
         seed=0,
+        rule=_rule(operate, data),
     )
+
+
+def _rule(operate: str | None, data: Dataset) -> OperatingRule | None:
+    """Where damage is reported from; PrunedgeError where that is none."""
+    if operate is None:
+        return None
+    try:
+        return rule_in(operate, data.damage.costs)
+    except ValueError as error:
+        where = option("operate", operate)
+        raise PrunedgeError(str(error), where=where, remedy="mend this value") from None
 
 
 @with_keywords(prune_keys())
@@ -189,13 +205,15 @@ def write_report(
     *,
     models: tuple[nn.Module, nn.Module] | None = None,
     model_name: str = "model",
+    operate: str | None = None,
     **settings: Unpack[PruneKeywords],
 ) -> Path:
     """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.
 
     `steps` are those that the loop gave, the unpruned model's first. `models` are the unpruned
     and the best model: they are measured on `data.test`, which nothing should have looked at
-    before, and the page shows what pruning got wrong. The settings are those that the loop was
+    before, and the page shows what pruning got wrong. `operate` is where damage is reported from
+    (`export_bundle`). The settings are those that the loop was
     called with, which the page tells: of what is not given, the rule (`max_drop`) too, it says
     nothing. Raises PrunedgeError without steps or with a `metric` that the loop did not watch,
     RunError when the page can't be written.
@@ -220,7 +238,8 @@ def write_report(
     test = None
     if models is not None:
         first, best = models
-        test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
+        both = {"baseline": first, "best": best}
+        test = on_test(both, data, make_engine("32"), _rule(operate, data))
     return write_loop_report(
         Path(out), list(steps), handed_over(steps), config, test, set(settings)
     )

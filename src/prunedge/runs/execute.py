@@ -212,7 +212,7 @@ def _test(session: RunSession, compared: Mapping[str, nn.Module]) -> dict[str, A
         is_start = reference.tested == "start"
         models[reference.tested] = run.load(0) if is_start else run.load_first()
     models["best"] = run.load()
-    tested = on_test(models, session.data, session.engine)
+    tested = on_test(models, session.data, session.engine, session.config.task.rule)
     beside = {name: model.eval() for name, model in compared.items()}
     return {
         **tested,

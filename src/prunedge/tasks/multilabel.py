@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
-from prunedge.edge.tasks.multilabel import METRICS, NAME, LabelTargets, Target, thresholds_of
+from prunedge.edge.tasks.multilabel import METRICS, NAME, THRESHOLD, LabelTargets, Target
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
@@ -170,6 +170,10 @@ class Multilabel:
         """Keeps the logits, a few numbers an image, since average precision ranks all images."""
         return MultilabelMeter(self)
 
+    def kept(self, meter: MultilabelMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The logits, and which classes are there."""
+        return meter.logits().numpy(), meter.targets().numpy()
+
     def figures(self, meter: MultilabelMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; recall, precision and F1 of each class."""
         logits = meter.logits()
@@ -314,8 +318,7 @@ class Multilabel:
 
     def decided(self, logits: torch.Tensor) -> torch.Tensor:
         """(n, classes) bool: which classes logits (n, classes) say are there."""
-        thresholds = torch.from_numpy(thresholds_of(self.spec)).to(logits.device)
-        return logits.double().sigmoid() >= thresholds
+        return logits.double().sigmoid() >= THRESHOLD
 
     def checked(self, targets: Any, images: int) -> torch.Tensor:
         """The targets, where they are 0 or 1 for each class of so many images. TrainError."""

@@ -197,6 +197,10 @@ class Ordinal:
         """Keeps the logits, a few numbers an image, which the report's gallery reads."""
         return OrdinalMeter(self)
 
+    def kept(self, meter: OrdinalMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The logits and degrees."""
+        return meter.logits().numpy(), meter.degrees().numpy()
+
     def figures(self, meter: OrdinalMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; recall, precision and F1 of each degree."""
         truth = meter.degrees().numpy()

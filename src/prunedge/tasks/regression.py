@@ -189,6 +189,10 @@ class Regression:
         """Keeps the outputs, a number or a few an image, which the report's gallery reads."""
         return RegressionMeter(self)
 
+    def kept(self, meter: RegressionMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs, and the numbers in their own units."""
+        return meter.outputs().numpy(), meter.targets().numpy()
+
     def figures(self, meter: RegressionMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; of several numbers those of each as well."""
         truth = meter.targets().double().numpy()

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from prunedge.edge.image.size import LARGEST, Resize, Size
+from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec, Decision
 from prunedge.edge.tasks.metric import Metric
 
 SEPARATOR = ";"  # between several labels of one image
@@ -46,8 +47,9 @@ class TaskSpec(BaseModel):
     manifest.
 
     `size` is (height, width) of the images that it sees, `resize` how others become such.
-    `thresholds` are probabilities by class, of tasks whose decision has one. `scales` are those of
-    the numbers that `classes` names, of tasks that predict numbers.
+    `damage` is what the user says of it. `decision` is how one
+    model's outputs become an answer; None by what its task does usually. `scales` are those of the
+    numbers that `classes` names, of tasks that predict numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -56,8 +58,17 @@ class TaskSpec(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1)
     size: Size
     resize: Resize = "stretch"
-    thresholds: dict[str, float] = {}
+    damage: DamageSpec = NOTHING_SAID
+    decision: Decision | None = None
     scales: tuple[Scale, ...] = ()
+
+    @model_validator(mode="after")
+    def _damage_is_known(self) -> Self:
+        named = {*self.damage.classes, *(self.decision.damage if self.decision else ())}
+        unknown = named - set(self.classes)
+        if unknown:
+            raise ValueError(f"no class is called '{min(unknown)[:100]}'")
+        return self
 
     @field_validator("size")
     @classmethod
@@ -289,6 +300,30 @@ class Decoder(Protocol):
         """
 
 
+class Detection(Protocol):
+    """Whether damage is there, of a task whose answers tell it from what is sound; numpy only. What
+    is decided are images, or, where an image may have several labels, each label of each image.
+    """
+
+    @property
+    def unit(self) -> Literal["image", "label"]:
+        """What is decided."""
+
+    def scores(self, predictions: np.ndarray) -> np.ndarray:
+        """The probability of damage of each decision (m,) float64."""
+
+    def is_damaged(self, targets: np.ndarray) -> np.ndarray:
+        """Whether it is there (m,) bool, by a batch of targets (`Targets.collate`)."""
+
+    def likelihoods(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability that is given to what each image (or label) truly is, float64."""
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """How many images of each class are answered by each, [true, answered] int64; None where an
+        image may have several labels.
+        """
+
+
 @dataclass(frozen=True)
 class DeviceDefinition:
     """A task's half without torch, by the task's name.
@@ -298,6 +333,9 @@ class DeviceDefinition:
     none of this task's. `has_order`: it asks for the order of the
     labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
     are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`).
+
+    `detection` tells damage from what is sound, by a spec and the classes that are damage; None of
+    tasks without classes.
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
@@ -312,6 +350,7 @@ class DeviceDefinition:
     doubt: Callable[[Labels], str | None] = lambda labels: None
     has_order: bool = False
     reads_columns: bool = False
+    detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     rare_metrics: tuple[str, ...] = ()
