@@ -14,7 +14,7 @@ from prunedge.report.decision_text import (
     rule_in_words,
     threshold_text,
 )
-from prunedge.runs.decision_rates import decisions_in, most_frequent, rate, rule_in
+from prunedge.runs.decision_rates import decisions_in, most_frequent, rate, recorded_rule
 from tests.report.decided import CLASSES, counts, decisions, record
 
 
@@ -45,7 +45,7 @@ def test_a_rate_is_never_without_its_interval() -> None:
     ],
 )
 def test_the_rule_in_words(text: str, words: str) -> None:
-    rule = rule_in(text)
+    rule = recorded_rule(text)
     assert rule is not None
     assert rule_in_words(rule) == words
 

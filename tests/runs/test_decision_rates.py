@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.runs.decision_rates import (
-    Rule,
     decision_to_json,
     decisions_in,
     false_alarm_rate,
@@ -13,7 +13,7 @@ from prunedge.runs.decision_rates import (
     most_frequent,
     rate,
     recall,
-    rule_in,
+    recorded_rule,
 )
 from prunedge.runs.decision_record import CountsRecord
 from tests.report.decided import CLASSES, counts, decisions, record
@@ -43,15 +43,15 @@ def test_recall_is_of_the_damaged_and_false_alarms_of_the_sound() -> None:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("recall>=0.95", Rule("recall", 0.95)),
-        ("alarms<=0.02", Rule("alarms", 0.02)),
-        ("alarms<=1e-05", Rule("alarms", 1e-5)),
-        ("cost(miss=50,alarm=1)", Rule("cost", miss=50, alarm=1)),
+        ("recall>=0.95", OperatingRule("recall", 0.95)),
+        ("alarms<=0.02", OperatingRule("alarms", 0.02)),
+        ("alarms<=1e-05", OperatingRule("alarms", 1e-5)),
+        ("cost(miss=50,alarm=1)", OperatingRule("cost", miss=50, alarm=1)),
         ("", None),
     ],
 )
-def test_the_rule_that_a_record_names(text: str, rule: Rule | None) -> None:
-    assert rule_in(text) == rule
+def test_the_rule_that_a_record_names(text: str, rule: OperatingRule | None) -> None:
+    assert recorded_rule(text) == rule
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_the_rule_that_a_record_names(text: str, rule: Rule | None) -> None:
     ],
 )
 def test_whether_counts_keep_a_rule(text: str, kept: bool | None) -> None:
-    assert keeps(rule_in(text), CountsRecord(**counts(3, 1, 2, 8))) is kept
+    assert keeps(recorded_rule(text), CountsRecord(**counts(3, 1, 2, 8))) is kept
 
 
 def test_a_rule_on_what_is_not_there_is_neither_kept_nor_broken() -> None:
-    assert keeps(rule_in("recall>=0.5"), CountsRecord(**counts(0, 0, 2, 8))) is None
+    assert keeps(recorded_rule("recall>=0.5"), CountsRecord(**counts(0, 0, 2, 8))) is None
 
 
 def test_always_giving_the_most_frequent_answer() -> None:

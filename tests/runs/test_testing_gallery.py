@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from prunedge.data import Split, load
+from prunedge.runs import execute
 from prunedge.runs.testing_gallery import Decided, borderline, gallery_of, worst
 from tests.several_labels import CLASSES, write_several
+from tests.small_runs import small_recipe
 
 SCORES = [0.05, 0.29, 0.31, 0.9, 0.99, 0.2, 0.001, 0.6]
 DAMAGED = [True, True, True, True, False, False, False, False]
@@ -77,3 +79,22 @@ def test_without_the_unpruned_model_nothing_is_said_of_it(tiny_data: Path) -> No
     is_damaged = np.arange(len(test))[:, None] % 2 == 0
     wrong = Decided(np.full((len(test), 1), 0.1), is_damaged, 0.5, None)
     assert {record["was_called"] for record in gallery_of(wrong, test)["wrong"]} == {None}
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_a_run_shows_what_its_decisions_count(task: str, tiny_data: Path, tmp_path: Path) -> None:
+    data = tiny_data if task == "classification" else write_several(tmp_path / "images")
+    recipe = small_recipe(data, task=task, operate="recall >= 0.9")
+    test = execute.prune(recipe, tmp_path / "run").test() or {}
+    counts = test["decisions"]["best"]["test"]
+    missed = [shown for shown in test["wrong"] if shown["is_damaged"]]
+    assert len(missed) == min(counts["missed"], 24)
+    assert len(test["wrong"]) - len(missed) == min(counts["alarms"], 24)
+    threshold = test["decisions"]["best"]["threshold"]
+    for shown in [*test["wrong"], *test["borderline"]]:
+        assert shown["is_called"] == (shown["probability"] >= threshold)
+        assert isinstance(shown["was_called"], bool)
+        assert bool(shown["part"]) == (task == "multilabel")
+    for shown in test["wrong"]:
+        assert shown["is_called"] != shown["is_damaged"]
+    assert test["borderline"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.runs.decision_rates import (
     MostFrequent,
     Rate,
-    Rule,
     false_alarm_rate,
     keeps,
     most_frequent,
     recall,
-    rule_in,
+    recorded_rule,
 )
 from prunedge.runs.decision_record import CountsRecord, DecisionRecord
 from prunedge.utils.wording import counted, first_of
@@ -125,7 +125,7 @@ def constant_in_words(constant: MostFrequent, record: DecisionRecord) -> str:
 
 def asked_in_words(record: DecisionRecord) -> str:
     """What the operating point was chosen for, and which threshold that gave."""
-    rule = rule_in(record.rule)
+    rule = recorded_rule(record.rule)
     least = f"a probability of at least {threshold_text(record.threshold)}"
     if rule is None:
         return f"no rule was given (--operate): the pruned model reports damage at {least}"
@@ -135,7 +135,7 @@ def asked_in_words(record: DecisionRecord) -> str:
     )
 
 
-def rule_in_words(rule: Rule) -> str:
+def rule_in_words(rule: OperatingRule) -> str:
     """What was asked of the decision."""
     if rule.kind == "recall":
         return f"a recall of at least {_level(rule.level)}"
@@ -148,7 +148,7 @@ def kept_in_words(record: DecisionRecord) -> list[str]:
     """Whether the rule was kept on validation images and on test images; none where there is none
     to keep.
     """
-    rule = rule_in(record.rule)
+    rule = recorded_rule(record.rule)
     lines = []
     on_validation = keeps(rule, record.validation)
     on_test = keeps(rule, record.test)

@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
+from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.runs.decision_record import CountsRecord, DecisionRecord
 
 # The models that test.json may have a decision of, in the order in which they are shown.
@@ -35,18 +36,6 @@ class Rate:
     def to_json(self) -> dict[str, float]:
         """Plain JSON values."""
         return {"value": self.value, "low": self.low, "high": self.high}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What was asked of the decision: a `recall` of `level` at least, a false alarm rate (`alarms`)
-    of `level` at most, or the least `cost`, where a miss costs `miss` and a false alarm `alarm`.
-    """
-
-    kind: Literal["recall", "alarms", "cost"]
-    level: float = 0.0
-    miss: float = 0.0
-    alarm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,19 +78,20 @@ def false_alarm_rate(counts: CountsRecord) -> Rate | None:
     return rate(counts.alarms, counts.alarms + counts.quiet)
 
 
-def rule_in(text: str) -> Rule | None:
-    """The rule that a record names (`recall>=0.95`, `alarms<=0.02`, `cost(miss=50,alarm=1)`); None
-    where nobody asked for any.
+def recorded_rule(text: str) -> OperatingRule | None:
+    """The rule that a record names, as an `OperatingRule` is written (`recall>=0.95`,
+    `alarms<=1e-05`, `cost(miss=50,alarm=1)`); None where nobody asked for any.
     """
-    if found := re.fullmatch(rf"(recall>=|alarms<=){_NUMBER}", text):
-        kind: Literal["recall", "alarms"] = "recall" if found[1] == "recall>=" else "alarms"
-        return Rule(kind, float(found[2]))
+    if found := re.fullmatch(rf"recall>={_NUMBER}", text):
+        return OperatingRule("recall", float(found[1]))
+    if found := re.fullmatch(rf"alarms<={_NUMBER}", text):
+        return OperatingRule("alarms", float(found[1]))
     if found := re.fullmatch(rf"cost\(miss={_NUMBER},alarm={_NUMBER}\)", text):
-        return Rule("cost", miss=float(found[1]), alarm=float(found[2]))
+        return OperatingRule("cost", miss=float(found[1]), alarm=float(found[2]))
     return None
 
 
-def keeps(rule: Rule | None, counts: CountsRecord) -> bool | None:
+def keeps(rule: OperatingRule | None, counts: CountsRecord) -> bool | None:
     """Whether counts keep a rule; None where there is no rule that they could break."""
     if rule is None or rule.kind == "cost":
         return None
@@ -132,7 +122,7 @@ def most_frequent(record: DecisionRecord, classes: Sequence[str]) -> MostFrequen
 
 def decision_to_json(record: DecisionRecord, classes: Sequence[str]) -> dict[str, Any]:
     """The first screen's figures of one model as plain JSON values."""
-    rule = rule_in(record.rule)
+    rule = recorded_rule(record.rule)
     splits = {}
     for name in ("validation", "test"):
         counts: CountsRecord = getattr(record, name)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
+from prunedge.edge.tasks.decision import Decision
 from prunedge.utils.records import Record
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -82,6 +83,11 @@ class DecisionRecord(Record):
     reliability: list[ReliabilityRecord]
     confusion: list[list[NonNegativeInt]] | None = None
     note: str = ""
+
+    @property
+    def decision(self) -> Decision:
+        """What the model's probabilities depend on."""
+        return Decision(damage=tuple(self.damage), temperature=self.temperature)
 
 
 class ShownRecord(Record):

@@ -4,7 +4,7 @@ that lie nearest to its threshold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,10 @@ import numpy as np
 
 from prunedge.data import Split
 from prunedge.data.paths import written
-from prunedge.runs.decision_record import ShownRecord
+from prunedge.runs.deciding import answers_in
+from prunedge.runs.decision_record import DecisionRecord, ShownRecord
+from prunedge.tasks import Meter, Task
+from prunedge.tasks.operating import detection_of, scores_of, with_decision
 
 MOST_WRONG = 24  # of the missed, and of the false alarms
 MOST_BORDERLINE = 12
@@ -44,6 +47,42 @@ class Decided:
         return np.asarray(self.scores >= self.threshold)
 
 
+def gallery(
+    task: Task, meters: Mapping[str, Meter], decisions: Mapping[str, Any], split: Split
+) -> dict[str, list[dict[str, Any]]]:
+    """The images of test.json's `wrong` (the missed first) and `borderline`, by the decisions of
+    the models and their meters of the test split; {} where the result decides nothing.
+    """
+    if "best" not in decisions:
+        return {}
+    record = DecisionRecord(**decisions["best"])
+    assert task.spec is not None
+    detection = detection_of(task.spec)
+    assert detection is not None
+    is_damaged = detection.is_damaged(answers_in(task, meters["best"]).targets)
+    count = len(split)
+    was_called = None
+    if "baseline" in decisions:
+        before = DecisionRecord(**decisions["baseline"])
+        was_called = _scores(task, meters["baseline"], before) >= before.threshold
+    decided = Decided(
+        scores=_scores(task, meters["best"], record),
+        is_damaged=is_damaged.reshape(count, -1),
+        threshold=record.threshold,
+        was_called=was_called,
+        parts=tuple(record.damage) if record.unit == "label" else ("",),
+    )
+    return gallery_of(decided, split)
+
+
+def _scores(task: Task, meter: Meter, record: DecisionRecord) -> np.ndarray:
+    """The probabilities of damage (n, parts) float64 of a model's answers."""
+    assert task.spec is not None
+    outputs = answers_in(task, meter).outputs
+    scores = scores_of(with_decision(task.spec, record.decision), outputs)
+    return scores.reshape(len(outputs), -1)
+
+
 def worst(decided: Decided, *, missed: bool, most: int = MOST_WRONG) -> list[Place]:
     """The damage that was `missed`, or else the false alarms, the surest of them first."""
     called = decided.is_called
@@ -57,7 +96,7 @@ def borderline(decided: Decided, most: int = MOST_BORDERLINE) -> list[Place]:
 
 
 def gallery_of(decided: Decided, split: Split) -> dict[str, list[dict[str, Any]]]:
-    """The images of test.json's `wrong` (the missed first) and `borderline`."""
+    """The records of the images to show."""
     wrong = worst(decided, missed=True) + worst(decided, missed=False)
     return {
         "wrong": _records(wrong, decided, split),

@@ -17,13 +17,13 @@ from prunedge.data.decode import source_of
 from prunedge.edge.image.normalise import NORMS, normalise
 from prunedge.edge.image.read import Greys, parse_range, read_image
 from prunedge.edge.image.size import Size
-from prunedge.edge.tasks import decoder_of
 from prunedge.errors import PrunedgeError
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
 from prunedge.runs.decision_record import DecisionRecord, ShownRecord
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
+from prunedge.tasks.operating import scores_of, with_decision
 
 WINDOW = 4  # times smaller than the image is what hides a part of it
 STEPS = 2  # of the window from one place to one beside it
@@ -171,14 +171,12 @@ def _score(run: Run, model: nn.Module, decision: DecisionRecord, part: str) -> S
     """What a model's probability of damage is, or of that label."""
     task = task_of(run.config)
     assert task.spec is not None
-    decoder = decoder_of(task.spec)
-    classes = task.spec.classes
-    columns = [classes.index(name) for name in ([part] if part else decision.damage)]
+    spec = with_decision(task.spec, decision.decision)
+    place = decision.damage.index(part) if part else 0
 
     def score(inputs: torch.Tensor) -> torch.Tensor:
         with evaluating(model), full_float32():
             outputs = task.outputs_of(model(inputs)).float().numpy()
-        predictions = decoder.decode(outputs / np.float32(decision.temperature))
-        return torch.from_numpy(predictions[:, columns].sum(1))
+        return torch.from_numpy(scores_of(spec, outputs).reshape(len(outputs), -1)[:, place])
 
     return score
