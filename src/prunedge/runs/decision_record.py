@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
+from prunedge.edge.tasks.decision import Decision
 from prunedge.utils.records import Record
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -82,3 +83,23 @@ class DecisionRecord(Record):
     reliability: list[ReliabilityRecord]
     confusion: list[list[NonNegativeInt]] | None = None
     note: str = ""
+
+    @property
+    def decision(self) -> Decision:
+        """What the model's probabilities depend on."""
+        return Decision(damage=tuple(self.damage), temperature=self.temperature)
+
+
+class ShownRecord(Record):
+    """A test image that is worth a look: what it is labelled with, the probability of damage, and
+    whether it is damaged and called so, by the result and by the unpruned model (`was_called`; None
+    where that isn't known). `part` is the label that was decided, where an image may have several.
+    """
+
+    path: str
+    label: str
+    part: str
+    is_damaged: bool
+    is_called: bool
+    was_called: bool | None
+    probability: Share

@@ -21,6 +21,7 @@ from prunedge.pruning.steps import Step, last_accepted
 from prunedge.runs import baselines, unpruned
 from prunedge.runs.begin import begin
 from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.data_record import note_data
 from prunedge.runs.new import writing
 from prunedge.runs.resumption import change
 from prunedge.runs.run import FAILED, Run, open_run
@@ -130,6 +131,7 @@ def _train(session: RunSession) -> Run:
 def _prepare(session: RunSession) -> None:
     """Load the images and choose what computes, or find what did."""
     _ = session.engine
+    note_data(session.run, session.data)
 
 
 def _prune(session: RunSession) -> Run:

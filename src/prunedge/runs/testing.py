@@ -14,6 +14,7 @@ from prunedge.data.paths import written
 from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.runs.deciding import decision_record
 from prunedge.runs.leakage import MOST_COMPARED
+from prunedge.runs.testing_gallery import gallery
 from prunedge.tasks import Example, Meter, make_task
 from prunedge.tasks.operating import detection_of
 from prunedge.train import Engine, evaluate, observe
@@ -28,7 +29,8 @@ def on_test(
     """The metrics of each model on `data.test` by its name, and under `mistakes` what `best` gets
     wrong and `baseline` got right. Where test images look like training or validation images,
     `twins` says how many, and holds the metrics on the others. `decisions` are those of
-    `prunedge.runs.deciding`, whose thresholds `rule` chooses on `data.val`. Plain JSON values.
+    `prunedge.runs.deciding`, whose thresholds `rule` chooses on `data.val`; `wrong` and
+    `borderline` the images of `prunedge.runs.testing_gallery`. Plain JSON values.
     """
     task = make_task(data.spec)
     meters = {name: observe(model, data.test, engine, task) for name, model in models.items()}
@@ -38,6 +40,7 @@ def on_test(
         tested["mistakes"] = [_mistake(example, data) for example in examples]
         tested["twins"] = _twins(models, data, engine)
         tested["decisions"] = _decisions(models, meters, data, engine, rule)
+        tested |= gallery(task, meters, tested["decisions"], data.test)
     return tested
 
 
