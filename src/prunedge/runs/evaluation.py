@@ -135,6 +135,7 @@ def evaluate_on(
     split: str | None = None,
     group_by: str | None = None,
     threads: int | None = None,
+    device: str | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
@@ -149,8 +150,9 @@ def evaluate_on(
     `split` is `test`, `val`, `train` or `all`: unless given, the test split of images that come
     with splits, else all; a run's own images keep the sides that they have there. The intervals are
     those of `resamples` resamples of the images, drawn by `seed`; images of one source (`group_by`:
-    see `prunedge.data.groups`) are drawn together. `threads` is how many the model may use.
-    `trust_code`: see `prunedge.load`.
+    see `prunedge.data.groups`) are drawn together. `threads` is how many the model may use. On a
+    `device` (`ssh://user@host`, with prunedge installed there) a bundle's answers are that
+    machine's. `trust_code`: see `prunedge.load`.
 
     Gives an `Evaluation`: `judged` is the metric that the model is judged by, with `value`, `low`
     and `high` of its 95 % interval; `intervals` has all of them and those of each class. Raises
@@ -163,7 +165,9 @@ def evaluate_on(
     require_path("data", data)
     _refuse_wrong(split, resamples, seed)
     trust.trust_everything(trust_code)
-    model = open_model(Path(place), target=target, step=step, baseline=baseline, threads=threads)
+    model = open_model(
+        Path(place), target=target, step=step, baseline=baseline, threads=threads, device=device
+    )
     images = _images(model, data, split, group_by, progress)
     meter = model.observe(images.split)
     try:
