@@ -93,6 +93,25 @@ def test_heat_maps_stand_below_their_images(shown: Run) -> None:
     assert all(image.size == (160, 160) for image in explanation.images.values())
 
 
+def test_what_is_explained_is_the_probability_of_the_decision(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("captum")
+    scores = []
+
+    def noted(score: explaining.Score, inputs: torch.Tensor) -> np.ndarray:
+        scores.append(float(score(inputs)[0]))
+        return np.ones((16, 16), np.float32)
+
+    monkeypatch.setattr(explaining, "heat_map", noted)
+    test = run.test() or {}
+    images = shown_in(test)
+    explain(run, DecisionRecord(**test["decisions"]["best"]), images)
+    told = [record.probability for record in in_turn(list(images.values()), 36)]
+    assert scores == pytest.approx(told, abs=1e-5)
+    assert scores
+
+
 def test_every_image_with_a_part_that_matters_is_explained(
     shown: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,14 +104,13 @@ def heat_map(score: Score, inputs: torch.Tensor) -> np.ndarray:
     height, width = inputs.shape[2:]
     window = (3, max(1, height // WINDOW), max(1, width // WINDOW))
     stride = (3, max(1, window[1] // STEPS), max(1, window[2] // STEPS))
-    with torch.no_grad():
-        heat = Occlusion(score).attribute(
-            inputs,
-            sliding_window_shapes=window,
-            strides=stride,
-            baselines=0.0,  # the mean colour of the images that the model began with
-            perturbations_per_eval=AT_ONCE,
-        )
+    heat = Occlusion(score).attribute(
+        inputs,
+        sliding_window_shapes=window,
+        strides=stride,
+        baselines=0.0,  # the mean colour of the images that the model began with
+        perturbations_per_eval=AT_ONCE,
+    )
     return np.asarray(heat[0].mean(0).numpy(), np.float32)
 
 
@@ -175,7 +174,7 @@ def _score(run: Run, model: nn.Module, decision: DecisionRecord, part: str) -> S
     place = decision.damage.index(part) if part else 0
 
     def score(inputs: torch.Tensor) -> torch.Tensor:
-        with evaluating(model), full_float32():
+        with evaluating(model), torch.no_grad(), full_float32():
             outputs = task.outputs_of(model(inputs)).float().numpy()
         return torch.from_numpy(scores_of(spec, outputs).reshape(len(outputs), -1)[:, place])
 
