@@ -36,6 +36,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
             "data",
             "size",
             "resize",
+            "in_channels",
             "image_norm",
             "folds",
             "fold",

@@ -251,7 +251,7 @@ def _explain(location: tuple[int | str, ...], message: str, kind: str, given: An
     text = message.removeprefix("Value error, ")
     reason = f"{text[0].lower()}{text[1:]}"
     # Of several settings together, which the message names.
-    if not location:
+    if len(location) < 2:
         return reason
 
     section = str(location[0])

@@ -15,6 +15,7 @@ from prunedge.config.sizes import ImageSize
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.normalise import ImageNorm
+from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import Resize
 from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import COST
@@ -63,12 +64,20 @@ class DataSection(Section):
             "pad (scaled alike, with grey borders), or crop (scaled alike, its middle alone)."
         ),
     )
+    in_channels: InChannels = setting(
+        3,
+        (
+            "What the model sees of an image: 3 (red, green and blue), or 1 (grey, which saves two "
+            "thirds of the first convolution; a line says where all images are grey anyway). "
+            "Pretrained weights of three are summed to one."
+        ),
+    )
     image_norm: ImageNorm = setting(
         "imagenet",
         (
             "What is taken off each colour, and what it is divided by: imagenet (its mean and "
             "standard deviation), or half (0.5 and 0.5), which some of timm's weights were trained "
-            "with; a line says so of them."
+            "with; a line says so of them. Of greys it is the mean over the three colours."
         ),
     )
     seed: int = setting(

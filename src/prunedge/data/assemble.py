@@ -22,7 +22,7 @@ from prunedge.data.groups import SIMILAR, group_ids, groups_of, similar_sources
 from prunedge.data.records import SPLITS, LabelledImages, Listing, refuse_without_training
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.normalise import ImageNorm
-from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
+from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, InChannels, parse_range
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import DEFINITIONS, targets_of
 from prunedge.edge.tasks.base import Targets, TaskSpec
@@ -51,6 +51,7 @@ class LoadOptions:
     costs: str | None
     size: Size
     resize: Resize
+    in_channels: InChannels
     image_norm: ImageNorm
     seed: int
     shares: tuple[float, float]
@@ -146,6 +147,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
             rows=rows,
             greys=split.greys,
             resize=options.resize,
+            in_channels=options.in_channels,
             image_norm=options.image_norm,
             damage=damage,
         )
@@ -158,9 +160,12 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         **splits,
         size=options.size,
         resize=options.resize,
+        in_channels=options.in_channels,
         image_norm=options.image_norm,
         fingerprint=_fingerprint(
-            images, split, seen_as(options.size, options.resize, options.image_norm)
+            images,
+            split,
+            seen_as(options.size, options.resize, options.image_norm, options.in_channels),
         ),
         skipped=tuple(listing.records[index].path for index in unreadable),
         greys=split.greys,
@@ -270,7 +275,8 @@ def _sources(
         row = kept[place]
         if decoded.cache is not None:
             return read_pixels(decoded.cache, [row])[0]
-        return decode([images.paths[row]], options.size, None, options.resize)[0]
+        path = images.paths[row]
+        return decode([path], options.size, None, options.resize, options.in_channels)[0]
 
     alike = groups_alike(look_at(pixels_of, len(kept), options.progress))
     names = [images.listing.records[row].name for row in kept]
@@ -294,6 +300,7 @@ def _decode(paths: Sequence[Path], options: LoadOptions, greys: Greys | None = N
         options.size,
         greys,
         resize=options.resize,
+        in_channels=options.in_channels,
         folder=options.cache_dir,
         progress=options.progress,
     )

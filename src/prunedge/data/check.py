@@ -15,6 +15,7 @@ import numpy as np
 from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.config.keywords import with_keywords
+from prunedge.data.all_grey import is_all_grey
 from prunedge.data.check_report import (
     TINY,
     Balancing,
@@ -113,6 +114,7 @@ def _report(
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
         levels=_levels(dataset, Counter(look.depth for look in looks)),
+        is_all_grey=is_all_grey(dataset, most=None),
         unreadable=_unreadable(dataset),
         sources=_count_sources(dataset),
         leaks=_leaks(dataset),
@@ -148,7 +150,7 @@ def _unreadable(dataset: Dataset) -> dict[str, str]:
     """Why each skipped image can't be read, by its name."""
     reasons = {}
     for path in dataset.skipped:
-        reason = try_image(path, dataset.size, dataset.greys, dataset.resize)
+        reason = try_image(path, dataset.size, dataset.greys, dataset.resize, dataset.in_channels)
         reasons[_name(path, dataset.root)] = str(reason)
     return reasons
 

@@ -20,9 +20,8 @@ import torch
 from torch import nn
 
 from prunedge.edge.bundle import SELFTEST, Bundle, open_bundle, write_manifest
-from prunedge.edge.image.normalise import NORMS, ImageNorm
+from prunedge.edge.image.normalise import ImageNorm, Statistics, statistics
 from prunedge.edge.image.read import Greys
-from prunedge.edge.image.size import Size
 from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, SelfTest, compare
@@ -89,15 +88,15 @@ def export_bundle(
     """Write a bundle: the model in each of the `formats` (`prunedge.edge.targets`), torch's
     weights, plan.json, a self-test, a manifest.
 
-    `task` says what the model predicts, from images of which size. `images` (n, 3, height, width)
-    float32 are real images, normalised: the outputs of every exact form on them, run by its own
-    runtime, must be torch's to 1e-3 of the largest, with the same predictions. A form in integers
-    is calibrated on `calibration` (as `images`, but training images), and judged by `judge`. What
-    they differ by is kept in the manifest. `plan` names the kept channels of each group, counted in
-    the model of that name (None: the bundle doesn't say). `view` is what a training image showed
-    (`prunedge.edge.manifest.view_of`), without which an inspection has to guess; `greys` the range
-    of greys of more than eight bits, if the training images had any; `image_norm` how `images` are
-    normalised.
+    `task` says what the model predicts, from images of which size and how many channels. `images`
+    (n, channels, height, width) float32 are real images, normalised: the outputs of every exact
+    form on them, run by its own runtime, must be torch's to 1e-3 of the largest, with the same
+    predictions. A form in integers is calibrated on `calibration` (as `images`, but training
+    images), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the
+    kept channels of each group, counted in the model of that name (None: the bundle doesn't say).
+    `view` is what a training image showed (`prunedge.edge.manifest.view_of`), without which an
+    inspection has to guess; `greys` the range of greys of more than eight bits, if the training
+    images had any; `image_norm` how `images` are normalised.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed. Where
@@ -115,7 +114,7 @@ def export_bundle(
             "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
     target = Path(out)
-    mean, std = NORMS[image_norm]
+    mean, std = statistics(image_norm, task.in_channels)
     refuse_full(target)
     with written_folder(behind_links(target), "bundle") as folder:
         refuse_full(target)  # another process may have been faster
@@ -128,8 +127,8 @@ def export_bundle(
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             is_kept = any(TARGETS[name].file == ONNX.file for name in formats)
             onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
-            onnx = _once(model, onnx_file, task.size)
-            source = Source(model, task.size, folder, onnx, calibration)
+            onnx = _once(model, onnx_file, task.image_shape)
+            source = Source(model, task, folder, onnx, calibration)
             forms: dict[str, Form] = {}
             failures: dict[str, PrunedgeError] = {}
             for name in dict.fromkeys(formats):
@@ -150,7 +149,7 @@ def export_bundle(
             (folder / PLAN).write_text(
                 json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
             )
-        _write_selftest(model, images[:SELFTEST_IMAGES], image_norm, folder / SELFTEST)
+        _write_selftest(model, images[:SELFTEST_IMAGES], (mean, std), folder / SELFTEST)
         write_manifest(
             folder,
             sorted(file.name for file in folder.iterdir()),
@@ -209,10 +208,10 @@ def refuse_full(target: Path) -> None:
         raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
 
 
-def _once(model: nn.Module, file: Path, size: Size) -> Callable[[], Path]:
+def _once(model: nn.Module, file: Path, shape: tuple[int, ...]) -> Callable[[], Path]:
     @cache
     def onnx() -> Path:
-        write_onnx(model, file, size)
+        write_onnx(model, file, shape)
         return file
 
     return onnx
@@ -321,10 +320,10 @@ def _judged(
 
 
 def _write_selftest(
-    model: nn.Module, images: torch.Tensor, image_norm: ImageNorm, file: Path
+    model: nn.Module, images: torch.Tensor, normalised_by: Statistics, file: Path
 ) -> None:
     """Images as a device reads them, uint8, and what torch answers to just these."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in NORMS[image_norm])
+    mean, std = (torch.tensor(values)[:, None, None] for values in normalised_by)
     pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     with torch.no_grad():
         outputs = model((pixels.float() / 255 - mean) / std)

@@ -25,7 +25,7 @@ from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.graph.inputs import brought_to
 from prunedge.graph.plan import Plan
-from prunedge.models import build
+from prunedge.models import build, cost
 from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
 from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
@@ -67,11 +67,12 @@ def fit(
     """Train all of `model` on `data.train`, in place, and leave it in the state of the epoch that
     was best on `data.val`.
 
-    `model` takes images (N, 3, S, S) float32 and gives logits (N, classes). `pretrained` says that
-    the weights come from other images (`weights="imagenet"`), or that `model` was trained before,
-    so that gentle steps suffice; give False for random weights. The same `seed`, engine and number
-    of threads give the same weights. `engine` (`pe.make_engine("32")`) computes; without it the
-    fastest here is measured. `progress(done, total, what)` hears of batches.
+    `model` takes images (N, channels, S, S) float32, as `data` has them, and gives logits (N,
+    classes). `pretrained` says that the weights come from other images (`weights="imagenet"`), or
+    that `model` was trained before, so that gentle steps suffice; give False for random weights.
+    The same `seed`, engine and number of threads give the same weights. `engine`
+    (`pe.make_engine("32")`) computes; without it the fastest here is measured.
+    `progress(done, total, what)` hears of batches.
 
     Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch.
     Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
@@ -293,6 +294,7 @@ def _given(data: Dataset) -> dict[str, Any]:
         "data": str(data.root),
         "size": data.size,
         "resize": data.resize,
+        "in_channels": data.in_channels,
         "image_norm": data.image_norm,
         "task": data.spec.name,
     }
@@ -311,6 +313,7 @@ def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:
     example = brought_to(data.example(2), model)
     task = make_task(data.spec)
     name = type(model).__name__
+    cost(model, example)  # does it take images of this size and so many channels?
     with evaluating(model), torch.no_grad():
         output = model(example)
     task.refuse_outputs(output, name)
@@ -321,7 +324,8 @@ def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:
     """ExportError when the model of that name has other tensors: `pe.load` could not build it
     again.
     """
-    named = build(model_name, make_task(data.spec).outputs, "none").state_dict()
+    outputs = make_task(data.spec).outputs
+    named = build(model_name, outputs, "none", in_channels=data.in_channels).state_dict()
     mine = model.state_dict()
     if named.keys() != mine.keys() or any(named[key].ndim != mine[key].ndim for key in named):
         what = f"'{model_name}' is another model than the one that is exported"

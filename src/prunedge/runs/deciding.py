@@ -4,6 +4,7 @@ what comes of it on the test split.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.by_class import USUAL_THRESHOLD
 from prunedge.edge.tasks.decision import Decision, OperatingRule
+from prunedge.errors import DataError
 from prunedge.runs.decision_record import (
     CalibrationErrorRecord,
     CountsRecord,
@@ -22,6 +24,9 @@ from prunedge.runs.decision_record import (
 )
 from prunedge.tasks import Meter, Task
 from prunedge.tasks import operating as of
+from prunedge.utils.advice import option
+
+log = logging.getLogger(__name__)
 
 
 def answers_in(task: Task, meter: Meter) -> of.Answers:
@@ -31,12 +36,24 @@ def answers_in(task: Task, meter: Meter) -> of.Answers:
 
 def decision_on(task: Task, meter: Meter, rule: OperatingRule | None) -> Decision | None:
     """The decision of a model by its meter of the validation split; None where nothing tells
-    damaged from sound.
+    damaged from sound. A line says where the rule is none to work with.
     """
     assert task.spec is not None
     if of.detection_of(task.spec) is None:
+        if rule is not None:
+            raise DataError(
+                f"nothing tells damage from what is sound ({', '.join(task.spec.classes)})",
+                where=option("operate"),
+                remedy=f"say which classes are damage: {option('damage', 'CLASS,...')}",
+            )
         return None
-    return of.decide(task.spec, answers_in(task, meter), rule)
+    answers = answers_in(task, meter)
+    decision = of.decide(task.spec, answers, rule)
+    if decision is not None and rule is not None:
+        remark = of.remark_on(*of.scored(task.spec, decision, answers), rule)
+        if remark:
+            log.warning("mind: %s", remark)
+    return decision
 
 
 def decision_record(

@@ -17,7 +17,7 @@ from prunedge.data import Dataset, Split
 from prunedge.data.judged import Sight
 from prunedge.edge import open_bundle
 from prunedge.edge.bundle import Bundle
-from prunedge.edge.image.normalise import NORMS, normalise
+from prunedge.edge.image.normalise import normalise, statistics
 from prunedge.edge.image.read import Greys, parse_range
 from prunedge.edge.predict import Predictor
 from prunedge.edge.session import Session, open_session, require_threads
@@ -108,6 +108,7 @@ def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -
             targets=task.targets,
             size=task.spec.size,
             resize=task.spec.resize,
+            in_channels=task.spec.in_channels,
             image_norm=run.config.data.image_norm,
             greys=_greys(run.config, own),
         ),
@@ -178,6 +179,7 @@ def _of_bundle(bundle: Bundle, target: str | None, threads: int) -> JudgedModel:
             targets=task.targets,
             size=manifest.task.size,
             resize=manifest.task.resize,
+            in_channels=manifest.task.in_channels,
             greys=bundle.greys,
         ),
         observe=lambda split: _observed(session, split, task),
@@ -211,10 +213,10 @@ def predictor_of(
     task = task_of(run.config)
     # Only images with deep greys tell more than the run's config.
     own = None if run.config.data.range is None else _own_images(run.config)
-    statistics = NORMS[run.config.data.image_norm]
+    mean, std = statistics(run.config.data.image_norm, run.config.data.in_channels)
 
     def outputs(pixels: np.ndarray) -> np.ndarray:
-        inputs = torch.from_numpy(normalise(pixels, *statistics))
+        inputs = torch.from_numpy(normalise(pixels, mean, std))
         with evaluating(model), torch.no_grad(), full_float32():
             answers: np.ndarray = task.outputs_of(model(inputs)).float().numpy()
         return answers

@@ -111,8 +111,14 @@ class RunSession:
         if self.start is not None:
             return self.start_state.model.eval()
         model = self.config.model
+        data = self.config.data
         built, self.loaded = build_with_report(
-            model.name, self.task.outputs, model.weights, seed=self.config.data.seed
+            model.name,
+            self.task.outputs,
+            model.weights,
+            seed=data.seed,
+            in_channels=data.in_channels,
+            image_norm=data.image_norm,
         )
         return built
 

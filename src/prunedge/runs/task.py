@@ -19,6 +19,7 @@ def task_of(config: RunConfig) -> Task:
         classes=tuple(data.classes),
         size=data.size,
         resize=data.resize,
+        in_channels=data.in_channels,
         damage=damage_named(config.task.damage, config.task.costs),
         scales=scales_in(data.scales),
     )

@@ -114,6 +114,14 @@ def scores_of(spec: TaskSpec, outputs: np.ndarray) -> np.ndarray:
     return detection.scores(decoder_of(spec).decode(outputs.astype(np.float64)))
 
 
+def scored(spec: TaskSpec, decision: Decision, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities of damage that a decision gives, and the truth."""
+    detection = detection_of(spec)
+    assert detection is not None
+    scores = scores_of(with_decision(spec, decision), answers.outputs)
+    return scores, detection.is_damaged(answers.targets)
+
+
 def best_temperature(spec: TaskSpec, answers: Answers) -> float:
     """The temperature from `COLDEST` to `HOTTEST` at which the truth is likeliest (Guo et al. 2017,
     equation 9 and section 4.2). 1 where the likelihood only grows as outputs do, as it does where
@@ -172,20 +180,14 @@ def counts_at(scores: np.ndarray, is_damaged: np.ndarray, threshold: float) -> C
 
 def counts_of(spec: TaskSpec, decision: Decision, answers: Answers) -> Counts:
     """What a decision finds and misses by these answers."""
-    detection = detection_of(spec)
-    assert detection is not None
-    scores = scores_of(with_decision(spec, decision), answers.outputs)
-    return counts_at(scores, detection.is_damaged(answers.targets), threshold_of(decision))
+    return counts_at(*scored(spec, decision, answers), threshold_of(decision))
 
 
 def decided_part(spec: TaskSpec, decision: Decision, answers: Answers, weights: np.ndarray) -> Part:
     """Recall, false alarms and precision of a decision, where each of n images counts as often as
     `weights` (rows, n) say.
     """
-    detection = detection_of(spec)
-    assert detection is not None
-    scores = scores_of(with_decision(spec, decision), answers.outputs)
-    is_damaged = detection.is_damaged(answers.targets)
+    scores, is_damaged = scored(spec, decision, answers)
     is_called = scores >= threshold_of(decision)
     each = np.repeat(weights, len(scores) // weights.shape[1], axis=1)  # of each label of an image
     found = each @ (is_called & is_damaged)

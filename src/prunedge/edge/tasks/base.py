@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import LARGEST, Resize, Size
 from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec, Decision
 from prunedge.edge.tasks.metric import Metric
@@ -46,10 +47,10 @@ class TaskSpec(BaseModel):
     """What a model predicts, and from which images: JSON, in a run's config and a bundle's
     manifest.
 
-    `size` is (height, width) of the images that it sees, `resize` how others become such.
-    `damage` is what the user says of it. `decision` is how one
-    model's outputs become an answer; None by what its task does usually. `scales` are those of the
-    numbers that `classes` names, of tasks that predict numbers.
+    `size` is (height, width) of the images that it sees, `resize` how others become such, and
+    `in_channels` whether they have three colours or are grey. `damage` is what the user says of it.
+    `decision` is how one model's outputs become an answer; None by what its task does usually.
+    `scales` are those of the numbers that `classes` names, of tasks that predict numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +59,7 @@ class TaskSpec(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1)
     size: Size
     resize: Resize = "stretch"
+    in_channels: InChannels = 3
     damage: DamageSpec = NOTHING_SAID
     decision: Decision | None = None
     scales: tuple[Scale, ...] = ()
@@ -76,6 +78,11 @@ class TaskSpec(BaseModel):
         if not (1 <= size.height <= LARGEST and 1 <= size.width <= LARGEST):
             raise ValueError(f"sides from 1 to {LARGEST:,} pixels")
         return size
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image, as models take them."""
+        return self.in_channels, self.size.height, self.size.width
 
 
 class ListedImage(Protocol):

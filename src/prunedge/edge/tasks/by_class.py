@@ -163,6 +163,27 @@ def choice_of(spec: TaskSpec, damage: Sequence[str], threshold: float) -> str:
     return f"{text}; damage from a probability of {threshold:.3g} on{reason}"
 
 
+def index_of_each(classes: Sequence[str]) -> dict[str, int]:
+    """The index of each class by its name."""
+    return {name: index for index, name in enumerate(classes)}
+
+
+def collated(targets: Sequence[int]) -> np.ndarray:
+    """Indices of classes as (n,) int64."""
+    return np.array(targets, np.int64)
+
+
+def one_hot(targets: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+    """Indices of classes as (n, classes) int64."""
+    return np.eye(len(classes), dtype=np.int64)[collated(targets)]
+
+
+def absent(targets: Sequence[int], classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that none of these indices is of."""
+    present = set(targets)
+    return tuple(name for index, name in enumerate(classes) if index not in present)
+
+
 def matched_names(labels: Labels, indices: Mapping[str, int], noun: str) -> list[int | Unmatched]:
     """The index of each image's one label by its name, which is a `noun` (class)."""
     matched: list[int | Unmatched] = []

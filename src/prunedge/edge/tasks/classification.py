@@ -93,16 +93,15 @@ class ClassTargets:
 
     def collate(self, targets: Sequence[int]) -> np.ndarray:
         """(n,) int64."""
-        return np.array(targets, np.int64)
+        return by_class.collated(targets)
 
     def strata(self, targets: Sequence[int]) -> np.ndarray:
         """One-hot (n, classes) int64."""
-        return np.eye(len(self.classes), dtype=np.int64)[self.collate(targets)]
+        return by_class.one_hot(targets, self.classes)
 
     def missing(self, targets: Sequence[int]) -> tuple[str, ...]:
         """The classes without an image."""
-        present = set(targets)
-        return tuple(name for index, name in enumerate(self.classes) if index not in present)
+        return by_class.absent(targets, self.classes)
 
     def scales_of(self, targets: Sequence[int]) -> tuple[Scale, ...]:
         """None: nothing is a number."""
@@ -123,7 +122,7 @@ class ClassTargets:
 
     @cached_property
     def _indices(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.classes)}
+        return by_class.index_of_each(self.classes)
 
 
 def classes_of(labels: Labels) -> tuple[str, ...]:
