@@ -18,8 +18,6 @@ from prunedge.utils.files import real_path
 SIZE = 128
 STEP = 0.5
 MAX_STEPS = 3
-# What an inspector asks for first; the page leads with what it costs in false alarms.
-OPERATE = "recall >= 0.8"
 POLISH = 2
 # As many epochs as this machine trains in about two minutes, so that the demo is short on a slow
 # one and good on a fast one.
@@ -43,7 +41,7 @@ def demo_config(images: Path) -> RunConfig:
         polish=POLISH,
         max_steps=MAX_STEPS,
         max_drop=3.0,
-        operate=OPERATE,
+        operate="recall >= 0.8",
     )
 
 
