@@ -15,7 +15,7 @@ from torch import nn
 
 from prunedge.data.decode import source_of
 from prunedge.edge.image.normalise import normalise, statistics
-from prunedge.edge.image.read import Greys, InChannels, parse_range, read_image
+from prunedge.edge.image.read import Greys, parse_range, read_image
 from prunedge.edge.image.size import Size
 from prunedge.errors import PrunedgeError
 from prunedge.models.cost import evaluating
@@ -104,14 +104,13 @@ def heat_map(score: Score, inputs: torch.Tensor) -> np.ndarray:
     channels, height, width = inputs.shape[1:]
     window = (channels, max(1, height // WINDOW), max(1, width // WINDOW))
     stride = (channels, max(1, window[1] // STEPS), max(1, window[2] // STEPS))
-    with torch.no_grad():
-        heat = Occlusion(score).attribute(
-            inputs,
-            sliding_window_shapes=window,
-            strides=stride,
-            baselines=0.0,  # the mean colour of the images that the model began with
-            perturbations_per_eval=AT_ONCE,
-        )
+    heat = Occlusion(score).attribute(
+        inputs,
+        sliding_window_shapes=window,
+        strides=stride,
+        baselines=0.0,  # the mean colour of the images that the model began with
+        perturbations_per_eval=AT_ONCE,
+    )
     return np.asarray(heat[0].mean(0).numpy(), np.float32)
 
 
@@ -139,14 +138,19 @@ def _explained(
     part of it matters.
     """
     data = run.config.data
-    pixels = _pixels(run, record.path, data.size, data.in_channels)
-    # As sharp as the gallery's other images.
-    shown = _pixels(run, record.path, scaled(data.size, SHOWN_SIDE))
-    if pixels is None or shown is None:
+    spec = task_of(run.config).spec
+    assert spec is not None
+    greys = None if data.range is None else Greys(*parse_range(data.range), mixed=True)
+    try:
+        seen = read_image(source_of(record.path), spec.size, greys, spec.resize, spec.in_channels)
+        # As sharp as the gallery's other images.
+        shown = read_image(
+            source_of(record.path), scaled(spec.size, SHOWN_SIDE), greys, spec.resize
+        )
+    except (PrunedgeError, FileNotFoundError):
         return None
-    means_and_deviations = statistics(data.image_norm, data.in_channels)
-    inputs = torch.from_numpy(normalise(pixels[None], *means_and_deviations))
-    heat = heat_map(_score(run, model, decision, record.part), inputs)
+    pixels = normalise(seen[None], *statistics(data.image_norm, spec.in_channels))
+    heat = heat_map(_score(run, model, decision, record.part), torch.from_numpy(pixels))
     return None if is_faint(heat) else overlaid(Image.fromarray(shown), heat)
 
 
@@ -154,18 +158,6 @@ def scaled(size: Size, longer: int) -> Size:
     """A size of the same shape whose longer side is this."""
     factor = longer / max(size)
     return Size(max(1, round(size.height * factor)), max(1, round(size.width * factor)))
-
-
-def _pixels(run: Run, path: str, size: Size, in_channels: InChannels = 3) -> np.ndarray | None:
-    """An image as the model sees it but for its size and colours, (height, width, in_channels)
-    uint8; None where it can't be read any more.
-    """
-    data = run.config.data
-    greys = None if data.range is None else Greys(*parse_range(data.range), mixed=True)
-    try:
-        return read_image(source_of(path), size, greys, data.resize, in_channels)
-    except (PrunedgeError, FileNotFoundError):
-        return None
 
 
 def _score(run: Run, model: nn.Module, decision: DecisionRecord, part: str) -> Score:
@@ -176,7 +168,7 @@ def _score(run: Run, model: nn.Module, decision: DecisionRecord, part: str) -> S
     place = decision.damage.index(part) if part else 0
 
     def score(inputs: torch.Tensor) -> torch.Tensor:
-        with evaluating(model), full_float32():
+        with evaluating(model), torch.no_grad(), full_float32():
             outputs = task.outputs_of(model(inputs)).float().numpy()
         return torch.from_numpy(scores_of(spec, outputs).reshape(len(outputs), -1)[:, place])
 
