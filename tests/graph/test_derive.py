@@ -47,20 +47,13 @@ def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
             assert getattr(found, field.name) == getattr(wanted, field.name), field.name
 
 
-NAMES = (
-    "resnet18",
-    "vgg11_bn",
-    "vgg11",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "densenet121",
-    "googlenet",
-    "squeezenet1_1",
-    "regnet_y_400mf",
+NAMES = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1")
+LARGE = ("vgg11_bn", "vgg11", "densenet121", "googlenet", "regnet_y_400mf")
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
 )
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_a_derived_graph_is_the_traced_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomise(torchvision.models.get_model(name, num_classes=3))
     graph = trace(model, EXAMPLE)

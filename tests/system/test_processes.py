@@ -103,6 +103,7 @@ def test_two_processes_prune_as_one_does_and_the_first_alone_speaks(
     )  # or equal losses would say little
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/task").exists(),
     reason="looks for torchrun's processes where Linux lists them",

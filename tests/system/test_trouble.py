@@ -21,9 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(
-    ("kind", "at"), [("full", 3), pytest.param("readonly", 5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "at"), [("full", 3), ("readonly", 5)])
 def test_a_study_in_trouble_says_so_and_the_same_command_ends_it(
     kind: str, at: int, tiny_data: Path, tmp_path: Path
 ) -> None:
