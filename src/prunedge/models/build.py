@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,8 @@ def build(
 ) -> nn.Module:
     """Build the model `name` with one output per class, in training mode, on the CPU, in float32.
 
-    `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or
+    `name` is a torchvision name, a timm name (`timm/NAME` when both have it),
+    `smp:ARCHITECTURE-ENCODER` of segmentation-models-pytorch (`smp:unet-resnet18`), or
     `package.module:function`, called as `function(num_classes=n)` with the working directory
     importable. `weights` is `imagenet` (the library's own, downloaded), `none` (random, from `seed`
     alone) or a file or folder that `read_weights` reads; a head of another number of classes, or
@@ -89,9 +91,34 @@ def build_with_report(
                 model, maker.imagenet(model), where=f"{name}, imagenet", head=head
             )
         else:
-            loaded = load_file(model, weights, head=head, model_name=name)
+            loaded = _from_file(maker, model, weights, head)
         _start_afresh(model, loaded.fresh, head, own=maker.own)
     return model.train(), loaded
+
+
+def _from_file(
+    maker: Maker, model: nn.Module, file: str | Path, head: Callable[[], frozenset[str]]
+) -> Loaded:
+    """Load the weights of a file: those of the whole model, or a classifier's into its encoder."""
+    try:
+        return load_file(model, file, head=head, model_name=maker.name)
+    except WeightsError:
+        if not maker.encoder:
+            raise
+        try:
+            encoder = model.get_submodule(maker.encoder)
+            loaded = load_file(encoder, file, model_name=f"{maker.name}, {maker.encoder}")
+        except WeightsError:
+            loaded = None
+        if loaded is None:
+            raise
+    prefix = f"{maker.encoder}."
+    beyond = [name for name in model.state_dict() if not name.startswith(prefix)]
+    return replace(
+        loaded,
+        pairs={f"{prefix}{name}": given for name, given in loaded.pairs.items()},
+        fresh=(*(f"{prefix}{name}" for name in loaded.fresh), *beyond),
+    )
 
 
 def _start_afresh(
