@@ -16,6 +16,7 @@ def evaluate(
     baseline: Flag = False,
     split: str | None = None,
     group_by: str | None = None,
+    masks: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
     threads: int | None = None,
@@ -49,6 +50,9 @@ def evaluate(
     group_by
         `parent`, or a regular expression on each path: images of one group come from one photograph
         or structure, and are drawn together for the intervals.
+    masks
+        A folder of the photographs' masks, for a model that finds damage pixel by pixel; DATA is
+        the folder of the photographs then. A run's own are known.
     resamples
         How many resamples the intervals are made of.
     seed
@@ -72,6 +76,7 @@ def evaluate(
             baseline=baseline,
             split=split,
             group_by=group_by,
+            masks=masks,
             threads=cores() if threads is None else threads,
             trust_code=trust_code,
             resamples=resamples,

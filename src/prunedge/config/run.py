@@ -22,7 +22,7 @@ from prunedge.config.sections import (
 )
 from prunedge.config.setting import Notes, Section, Setting
 from prunedge.config.toml import read_toml, toml_text
-from prunedge.edge.tasks import refusal_of
+from prunedge.edge.tasks import refusal_of, refusal_of_masks, with_task_of_masks
 from prunedge.errors import ConfigError, DataError
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
@@ -71,6 +71,7 @@ class RunConfig(Section):
                 "ones have to learn"
             )
         refusal = refusal_of(self.task.name, self.train.balance, self.train.focal)
+        refusal = refusal or refusal_of_masks(self.task.name, self.data.masks)
         if refusal is not None:
             raise ValueError(refusal)
         if self.device.address is None and self.device != DeviceSection():
@@ -110,6 +111,7 @@ class RunConfig(Section):
     @classmethod
     def make(cls, where: str, **values: Any) -> RunConfig:
         """A config from values by their keys; ConfigError that lists every mistake at once."""
+        values = with_task_of_masks(values)
         problems = [_unknown(key) for key in values if key not in settings()]
         sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
         for key, value in values.items():

@@ -5,6 +5,7 @@ A new setting is one entry here, and the place where it acts.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationInfo, field_validator
@@ -45,6 +46,13 @@ class DataSection(Section):
     title = "Data"
 
     path: str = setting(..., "Where the images lie.", Notes(key="data"))
+    masks: str | None = setting(
+        None,
+        (
+            "A folder with a mask for each image, by its name: white, or a class number above 0, "
+            "where there is damage. The task is segmentation then."
+        ),
+    )
     fingerprint: str = derived("", key="data_fingerprint")
     classes: list[str] = derived([])
     scales: list[list[float]] = derived([])
@@ -102,6 +110,12 @@ class DataSection(Section):
         ),
     )
 
+    @field_validator("masks", mode="before")
+    @classmethod
+    def _masks_are_a_place(cls, masks: Any) -> Any:
+        # Wherever a run is gone on with from, they are the same.
+        return os.path.abspath(masks) if isinstance(masks, str | os.PathLike) else masks
+
 
 class ModelSection(Section):
     """Which model is taught, and what it knows already."""
@@ -109,7 +123,12 @@ class ModelSection(Section):
     title = "Model"
 
     name: str = basic(
-        ..., "Any torchvision or timm name, or package.module:function of your own.", key="model"
+        ...,
+        (
+            "Any torchvision or timm name, smp:unet-resnet18 and the like "
+            "(segmentation-models-pytorch), or package.module:function of your own."
+        ),
+        key="model",
     )
     weights: str = basic(
         "imagenet",

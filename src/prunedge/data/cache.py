@@ -72,9 +72,29 @@ def decode_all(
     def fill(file: IO[bytes] | None) -> Notes:
         return _decode_into(file, paths, size, greys, resize, progress)
 
-    home = cache_folder(folder)
-    target = home / f"{fingerprint(paths, appearance(size, resize), greys)}.npy"
     shape = (len(paths), size.height, size.width, 3)
+    cache, notes = keep_array(
+        paths, appearance(size, resize), shape, fill, greys=greys, folder=folder, limit=limit
+    )
+    return Decoded(cache, *notes)
+
+
+def keep_array(
+    paths: Sequence[Path],
+    use: str,
+    shape: tuple[int, ...],
+    fill: Callable[[IO[bytes] | None], Notes],
+    *,
+    greys: Greys | None = None,
+    folder: Path | str | None = None,
+    limit: int = LIMIT_BYTES,
+) -> tuple[Path | None, Notes]:
+    """The file of the array (N, ...) uint8 that `fill` makes of these files for this use, and its
+    notes: made now, or found from before. Without room for it there is no file, and `fill` is given
+    none. Raises MachineError when the cache folder can't be written.
+    """
+    home = cache_folder(folder)
+    target = home / f"{fingerprint(paths, use, greys)}.npy"
     needed = int(np.prod(shape))
     try:
         make_folder(home)
@@ -89,11 +109,11 @@ def decode_all(
                         "%.1f GB of decoded images don't fit the cache %s: decoding anew each epoch"
                     )
                     log.warning(text, needed / 2**30, home)
-                    return Decoded(None, *fill(None))
+                    return None, fill(None)
                 _make_room(home, limit - needed)
                 write_array(target, shape, fill)
             drop_copies(paths)
-            return Decoded(target, *notes_of(target))
+            return target, notes_of(target)
     except OSError as error:
         raise unusable_cache(error, home) from None
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunedge.data.loader import Batches
+    from prunedge.data.mask_array import Masks
     from prunedge.data.transforms import Augment
 
 
@@ -47,7 +48,8 @@ class Split:
     `labelling` says what the samples' targets are. `rows` says where in the cache each image lies;
     `cache` is None when images are decoded anew each time. `greys` says what greys of more than
     eight bits mean, None where there are none. `resize` is how images of another shape get this
-    size, `image_norm` how they are normalised.
+    size, `image_norm` how they are normalised. `masks` are those of all images by `rows`, where
+    that is predicted: targets say then only which classes each shows.
     """
 
     samples: tuple[Sample, ...]
@@ -58,10 +60,16 @@ class Split:
     greys: Greys | None = None
     resize: Resize = "stretch"
     image_norm: ImageNorm = "imagenet"
+    masks: Masks | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.samples)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether targets are masks, which move with their image."""
+        return self.masks is not None
 
     @property
     def spec(self) -> TaskSpec:
@@ -112,8 +120,11 @@ class Split:
 
     def targets(self, indices: np.ndarray | list[int] | None = None) -> np.ndarray:
         """What is predicted of these images, or of all, as batches hold it: for classification
-        (len(indices),) int64.
+        (len(indices),) int64, where there are masks (len(indices), H, W) uint8.
         """
+        if self.masks is not None:
+            rows = self.rows if indices is None else [self.rows[i] for i in indices]
+            return self.masks.read(rows)
         chosen = self.samples if indices is None else [self.samples[i] for i in indices]
         return self.labelling.collate([sample.target for sample in chosen])
 

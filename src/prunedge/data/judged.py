@@ -15,6 +15,8 @@ from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
 from prunedge.data.listing import list_data
+from prunedge.data.mask_array import Masks, masks_of
+from prunedge.data.mask_listing import MaskOptions, list_masked
 from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
@@ -70,18 +72,24 @@ def read_judged(
     data: Path | str,
     sight: Sight,
     *,
+    masks: Path | str | None = None,
     side: str | None = None,
     group_by: str | None = None,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> JudgedImages:
-    """The images of whatever `list_data` reads, with the labels that the model knows by name.
+    """The images of whatever `list_data` reads, with the labels that the model knows by name; where
+    there is a folder of `masks`, photographs with these.
 
     `side` is `test`, `val` or `train` where images come with splits, or `all`; unless given, it is
     the test split where there is one, and otherwise all. Raises DataError where nothing is left to
     judge by.
     """
-    listing = list_data(data, cache_dir, progress)
+    if masks is None:
+        listing = list_data(data, cache_dir, progress)
+    else:
+        how = MaskOptions(True, sight.targets.classes, cache_dir, progress)
+        listing = list_masked(data, masks, how)
     chosen, records = _of_side(listing, side)
     if group_by is not None:
         groups = groups_of(replace(listing, records=tuple(records)), group_by)
@@ -108,8 +116,31 @@ def read_judged(
         greys=sight.greys,
         resize=sight.resize,
         image_norm=sight.image_norm,
+        masks=_masks(listing, known, sight, cache_dir, progress),
     )
     return JudgedImages(split, chosen, unreadable, left_out)
+
+
+def _masks(
+    listing: Listing,
+    records: Sequence[Record],
+    sight: Sight,
+    cache_dir: Path | str | None,
+    progress: Progress | None,
+) -> Masks | None:
+    """The masks of these images as the model numbers its classes, where there are masks."""
+    if listing.masked is None:
+        return None
+    by_photo = {pair.photo: pair for pair in listing.masked.pairs}
+    masked = replace(listing.masked, pairs=tuple(by_photo[record.path] for record in records))
+    return masks_of(
+        masked,
+        sight.targets.classes,
+        sight.size,
+        sight.resize,
+        folder=cache_dir,
+        progress=progress,
+    )
 
 
 def _decoded(

@@ -49,7 +49,8 @@ class Predictor:
 @dataclass(frozen=True)
 class Prediction:
     """What was answered to an image: in the words of its labels, and `values`, one for each of the
-    task's classes: its probability, or the number. `error` says why there is none.
+    task's classes: its probability, its share of the pixels, or the number. `error` says why there
+    is none.
     """
 
     path: str
@@ -152,7 +153,8 @@ def _answered(
         wrong = wrong or decoder.check_predictions(predictions, len(readable))
         if wrong:
             raise BundleError(wrong, remedy="export the model again, or try another --runtime")
-        rows = zip(decoder.answers(predictions), predictions.tolist(), strict=True)
+        values = decoder.values(predictions).tolist()
+        rows = zip(decoder.answers(predictions), values, strict=True)
     for path, each in zip(paths, pixels, strict=True):
         if isinstance(each, str):
             yield Prediction(path, error=each)

@@ -104,6 +104,7 @@ def evaluate_on(
     baseline: bool = False,
     split: str | None = None,
     group_by: str | None = None,
+    masks: Path | str | None = None,
     threads: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -111,8 +112,8 @@ def evaluate_on(
     trust_code: bool = False,
 ) -> Evaluation:
     """Judge the model in a run's folder or a bundle's on labelled images: class folders, a CSV
-    manifest or shards. They are decoded, resized and normalised as the model's own were, and their
-    labels matched by name.
+    manifest or shards, or photographs with a folder of `masks`. They are decoded, resized and
+    normalised as the model's own were, and their labels matched by name.
 
     Of a run it is the best model, the one after a `step` (as `show` numbers them), or the unpruned
     one (`baseline`); of a bundle its form for a `target` (`onnx-int8`), the first unless given.
@@ -134,7 +135,7 @@ def evaluate_on(
     _refuse_wrong(split, resamples, seed)
     trust.trust_everything(trust_code)
     model = open_model(Path(place), target=target, step=step, baseline=baseline, threads=threads)
-    images = _images(model, data, split, group_by, progress)
+    images = _images(model, data, masks, split, group_by, progress)
     meter = model.observe(images.split)
     try:
         metrics = meter.compute()
@@ -179,6 +180,7 @@ def _refuse_wrong(side: str | None, resamples: int, seed: int) -> None:
 def _images(
     model: JudgedModel,
     data: Path | str,
+    masks: Path | str | None,
     side: str | None,
     group_by: str | None,
     progress: Progress | None,
@@ -192,7 +194,9 @@ def _images(
             raise DataError(model.own.what, where=model.own.where, remedy=remedy)
         assert model.own is not None
         return own_judged(model.own, side, group_by)
-    return read_judged(data, model.sight, side=side, group_by=group_by, progress=progress)
+    return read_judged(
+        data, model.sight, masks=masks, side=side, group_by=group_by, progress=progress
+    )
 
 
 def _constant(task: Task, metrics: Metrics, judged: str) -> tuple[str, dict[str, float]]:

@@ -22,6 +22,7 @@ from prunedge.edge.inspect.regions import Region, find_regions
 from prunedge.edge.inspect.settings import Settings
 from prunedge.edge.inspect.tiling import Tiling, tiling_of
 from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import Findings
 from prunedge.errors import BundleError, DataError
 
 MOST_SQUARES = 4_000_000  # of a map
@@ -152,20 +153,21 @@ def inspect_photo(
             remedy="raise --patch or lower --overlap",
         )
     batches = _predictions(photo, tiling, session, settings.batch, progress)
-    predictions = np.concatenate(list(batches))
     decoder = decoder_of(manifest.task)
+    predictions = decoder.joined(batches, grid)
     assert settings.threshold is not None  # after `fitted`
     findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
-    cell = _cell(grid)
+    rows, columns = findings.edges or grid.edges
+    cell = _cell(grid, findings)
     return Inspection(
         name=name,
         width=photo.width,
         height=photo.height,
         patches=grid.patches,
         damaged=findings.tiles,
-        regions=find_regions(findings, grid.across.edges, grid.down.edges),
+        regions=find_regions(findings, columns, rows),
         probability=findings.surest,
-        map=grid.uniform(findings.mean, cell),
+        map=grid.uniform(findings.mean, (rows, columns), cell),
         cell=cell,
         patch=grid.patch,
         seconds=perf_counter() - started,
@@ -177,12 +179,15 @@ def inspect_photo(
     )
 
 
-def _cell(grid: Grid) -> int:
-    """The side of the map's squares, in pixels: a quarter of a step between patches, larger where
-    that would make too many.
+def _cell(grid: Grid, findings: Findings) -> int:
+    """The side of the map's squares, in pixels: that of findings with cells of their own, else a
+    quarter of a step between patches; larger where that would make too many.
     """
     fewest = ceil(sqrt(grid.width * grid.height / MOST_SQUARES))
-    return max(1, min(grid.stride) // 4, fewest)
+    side = min(grid.stride) // 4
+    if findings.edges is not None:
+        side = int(findings.edges[0][1])
+    return max(1, side, fewest)
 
 
 def _predictions(
