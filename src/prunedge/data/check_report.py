@@ -222,6 +222,8 @@ def balance_line(report: CheckReport) -> str:
 
 
 def _about_balance(report: CheckReport, has: Balancing) -> list[str]:
+    if len(report.classes) < 2:
+        return []  # masks of one kind of damage: there is no other class to be rarer than
     commonest, _ = _ends(report)
     is_rare = report.imbalance >= RARER or _share(report, commonest) > LARGE
     if has.balance is not None and is_rare:

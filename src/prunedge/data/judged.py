@@ -22,7 +22,7 @@ from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import DeepGreys, Greys
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks import matched
+from prunedge.edge.tasks import matched, refusal_of_masks
 from prunedge.edge.tasks.base import Labels, Targets, Unmatched
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
@@ -85,6 +85,9 @@ def read_judged(
     the test split where there is one, and otherwise all. Raises DataError where nothing is left to
     judge by.
     """
+    refusal = refusal_of_masks(sight.targets.task, masks)
+    if refusal is not None:
+        raise DataError(refusal, where=data)
     if masks is None:
         listing = list_data(data, cache_dir, progress)
     else:

@@ -39,7 +39,10 @@ from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
-OUTPUTS_REMEDY = "build it with one map of logits for each class, as large as the images"
+OUTPUTS_REMEDY = (
+    "use a model of pixels, such as lraspp_mobilenet_v3_large or smp:unet-resnet18, or one of your "
+    "own with a map of logits for each class, as large as the images"
+)
 TARGETS_REMEDY = "give each image a mask of its size, with the number of each pixel's class"
 WEIGHTLESS = "classes of pixels are weighted by the Dice loss already"
 WEIGHTLESS_REMEDY = "train without focal and without balance by the loss"

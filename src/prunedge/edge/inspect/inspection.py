@@ -51,7 +51,8 @@ class Inspection:
     and altitude (metres) from the EXIF.
 
     Of a model that predicts numbers, `numbers` are what the image is estimated at, by name, and a
-    number's place in `span` stands for the probability (`prunedge.edge.tasks.base.Findings`).
+    number's place in `span` stands for the probability (`prunedge.edge.tasks.base.Findings`). Of
+    one that finds damage pixel by pixel, `mask` (rows, columns) bool is where it is.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Inspection:
     mm_per_pixel: float | None = None
     span: tuple[float, float] | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    mask: np.ndarray | None = None
 
     @property
     def damaged_share(self) -> float:
@@ -176,6 +178,7 @@ def inspect_photo(
         mm_per_pixel=settings.mm_per_pixel,
         span=findings.span,
         numbers=findings.numbers,
+        mask=None if findings.edges is None else findings.is_damaged,
     )
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from prunedge.edge.image.photograph import Photo
@@ -144,6 +146,8 @@ class Results:
         grey_map(inspection.map).save(grey, "PNG")
         self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
+        if inspection.mask is not None:
+            self._write(self._file(item.name, ".mask.png"), _mask_png(inspection))
         record = {
             **inspection.to_json(),
             **item.about,
@@ -267,6 +271,16 @@ def _table(records: Sequence[Record]) -> str:
 def _cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
+def _mask_png(inspection: Inspection) -> bytes:
+    """The mask of a photograph at its size: white where there is damage."""
+    assert inspection.mask is not None
+    image = Image.fromarray(inspection.mask.astype(np.uint8) * np.uint8(255))
+    size = (inspection.width, inspection.height)
+    content = io.BytesIO()
+    image.resize(size, Image.Resampling.NEAREST).save(content, "PNG")
+    return content.getvalue()
 
 
 def _feature(record: Record) -> dict[str, Any]:

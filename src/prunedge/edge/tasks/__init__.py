@@ -113,6 +113,12 @@ def with_task_of_masks(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "task": _of_masks()[0]}
 
 
+def usual_model(values: Mapping[str, Any]) -> str:
+    """The name of a model for the task that settings ask for, where nobody names one."""
+    task = with_task_of_masks(values).get("task")
+    return DEFINITIONS.get(str(task), DEFINITIONS["classification"]).usual_model
+
+
 def _of_masks() -> list[str]:
     """The tasks that learn from masks."""
     return [name for name, definition in DEFINITIONS.items() if definition.reads_masks]

@@ -327,7 +327,8 @@ class DeviceDefinition:
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
     `rare_metrics` suit images of which one class has most: the first is used there unless another
-    is asked for; () where the usual ones do.
+    is asked for; () where the usual ones do. `usual_model` is the name of a model that torchvision
+    has, where nobody names one.
     """
 
     name: str
@@ -341,3 +342,4 @@ class DeviceDefinition:
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     rare_metrics: tuple[str, ...] = ()
+    usual_model: str = "resnet18"

@@ -376,5 +376,11 @@ def decoder_of(spec: TaskSpec) -> Segmentation:
 
 
 DEFINITION = DeviceDefinition(
-    NAME, METRICS, decoder_of, targets_of, reads_masks=True, balances=("sampler",)
+    NAME,
+    METRICS,
+    decoder_of,
+    targets_of,
+    reads_masks=True,
+    balances=("sampler",),
+    usual_model="lraspp_mobilenet_v3_large",
 )
