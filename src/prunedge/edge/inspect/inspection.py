@@ -18,6 +18,7 @@ from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
 from prunedge.edge.inspect.levels import number_at
+from prunedge.edge.inspect.measure import can_measure
 from prunedge.edge.inspect.regions import Region, find_regions
 from prunedge.edge.inspect.settings import Settings
 from prunedge.edge.inspect.tiling import Tiling, tiling_of
@@ -26,6 +27,7 @@ from prunedge.edge.tasks.base import Findings
 from prunedge.errors import BundleError, DataError
 
 MOST_SQUARES = 4_000_000  # of a map
+UNMEASURED = "lengths and widths need scikit-image: pip install 'prunedge[measure]'"
 Progress = Callable[[int, int], None]  # patches done, patches in all
 
 
@@ -161,20 +163,26 @@ def inspect_photo(
     findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
     rows, columns = findings.edges or grid.edges
     cell = _cell(grid, findings)
+    has_lines = findings.edges is not None and bool(findings.is_damaged.any())
+    is_measured = has_lines and can_measure()
+    regions = find_regions(findings, columns, rows, settings.threshold if is_measured else None)
+    notes = (*photo.notes, *tiling.notes)
+    if has_lines and not is_measured:
+        notes += (UNMEASURED,)
     return Inspection(
         name=name,
         width=photo.width,
         height=photo.height,
         patches=grid.patches,
         damaged=findings.tiles,
-        regions=find_regions(findings, columns, rows),
+        regions=regions,
         probability=findings.surest,
         map=grid.uniform(findings.mean, (rows, columns), cell),
         cell=cell,
         patch=grid.patch,
         seconds=perf_counter() - started,
         position=photo.position,
-        notes=(*photo.notes, *tiling.notes),
+        notes=notes,
         mm_per_pixel=settings.mm_per_pixel,
         span=findings.span,
         numbers=findings.numbers,

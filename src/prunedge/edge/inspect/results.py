@@ -56,6 +56,16 @@ COLUMNS = (
 )
 
 
+# What is measured of damage that is found pixel by pixel, behind its box.
+MEASURES = (
+    "length_px",
+    "mean_width_px",
+    "largest_width_px",
+    "direction_deg",
+    "length_mm",
+    "mean_width_mm",
+    "largest_width_mm",
+)
 # The numbers of a model that predicts some, behind the probabilities that they stand for.
 NUMBERS = ("number", "mean_number")
 
@@ -259,6 +269,9 @@ def _table(records: Sequence[Record]) -> str:
     columns = list(COLUMNS)
     if any(NUMBERS[0] in region for region in regions):
         columns[place:place] = NUMBERS
+    if any(MEASURES[0] in region for region in regions):
+        place = columns.index("latitude")
+        columns[place:place] = MEASURES
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
