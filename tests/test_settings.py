@@ -35,6 +35,8 @@ ELSEWHERE_IN_THE_LIBRARY = {
         (
             "data",
             "masks",
+            "tile",
+            "overlap",
             "size",
             "resize",
             "image_norm",

@@ -17,6 +17,7 @@ def evaluate(
     split: str | None = None,
     group_by: str | None = None,
     masks: str | None = None,
+    tile: int | None = None,
     resamples: int = 2000,
     seed: int = 0,
     threads: int | None = None,
@@ -53,6 +54,9 @@ def evaluate(
     masks
         A folder of the photographs' masks, for a model that finds damage pixel by pixel; DATA is
         the folder of the photographs then. A run's own are known.
+    tile
+        Cut the photographs with masks into squares of so many pixels, as a run's own were; a bundle
+        doesn't know.
     resamples
         How many resamples the intervals are made of.
     seed
@@ -77,6 +81,7 @@ def evaluate(
             split=split,
             group_by=group_by,
             masks=masks,
+            tile=tile,
             threads=cores() if threads is None else threads,
             trust_code=trust_code,
             resamples=resamples,

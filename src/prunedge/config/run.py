@@ -74,6 +74,10 @@ class RunConfig(Section):
         refusal = refusal or refusal_of_masks(self.task.name, self.data.masks)
         if refusal is not None:
             raise ValueError(refusal)
+        if self.data.tile is not None and self.data.masks is None:
+            raise ValueError(f"{option('tile')} cuts photographs with {option('masks')} alone")
+        if self.data.overlap and self.data.tile is None:
+            raise ValueError(f"{option('overlap')} acts only with {option('tile')}")
         if self.device.address is None and self.device != DeviceSection():
             raise ValueError(
                 f"{option('runtime')} and {option('device_threads')} act only with "

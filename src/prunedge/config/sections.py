@@ -16,7 +16,7 @@ from prunedge.config.sizes import ImageSize
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.normalise import ImageNorm
-from prunedge.edge.image.size import Resize
+from prunedge.edge.image.size import LARGEST, SMALLEST, Resize
 from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 from prunedge.edge.tasks.metric import as_drop, called
@@ -52,6 +52,18 @@ class DataSection(Section):
             "A folder with a mask for each image, by its name: white, or a class number above 0, "
             "where there is damage. The task is segmentation then."
         ),
+    )
+    tile: int | None = setting(
+        None,
+        (
+            "Cut photographs with masks into squares of so many pixels, each an image of its own; "
+            "all of a photograph lie on one side of the split."
+        ),
+        ge=SMALLEST,
+        le=LARGEST,
+    )
+    overlap: float = setting(
+        0.0, "The share of such a square that the next one shows again.", ge=0, le=0.9
     )
     fingerprint: str = derived("", key="data_fingerprint")
     classes: list[str] = derived([])

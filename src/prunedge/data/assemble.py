@@ -39,12 +39,14 @@ log = logging.getLogger(__name__)
 class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
-    `masks` is the folder of the images' masks. `task` is the task's name, `order` names its labels
-    from the lowest up. `shares` are those of
-    val and test; `range` is `LOW:HIGH` or two numbers.
+    `masks` is the folder of the images' masks, `tile` and `overlap` how both are cut. `task` is the
+    task's name, `order` names its labels from the lowest up. `shares` are those of val and test;
+    `range` is `LOW:HIGH` or two numbers.
     """
 
     masks: Path | str | None
+    tile: int | None
+    overlap: float
     task: str
     order: str | None
     size: Size

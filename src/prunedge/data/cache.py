@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from prunedge.data.cached_array import Notes, digest_of, is_open, is_sound, notes_of, write_array
-from prunedge.data.decode import Progress, appearance, at_once, try_looking
+from prunedge.data.decode import TILE, Progress, appearance, at_once, try_looking
 from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
 from prunedge.edge.image.read import Greys, Look
@@ -132,7 +132,7 @@ def fingerprint(paths: Sequence[Path], use: str, greys: Greys | None = None) -> 
 def _stamp(path: Path) -> str:
     """What changes with a file."""
     try:
-        status = path.stat()
+        status = (path.parent if path.suffix == TILE else path).stat()
     except OSError:
         return f"{path.absolute()}\tmissing"
     return f"{path.absolute()}\t{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}"

@@ -34,13 +34,16 @@ SIDES = (TEST, "val", "train", ALL)
 
 @dataclass(frozen=True)
 class Sight:
-    """How a model sees images: what `Split` has of it. `targets` are what it knows."""
+    """How a model sees images: what `Split` has of it. `targets` are what it knows; `tile` is the
+    side of the squares that photographs with masks are cut into, None where they stay whole.
+    """
 
     targets: Targets
     size: Size
     resize: Resize = "stretch"
     image_norm: ImageNorm = "imagenet"
     greys: Greys | None = None
+    tile: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,13 @@ def read_judged(
     if masks is None:
         listing = list_data(data, cache_dir, progress)
     else:
-        how = MaskOptions(True, sight.targets.classes, cache_dir, progress)
+        how = MaskOptions(
+            skips=True,
+            tile=sight.tile,
+            known=sight.targets.classes,
+            cache_dir=cache_dir,
+            progress=progress,
+        )
         listing = list_masked(data, masks, how)
     chosen, records = _of_side(listing, side)
     if group_by is not None:
@@ -134,8 +143,9 @@ def _masks(
     """The masks of these images as the model numbers its classes, where there are masks."""
     if listing.masked is None:
         return None
-    by_photo = {pair.photo: pair for pair in listing.masked.pairs}
-    masked = replace(listing.masked, pairs=tuple(by_photo[record.path] for record in records))
+    pairs = zip(listing.records, listing.masked.pairs, strict=True)
+    by_path = {record.path: pair for record, pair in pairs}
+    masked = replace(listing.masked, pairs=tuple(by_path[record.path] for record in records))
     return masks_of(
         masked,
         sight.targets.classes,

@@ -70,7 +70,11 @@ def _listed(data: Path | str, options: LoadOptions) -> Listing:
     if options.masks is None:
         return list_data(data, options.cache_dir, options.progress)
     how = MaskOptions(
-        skips=options.skip_unreadable, cache_dir=options.cache_dir, progress=options.progress
+        skips=options.skip_unreadable,
+        tile=options.tile,
+        overlap=options.overlap,
+        cache_dir=options.cache_dir,
+        progress=options.progress,
     )
     return list_masked(data, options.masks, how)
 

@@ -17,6 +17,7 @@ from prunedge.data.decode import Progress, appearance, at_once, reason
 from prunedge.data.mask_reading import values_of
 from prunedge.data.masks import Pair
 from prunedge.data.records import Masked
+from prunedge.data.tiles import tile_path
 from prunedge.edge.image.size import Resize, Size, cropped_box, padded_box
 from prunedge.edge.tasks.segmentation import IGNORE
 from prunedge.errors import DataError
@@ -74,7 +75,10 @@ def masks_of(
                 progress(len(digests), len(masked.pairs), "decoding masks")
         return Notes(tuple(digests), {}, (None,) * len(digests))
 
-    paths = [path for pair in masked.pairs for path in (pair.photo, pair.mask) if path is not None]
+    paths = []
+    for pair in masked.pairs:
+        photo = pair.photo if pair.box is None else tile_path(pair.photo, pair.box)
+        paths += [photo] if pair.mask is None else [photo, pair.mask]
     use = f"masks {appearance(size, resize)} {hashlib.sha256(table).hexdigest()[:16]}"
     cache, notes = keep_array(paths, use, (len(masked.pairs), *size), fill, folder=folder)
     return Masks(masked.pairs, table, size, resize, cache, notes.digests)

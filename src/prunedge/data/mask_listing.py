@@ -22,6 +22,7 @@ from prunedge.data.masks import Pair, pair_up, photo_size
 from prunedge.data.paths import cache_folder, is_url
 from prunedge.data.records import SPLIT_NAMES, Listing, Masked, Record, finish
 from prunedge.data.records_cache import cached, keep_cached
+from prunedge.data.tiles import boxes_of, tile_path
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on_reading, unusable_cache
@@ -35,11 +36,14 @@ UNMASKED = "an image without damage needs a mask, too, all black"
 @dataclass(frozen=True)
 class MaskOptions:
     """How masks are listed: those that can't be used are left out (`skips`), or all named in one
-    error. `known` are the classes of a model that is to be judged by them, None where masks say
-    themselves which there are.
+    error. `tile` is the side in pixels of the squares that photographs are cut into, which share
+    `overlap` of themselves (None: they stay whole). `known` are the classes of a model that is to
+    be judged by them, None where masks say themselves which there are.
     """
 
     skips: bool = False
+    tile: int | None = None
+    overlap: float = 0.0
     known: Sequence[str] | None = None
     cache_dir: Path | str | None = None
     progress: Progress | None = None
@@ -48,7 +52,8 @@ class MaskOptions:
 def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Listing:
     """The photographs of a folder, each with its mask in another (`pair_up`).
 
-    Folders train, val and test at the top of it are splits. Raises DataError that names the first
+    Folders train, val and test at the top of it are splits. Tiles come from their photograph, so
+    that no split parts them. Raises DataError that names the first
     photographs without a mask, and masks that can't be read, are of another size than their
     photograph or have numbers that no class has.
     """
@@ -58,22 +63,49 @@ def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Li
     photos = Path(data)
     folder = Path(masks)
     pairs = _masked(pair_up(photos, folder), folder, skips=options.skips)
-    looks, faults = _looks(pairs, options)
+    count = len(pairs)
+    pairs, faults = _cut(pairs, options)
+    looks, others = _looks(pairs, options)
+    faults |= others
     if faults:
-        _refuse_or_tell(faults, folder, len(pairs), skips=options.skips)
-        pairs = [pair for pair in pairs if pair.name not in faults]
+        _refuse_or_tell(faults, folder, count, skips=options.skips)
 
-    reading = _reading(folder, {pair.name: looks[pair.name] for pair in pairs}, options.known)
-    is_split = all(pair.name.split("/")[0].lower() in SPLIT_NAMES for pair in pairs)
+    listed = [(pair, look) for pair, look in zip(pairs, looks, strict=True) if look is not None]
+    reading = _reading(folder, [(pair.name, look) for pair, look in listed], options.known)
+    is_split = all(pair.name.split("/")[0].lower() in SPLIT_NAMES for pair, _ in listed)
     records = []
-    for pair in pairs:
+    for pair, look in listed:
         name = pair.photo.relative_to(photos).as_posix()
         split = SPLIT_NAMES[name.split("/")[0].lower()] if is_split else None
-        label = reading.shown(looks[pair.name])
-        records.append(Record(pair.photo, name, label, None, split))
+        record = Record(pair.photo, name, reading.shown(look), None, split)
+        if pair.box is not None:
+            path = tile_path(pair.photo, pair.box)
+            record = replace(record, path=path, name=f"{name}/{path.name}", source=name)
+        records.append(record)
     listing = finish(photos, records, held=f"masks in {folder}")
     labels = replace(listing.labels, mask_classes=reading.classes)
-    return replace(listing, labels=labels, masked=Masked(tuple(pairs), reading))
+    masked = Masked(tuple(pair for pair, _ in listed), reading)
+    return replace(listing, labels=labels, masked=masked)
+
+
+def _cut(pairs: Sequence[Pair], options: MaskOptions) -> tuple[list[Pair], dict[str, str]]:
+    """The pairs of all tiles, where photographs are cut, and why others can't be, by their
+    names.
+    """
+    if options.tile is None:
+        return list(pairs), {}
+    tiles = []
+    faults = {}
+    for pair in pairs:
+        try:
+            width, height = photo_size(pair.photo)
+        except Exception as error:  # a damaged photograph may raise anything
+            pass_on_reading(error, pair.photo)
+            faults[pair.name] = reason(error, pair.photo)
+            continue
+        for box in boxes_of(width, height, options.tile, options.overlap):
+            tiles.append(replace(pair, box=box))
+    return tiles, faults
 
 
 def _masked(pairs: Sequence[Pair], masks: Path, *, skips: bool) -> list[Pair]:
@@ -114,12 +146,15 @@ def _refuse_or_tell(faults: Mapping[str, str], masks: Path, count: int, *, skips
 
 def _looks(
     pairs: Sequence[Pair], options: MaskOptions
-) -> tuple[dict[str, MaskLook], dict[str, str]]:
-    """What each mask holds, and why others can't be used, by their names; read once, and kept in
-    the cache folder.
+) -> tuple[list[MaskLook | None], dict[str, str]]:
+    """What each mask, or tile of one, holds; None where it can't be used, and why, by their names.
+    Read once, and kept in the cache folder.
     """
-    paths = [path for pair in pairs for path in (pair.photo, pair.mask) if path is not None]
-    file = cache_folder(options.cache_dir) / f"{fingerprint(paths, 'masks')}.json"
+    files: dict[Path, None] = {}
+    for pair in pairs:
+        files |= dict.fromkeys(path for path in (pair.photo, pair.mask) if path is not None)
+    use = f"masks {options.tile} {options.overlap}"
+    file = cache_folder(options.cache_dir) / f"{fingerprint([*files], use)}.json"
     known = cached(file)
     if known is None:
         known = _looked(pairs, options.progress)
@@ -128,13 +163,14 @@ def _looks(
                 keep_cached(file, known)
         except OSError as error:
             raise unusable_cache(error, file.parent) from None
-    looks = {}
+    looks: list[MaskLook | None] = []
     faults = {}
     for pair, record in zip(pairs, known, strict=True):
         if isinstance(record, str):
             faults[pair.name] = record
+            looks.append(None)
         else:
-            looks[pair.name] = MaskLook(tuple(record["values"]), *list(record.values())[1:])
+            looks.append(MaskLook(**{**record, "values": tuple(record["values"])}))
     return looks, faults
 
 
@@ -162,10 +198,10 @@ def _look_or_reason(pair: Pair) -> MaskLook | str:
 
 
 def _reading(
-    masks: Path, looks: Mapping[str, MaskLook], known: Sequence[str] | None
+    masks: Path, looks: Sequence[tuple[str, MaskLook]], known: Sequence[str] | None
 ) -> MaskReading:
-    """How the masks are read: by the names beside them, or those of the model where the masks'
-    own are no names of its classes.
+    """How the masks, by their names, are read: by the names beside them, or those of the model
+    where the masks' own are no names of its classes.
     """
     names = names_beside(masks)
     if names is not None or known is None:

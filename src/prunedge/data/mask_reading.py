@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from prunedge.utils.wording import counted
 NAMES = "classes.txt"  # beside masks: the name of each class in a line, from number 0 up
 DAMAGED = ("background", "damage")  # what classes are called that nobody names
 WHITE = 255
+
+_lock = Lock()
 REMEDY = f"name the classes in {NAMES} beside the masks, one in a line, from number 0 up"
 
 
@@ -59,14 +63,33 @@ class MaskReading:
 
 
 def values_of(pair: Pair) -> tuple[np.ndarray, str]:
-    """What a mask holds as (height, width) uint8, where white is 255 whatever the file's depth, and
-    the mode in which Pillow reads it. Raises what `mask_values` does.
+    """What a mask, or the part of it that is meant, holds as (height, width) uint8, where white is
+    255 whatever the file's depth, and the mode in which Pillow reads it. Raises what `mask_values`
+    does.
     """
     assert pair.mask is not None
-    values, mode = mask_values(pair.mask, pair.photo, is_grey=True)
+    if pair.box is None:
+        return _whole(pair.mask, pair.photo)
+    changed = (pair.mask.stat().st_mtime_ns, pair.photo.stat().st_mtime_ns)
+    with _lock:  # several threads come for tiles of one mask at once
+        values, mode = _kept_whole(pair.mask, pair.photo, changed)
+    left, top, right, bottom = pair.box
+    return np.ascontiguousarray(values[top:bottom, left:right]), mode
+
+
+def _whole(mask: Path, photo: Path) -> tuple[np.ndarray, str]:
+    values, mode = mask_values(mask, photo, is_grey=True)
     if mode == "1":
         values = values * WHITE
     return values.clip(0, WHITE).astype(np.uint8), mode
+
+
+@lru_cache(maxsize=2)
+def _kept_whole(mask: Path, photo: Path, changed: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """A whole mask, as long as others don't take its place: its tiles are read one after the
+    other.
+    """
+    return _whole(mask, photo)
 
 
 def look_at_mask(pair: Pair) -> MaskLook:
@@ -102,7 +125,7 @@ def names_beside(masks: Path) -> tuple[str, ...] | None:
 
 
 def reading_of(
-    looks: Mapping[str, MaskLook], names: Sequence[str] | None, where: object
+    looks: Sequence[tuple[str, MaskLook]], names: Sequence[str] | None, where: object
 ) -> MaskReading:
     """How these masks, by their names, are read; `names` are their classes where somebody knows.
 
@@ -110,8 +133,8 @@ def reading_of(
     values are the numbers of classes, and 255 beside them is ignored. DataError where a mask has a
     number that the names lack.
     """
-    values = {value for look in looks.values() for value in look.values}
-    if _is_grey(list(looks.values()), values, names):
+    values = {value for _, look in looks for value in look.values}
+    if _is_grey([look for _, look in looks], values, names):
         classes = DAMAGED if names is None else tuple(names)
         if len(classes) != len(DAMAGED):
             raise DataError(
@@ -131,7 +154,7 @@ def reading_of(
         return MaskReading(usual, tuple(usual[number] for number in sorted(usual)))
     if numbers and numbers[-1] >= len(names):
         number = numbers[-1]
-        first = next(name for name, look in looks.items() if number in look.values)
+        first = next(name for name, look in looks if number in look.values)
         raise DataError(
             f"the mask {first} has the number {number}, and the classes are "
             f"{len(names)} ({', '.join(names)})",

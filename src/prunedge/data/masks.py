@@ -36,12 +36,14 @@ _MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 @dataclass(frozen=True)
 class Pair:
     """A photograph, its mask if it has one, and a name for both: the path from the folder of
-    photographs, without suffix.
+    photographs, without suffix. `box` (left, top, right, bottom) is the part of both that is meant;
+    None: all.
     """
 
     name: str
     photo: Path
     mask: Path | None
+    box: tuple[int, int, int, int] | None = None
 
 
 def pair_up(photos: Path, masks: Path) -> list[Pair]:

@@ -5,7 +5,7 @@ best constant answer scores, and what the model had seen before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ def evaluate_on(
     split: str | None = None,
     group_by: str | None = None,
     masks: Path | str | None = None,
+    tile: int | None = None,
     threads: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -120,7 +121,9 @@ def evaluate_on(
     `split` is `test`, `val`, `train` or `all`: unless given, the test split of images that come
     with splits, else all; a run's own images keep the sides that they have there. The intervals are
     those of `resamples` resamples of the images, drawn by `seed`; images of one source (`group_by`:
-    see `prunedge.data.groups`) are drawn together. `threads` is how many the model may use.
+    see `prunedge.data.groups`) are drawn together. `tile` is the side of the squares that
+    photographs with masks are cut into; a run's own unless given. `threads` is how many the model
+    may use.
     `trust_code`: see `prunedge.load`.
 
     Gives an `Evaluation`: `judged` is the metric that the model is judged by, with `value`, `low`
@@ -135,6 +138,8 @@ def evaluate_on(
     _refuse_wrong(split, resamples, seed)
     trust.trust_everything(trust_code)
     model = open_model(Path(place), target=target, step=step, baseline=baseline, threads=threads)
+    if tile is not None:
+        model = replace(model, sight=replace(model.sight, tile=tile))
     images = _images(model, data, masks, split, group_by, progress)
     meter = model.observe(images.split)
     try:

@@ -105,6 +105,7 @@ def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -
             resize=task.spec.resize,
             image_norm=run.config.data.image_norm,
             greys=_greys(run.config, own),
+            tile=run.config.data.tile,
         ),
         observe=lambda split: observe(model, split, engine, task),
         run=run,
