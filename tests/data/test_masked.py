@@ -243,8 +243,9 @@ def test_masks_and_tasks_that_read_none_exclude_each_other(tmp_path: Path) -> No
     write_lines(tmp_path, 4)
     with pytest.raises(ConfigError, match="acts only with task='segmentation'"):
         loaded(tmp_path, task="classification")
-    with pytest.raises(ConfigError, match="needs the folder of the masks: masks='MASKS'"):
-        pe.load_folder(tmp_path / "photos", task="segmentation", size=32)
+    for load in (pe.load_folder, pe.load_manifest):
+        with pytest.raises(DataError, match="needs the folder of the masks: masks='MASKS'"):
+            load(tmp_path / "photos", task="segmentation", size=32)
     config = {"data": "x", "model": "y", "masks": str(tmp_path / "masks")}
     assert RunConfig.make("x", **config).task.metric == "iou"
     with pytest.raises(ConfigError, match=r"balance='loss' can't be had.*balance='sampler'"):

@@ -71,7 +71,8 @@ class RunConfig(Section):
                 "ones have to learn"
             )
         refusal = refusal_of(self.task.name, self.train.balance, self.train.focal)
-        refusal = refusal or refusal_of_masks(self.task.name, self.data.masks)
+        if refusal is None and self.data.masks is not None:
+            refusal = refusal_of_masks(self.task.name, self.data.masks)
         if refusal is not None:
             raise ValueError(refusal)
         if self.data.tile is not None and self.data.masks is None:

@@ -16,6 +16,7 @@ from prunedge.data.decode import Progress
 from prunedge.data.listing import list_data, list_folder, list_manifest
 from prunedge.data.mask_listing import MaskOptions, list_masked
 from prunedge.data.records import Listing
+from prunedge.edge.tasks import refusal_of_masks
 from prunedge.errors import DataError
 from prunedge.utils.arguments import require_path
 
@@ -67,6 +68,7 @@ def load(
 
 def _listed(data: Path | str, options: LoadOptions) -> Listing:
     """The images, with their masks where these are asked for."""
+    _refuse_unmasked(data, options)
     if options.masks is None:
         return list_data(data, options.cache_dir, options.progress)
     how = MaskOptions(
@@ -77,6 +79,13 @@ def _listed(data: Path | str, options: LoadOptions) -> Listing:
         progress=options.progress,
     )
     return list_masked(data, options.masks, how)
+
+
+def _refuse_unmasked(data: Path | str, options: LoadOptions) -> None:
+    """DataError where the task learns from masks, and nobody says where they are."""
+    refusal = refusal_of_masks(options.task, options.masks)
+    if refusal is not None:
+        raise DataError(refusal, where=data)
 
 
 @with_keywords(IMAGE_KEYS)
@@ -101,6 +110,7 @@ def load_folder(
     options = LoadOptions.of(settings, (val, test), cache_dir, progress)
     if options.masks is not None:
         return assemble(_listed(root, options), options)
+    _refuse_unmasked(root, options)
     return assemble(list_folder(Path(root), cache_dir, progress), options)
 
 
@@ -130,4 +140,5 @@ def load_manifest(
     if options.masks is not None:
         remedy = "name the folder of the photographs, not a manifest"
         raise DataError("masks belong to a folder of photographs", where=csv, remedy=remedy)
+    _refuse_unmasked(csv, options)
     return assemble(list_manifest(Path(csv), None if root is None else Path(root)), options)
