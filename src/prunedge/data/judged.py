@@ -14,9 +14,8 @@ from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
-from prunedge.data.listing import list_data
 from prunedge.data.mask_array import Masks, masks_of
-from prunedge.data.mask_listing import MaskOptions, list_masked
+from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
@@ -91,17 +90,14 @@ def read_judged(
     refusal = refusal_of_masks(sight.targets.task, masks)
     if refusal is not None:
         raise DataError(refusal, where=data)
-    if masks is None:
-        listing = list_data(data, cache_dir, progress)
-    else:
-        how = MaskOptions(
-            skips=True,
-            tile=sight.tile,
-            known=sight.targets.classes,
-            cache_dir=cache_dir,
-            progress=progress,
-        )
-        listing = list_masked(data, masks, how)
+    how = MaskOptions(
+        skips=True,
+        tile=sight.tile,
+        known=sight.targets.classes,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+    listing = list_images(data, masks, how)
     chosen, records = _of_side(listing, side)
     if group_by is not None:
         groups = groups_of(replace(listing, records=tuple(records)), group_by)

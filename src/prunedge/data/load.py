@@ -13,8 +13,8 @@ from prunedge.config.keywords import with_keywords
 from prunedge.data.assemble import LoadOptions, assemble
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
-from prunedge.data.listing import list_data, list_folder, list_manifest
-from prunedge.data.mask_listing import MaskOptions, list_masked
+from prunedge.data.listing import list_folder, list_manifest
+from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.records import Listing
 from prunedge.edge.tasks import refusal_of_masks
 from prunedge.errors import DataError
@@ -69,8 +69,6 @@ def load(
 def _listed(data: Path | str, options: LoadOptions) -> Listing:
     """The images, with their masks where these are asked for."""
     _refuse_unmasked(data, options)
-    if options.masks is None:
-        return list_data(data, options.cache_dir, options.progress)
     how = MaskOptions(
         skips=options.skip_unreadable,
         tile=options.tile,
@@ -78,7 +76,7 @@ def _listed(data: Path | str, options: LoadOptions) -> Listing:
         cache_dir=options.cache_dir,
         progress=options.progress,
     )
-    return list_masked(data, options.masks, how)
+    return list_images(data, options.masks, how)
 
 
 def _refuse_unmasked(data: Path | str, options: LoadOptions) -> None:

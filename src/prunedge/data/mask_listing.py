@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from prunedge.data.cache import fingerprint
 from prunedge.data.decode import Progress, at_once, reason
+from prunedge.data.listing import list_data
 from prunedge.data.mask_reading import (
     MaskLook,
     MaskReading,
@@ -47,6 +48,15 @@ class MaskOptions:
     known: Sequence[str] | None = None
     cache_dir: Path | str | None = None
     progress: Progress | None = None
+
+
+def list_images(data: Path | str, masks: Path | str | None, options: MaskOptions) -> Listing:
+    """The images of whatever `list_data` reads; where there is a folder of masks, photographs with
+    these.
+    """
+    if masks is None:
+        return list_data(data, options.cache_dir, options.progress)
+    return list_masked(data, masks, options)
 
 
 def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Listing:
