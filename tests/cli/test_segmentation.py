@@ -137,10 +137,19 @@ def test_other_photographs_are_judged_with_intervals(
     assert json.loads(own.stdout)["metrics"]["iou"]["value"] == pytest.approx(test["best"]["iou"])
 
 
-def test_predict_tells_the_share_of_each_class(bundle: Path, images: Path, tmp_path: Path) -> None:
+def test_predict_tells_the_share_of_each_class_and_writes_masks(
+    bundle: Path, images: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "answers.csv"
-    done = prunedge("predict", bundle, images / "photos", "--out", out)
+    masks = tmp_path / "masks"
+    done = prunedge("predict", bundle, images / "photos", "--out", out, "--masks", masks)
     assert done.returncode == 0, done.stderr
+    again = prunedge("predict", bundle, images / "photos", "--out", "-", "--masks", masks)
+    assert "there is something already" in again.stderr
+    twice = ("--out", tmp_path / "no.csv", "--masks", tmp_path / "no")
+    done = prunedge("predict", bundle, images / "photos", images / "masks", *twice)
+    assert "several images would have the mask 000.png" in done.stderr
+    assert not (tmp_path / "no").exists()
     with out.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40
@@ -148,6 +157,9 @@ def test_predict_tells_the_share_of_each_class(bundle: Path, images: Path, tmp_p
         share = float(row["damage"])
         assert float(row["background"]) + share == pytest.approx(1)
         assert row["answer"] == ("damage" if share else "")
+        mask = np.asarray(Image.open(masks / f"{Path(row['path']).stem}.png"))
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (mask > 0).mean() == pytest.approx(share)
     with_line = [float(row["damage"]) for row in rows if int(Path(row["path"]).stem) % 5]
     without = [float(row["damage"]) for row in rows if not int(Path(row["path"]).stem) % 5]
     assert np.mean(with_line) > 0.05 > np.mean(without)

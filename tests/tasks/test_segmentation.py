@@ -313,4 +313,18 @@ def test_what_doesn_t_fit_is_refused() -> None:
     with pytest.raises(TrainError, match="outputs aren't finite"):
         measure(logits / 0, masks)
     with pytest.raises(TrainError, match="Dice"):
-        TASK.weighted_loss(logits, masks, LossWeighting(None, 2.0))
+        TASK.weighted_loss(logits, masks, LossWeighting(torch.ones(2)))
+
+
+def test_the_focal_form_counts_sure_pixels_less() -> None:
+    logits, masks = random_pair(3, 2)
+    masks[0, :4] = IGNORE
+    plain = float(TASK.loss(logits, masks))
+    assert float(TASK.weighted_loss(logits, masks, LossWeighting())) == pytest.approx(plain)
+    found = float(TASK.weighted_loss(logits, masks, LossWeighting(None, 2.0)))
+    by_hand = []
+    for scores, mask in zip(logits, masks, strict=True):
+        counting = mask != IGNORE
+        right = scores.softmax(0).gather(0, mask.long().clamp_max(1)[None])[0][counting]
+        by_hand.append(float(((1 - right) ** 2 * -right.log() - -right.log()).mean()))
+    assert found == pytest.approx(plain + np.mean(by_hand), rel=1e-5)

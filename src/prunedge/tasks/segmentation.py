@@ -35,7 +35,7 @@ from prunedge.tasks.base import (
     Titles,
 )
 from prunedge.tasks.logits import logits_of
-from prunedge.tasks.weighting import LossWeighting
+from prunedge.tasks.weighting import LossWeighting, focal_factor
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
@@ -45,7 +45,7 @@ OUTPUTS_REMEDY = (
 )
 TARGETS_REMEDY = "give each image a mask of its size, with the number of each pixel's class"
 WEIGHTLESS = "classes of pixels are weighted by the Dice loss already"
-WEIGHTLESS_REMEDY = "train without focal and without balance by the loss"
+WEIGHTLESS_REMEDY = "train with balance by the sampler, or with focal"
 SMOOTH = 1.0  # pixels that the Dice loss adds, so that an image without the class has one as well
 SAME_OUTPUTS = 1e-6  # logits, below which outputs don't differ
 TELLING = (
@@ -175,8 +175,14 @@ class Segmentation:
         *,
         label_smoothing: float = 0.0,
     ) -> torch.Tensor:
-        """TrainError: the Dice loss counts each class alike already."""
-        raise TrainError(WEIGHTLESS, remedy=WEIGHTLESS_REMEDY)
+        """The same with the focal form of cross-entropy. TrainError for weights of classes: Dice
+        counts each alike already.
+        """
+        if weighting.weights is not None:
+            raise TrainError(WEIGHTLESS, remedy=WEIGHTLESS_REMEDY)
+        logits = self.outputs_of(output).float()
+        masks = self.checked(targets, logits)
+        return losses(logits, masks, label_smoothing, weighting.focal).mean()
 
     def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
         """TrainError: the Dice loss counts each class alike already."""
@@ -356,11 +362,14 @@ class Segmentation:
         return masks
 
 
-def losses(logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+def losses(
+    logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float, focal: float = 0.0
+) -> torch.Tensor:
     """Cross-entropy plus Dice of each image (n,), of logits (n, classes, height, width) and masks
     (n, height, width) int64.
 
-    Cross-entropy is the mean over the pixels that count. Dice is 1 - (2 |p t| + s) / (|p| + |t| +
+    Cross-entropy is the mean over the pixels that count, each times (1 - p) ** `focal`, where p is
+    the probability of its class. Dice is 1 - (2 |p t| + s) / (|p| + |t| +
     s) of the probabilities p and the truth t, the mean over the classes but the first (Milletari et
     al. 2016), with s = `SMOOTH`.
     """
@@ -368,6 +377,9 @@ def losses(logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float) ->
     entropy = F.cross_entropy(
         logits, masks, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="none"
     )
+    if focal:
+        plain = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")
+        entropy = entropy * focal_factor(plain, focal)
     entropy = entropy.sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
 
     truth = F.one_hot(torch.where(counts, masks, 0), logits.shape[1]).movedim(-1, 1)

@@ -190,6 +190,23 @@ def test_a_border_is_no_part_of_the_photograph() -> None:
     assert not findings.is_damaged.any()
 
 
+def test_a_mask_is_as_large_as_its_image_and_knows_what_was_not_seen() -> None:
+    numbers = np.zeros((8, 8), int)
+    numbers[:, 4:] = 2
+    prediction = KINDS.decode(logits_for(numbers[None], 3))[0]
+    mask = KINDS.mask(prediction, 16, 24)
+    np.testing.assert_array_equal(mask, np.repeat(np.repeat(numbers, 3, 0), 2, 1))
+
+    cropping = Segmentation(KINDS.spec.model_copy(update={"resize": "crop"}))
+    mask = cropping.mask(prediction, 16, 8)
+    assert (mask[:, :4] == seg.IGNORE).all()
+    np.testing.assert_array_equal(mask[:, 4:12], numbers)
+
+    padding = Segmentation(KINDS.spec.model_copy(update={"resize": "pad"}))
+    mask = padding.mask(prediction, 16, 8)
+    np.testing.assert_array_equal(mask[::2, ::2], numbers[2:6])
+
+
 def test_a_large_photograph_has_a_map_of_several_pixels_a_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

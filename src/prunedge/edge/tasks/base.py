@@ -268,6 +268,11 @@ class Decoder(Protocol):
         probability.
         """
 
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """The number of each pixel's class (height, width) uint8, by the prediction of one image of
+        this size; None where answers are of whole images.
+        """
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Why outputs of this shape can't be those of `count` images, in words; None where they
         can.

@@ -217,6 +217,10 @@ class Multilabel:
         """The predictions."""
         return predictions
 
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""
         return by_class.check_logits(outputs, count, len(self.spec.classes))

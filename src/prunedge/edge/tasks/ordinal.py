@@ -275,6 +275,10 @@ class Ordinal:
         """The predictions."""
         return predictions
 
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit between each two degrees of each image."""
         if outputs.shape == (count, len(self.spec.classes) - 1):

@@ -334,6 +334,10 @@ class Regression:
         """The predictions."""
         return predictions
 
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is an output for each number of each image."""
         if outputs.shape == (count, len(self.spec.classes)):

@@ -12,7 +12,7 @@ from math import ceil, sqrt
 import numpy as np
 from PIL import Image
 
-from prunedge.edge.image.size import padded_box
+from prunedge.edge.image.size import cropped_box, padded_box
 from prunedge.edge.probabilities import TOLERANCE, squash_of, squash_warning
 from prunedge.edge.tasks import by_class
 from prunedge.edge.tasks.base import (
@@ -209,6 +209,24 @@ class Segmentation:
         shares = [(chosen == number).mean((1, 2)) for number in range(len(self.spec.classes))]
         return np.stack(shares, axis=1)
 
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray:
+        """The most probable class of each pixel; `IGNORE` where the model's images are cropped."""
+        whole = (0, 0, width, height)
+        left, top, right, bottom = whole
+        if self.spec.resize == "crop":
+            left, top, right, bottom = map(round, cropped_box(width, height, self.spec.size))
+        shape = (bottom - top, right - left)
+        highest = np.full(shape, -np.inf, np.float32)
+        chosen = np.zeros(shape, np.uint8)
+        for number, layer in enumerate(self._seen(prediction, whole)):
+            values = _scaled(layer, shape)
+            is_higher = values > highest
+            highest[is_higher] = values[is_higher]
+            chosen[is_higher] = number
+        mask = np.full((height, width), IGNORE, np.uint8)
+        mask[top:bottom, left:right] = chosen
+        return mask
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each pixel."""
         wanted = self._shape(count)
@@ -382,5 +400,6 @@ DEFINITION = DeviceDefinition(
     targets_of,
     reads_masks=True,
     balances=("sampler",),
+    has_focal=True,
     usual_model="lraspp_mobilenet_v3_large",
 )
