@@ -229,6 +229,9 @@ def test_photographs_cut_into_tiles_go_the_whole_way(tmp_path: Path) -> None:
     settings = ("--model", UNET, "--epochs", "3", "--lr", "0.1", "--balance", "sampler")
     done = prunedge("train", *cut, *SMALL, *settings, "--out", out)
     assert done.returncode == 0, done.stderr
+    other = prunedge("prune", "--from", out, "--tile", "16", "--out", tmp_path / "other")
+    assert other.returncode == 2
+    assert "that learned from tiles of 32 (--tile 16)" in other.stderr
     done = prunedge("evaluate", out, tmp_path / "photos", "--resamples", "20", "--json")
     assert done.returncode == 0, done.stderr
     own = json.loads(done.stdout)
