@@ -22,6 +22,8 @@ from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
 from prunedge.errors import ConfigError, DataError
 from tests.masked_images import numbers_with, write_kinds, write_lines, write_pair
 
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
 
 def loaded(root: Path, **settings: object) -> Dataset:
     return pe.load_folder(root / "photos", masks=root / "masks", **{"size": 32, **settings})
@@ -271,3 +273,18 @@ def test_other_masks_are_matched_to_a_model_s_classes_by_name(tmp_path: Path) ->
     judged = read_judged(tmp_path / "lines" / "photos", sight, masks=tmp_path / "lines" / "masks")
     assert len(judged.split) == 10
     np.testing.assert_array_equal(judged.split.targets([1])[0], numbers_with(1))
+
+
+def test_the_masks_of_brick_walls_are_read_as_they_are() -> None:
+    walls = SHARED / "masonry" / "originals"
+    if not walls.is_dir():
+        pytest.skip(f"needs {walls}")
+    photos = walls / "crack_detection_224_images"
+    masks = walls / "crack_detection_224_masks"
+    data = pe.load_folder(photos, masks=masks, size=56, group_by=r"^([a-z]_\d+)")
+    assert data.classes == ("background", "damage")
+    assert sum(map(len, data.splits().values())) == 240
+    cracked = np.mean([(split.targets() == 1).mean() for split in data.splits().values()])
+    assert 0.02 < cracked < 0.08
+    sides = [{sample.source for sample in split.samples} for split in data.splits().values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 76
