@@ -8,7 +8,6 @@ over those that these images show.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.edge.tasks.segmentation import IGNORE, METRICS, NAME, MaskTargets, Target, damage_of
 from prunedge.errors import ModelError, TrainError
-from prunedge.tasks import centrelines
+from prunedge.tasks import centrelines, mask_counts
 from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
     Categories,
@@ -35,7 +34,7 @@ from prunedge.tasks.base import (
     Titles,
 )
 from prunedge.tasks.logits import logits_of
-from prunedge.tasks.weighting import LossWeighting, focal_factor
+from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
 
@@ -46,14 +45,12 @@ OUTPUTS_REMEDY = (
 TARGETS_REMEDY = "give each image a mask of its size, with the number of each pixel's class"
 WEIGHTLESS = "classes of pixels are weighted by the Dice loss already"
 WEIGHTLESS_REMEDY = "train with balance by the sampler, or with focal"
-SMOOTH = 1.0  # pixels that the Dice loss adds, so that an image without the class has one as well
 SAME_OUTPUTS = 1e-6  # logits, below which outputs don't differ
 TELLING = (
     1.5  # times as probable as elsewhere damage is where it is, of a model that tells it apart
 )
 LESS = 0.05  # of its IoU that an image has to lose to be shown
 OF_PARTS = ("iou", "dice", "precision", "recall")  # metrics of each class
-OF_LINES = ("cliou", "cldice")
 
 
 class ClassRecord(Record):
@@ -128,7 +125,7 @@ class Segmentation:
         """A split without any damage has nothing to find. ExtraMissing for a metric of centrelines
         where nothing draws them.
         """
-        if metric in OF_LINES:
+        if metric in mask_counts.OF_LINES:
             centrelines.require_drawing(metric)
         shown = {number for target in targets for number in target} | {0}
         return None if shown & set(self.damage) else self.spec.classes[self.damage[0]]
@@ -165,7 +162,7 @@ class Segmentation:
         logits = self.outputs_of(output)
         logits = logits.double() if double else logits.float()
         masks = self.checked(targets, logits)
-        return losses(logits, masks, label_smoothing).mean()
+        return mask_counts.losses(logits, masks, label_smoothing).mean()
 
     def weighted_loss(
         self,
@@ -182,7 +179,7 @@ class Segmentation:
             raise TrainError(WEIGHTLESS, remedy=WEIGHTLESS_REMEDY)
         logits = self.outputs_of(output).float()
         masks = self.checked(targets, logits)
-        return losses(logits, masks, label_smoothing, weighting.focal).mean()
+        return mask_counts.losses(logits, masks, label_smoothing, weighting.focal).mean()
 
     def loss_weights(self, targets: np.ndarray) -> torch.Tensor:
         """TrainError: the Dice loss counts each class alike already."""
@@ -216,7 +213,7 @@ class Segmentation:
         parts = []
         for number in self.damage:
             there, answered, both = counts[:, number].T
-            values = _of_class(weights, there, answered, both)
+            values = mask_counts.class_values(weights, there, answered, both)
             figures = tuple(of.Figure(METRICS[name], values[name]) for name in OF_PARTS)
             parts.append(of.Part(self.spec.classes[number], int((there > 0).sum()), figures))
 
@@ -224,8 +221,8 @@ class Segmentation:
         for place, name in enumerate(OF_PARTS):
             columns = [part.figures[place].values for part in parts]
             metrics.append(of.Figure(METRICS[name], of.mean_of(columns)))
-        lines = _of_lines(weights, meter.lines())
-        metrics += [of.Figure(METRICS[name], lines[name]) for name in OF_LINES]
+        lines = mask_counts.line_values(weights, meter.lines())
+        metrics += [of.Figure(METRICS[name], lines[name]) for name in mask_counts.OF_LINES]
         return of.Figures(tuple(metrics), tuple(parts) if len(parts) > 1 else ())
 
     def only_answer(self, metrics: Metrics) -> int | None:
@@ -362,35 +359,6 @@ class Segmentation:
         return masks
 
 
-def losses(
-    logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float, focal: float = 0.0
-) -> torch.Tensor:
-    """Cross-entropy plus Dice of each image (n,), of logits (n, classes, height, width) and masks
-    (n, height, width) int64.
-
-    Cross-entropy is the mean over the pixels that count, each times (1 - p) ** `focal`, where p is
-    the probability of its class. Dice is 1 - (2 |p t| + s) / (|p| + |t| +
-    s) of the probabilities p and the truth t, the mean over the classes but the first (Milletari et
-    al. 2016), with s = `SMOOTH`.
-    """
-    counts = masks != IGNORE  # (n, height, width)
-    entropy = F.cross_entropy(
-        logits, masks, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="none"
-    )
-    if focal:
-        plain = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")
-        entropy = entropy * focal_factor(plain, focal)
-    entropy = entropy.sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
-
-    truth = F.one_hot(torch.where(counts, masks, 0), logits.shape[1]).movedim(-1, 1)
-    truth = (truth * counts[:, None])[:, 1:].to(logits.dtype)
-    probable = (logits.softmax(1) * counts[:, None])[:, 1:]
-    both = (probable * truth).sum((2, 3))  # (n, classes - 1)
-    sizes = probable.sum((2, 3)) + truth.sum((2, 3))
-    dice = (2 * both + SMOOTH) / (sizes + SMOOTH)
-    return entropy + (1 - dice).mean(1)
-
-
 class SegmentationMeter:
     """The loss, the metrics and counts of each class's pixels."""
 
@@ -412,8 +380,8 @@ class SegmentationMeter:
         is_damage = torch.isin(masks, torch.tensor(damage, device=masks.device))
         probable = logits.softmax(1)[:, damage].sum(1).double()
         return {
-            "losses": losses(logits, masks, 0.0).double(),
-            "counts": _pixel_counts(masks, answer, logits.shape[1]),
+            "losses": mask_counts.losses(logits, masks, 0.0).double(),
+            "counts": mask_counts.pixel_counts(masks, answer, logits.shape[1]),
             "ends": torch.stack((logits.amin((2, 3)), logits.amax((2, 3))), dim=1),
             "probable": torch.stack(
                 [
@@ -422,7 +390,7 @@ class SegmentationMeter:
                 ],
                 dim=1,
             ),
-            "lines": _line_counts(
+            "lines": mask_counts.line_counts(
                 is_damage, torch.isin(answer, torch.tensor(damage, device=answer.device)), counting
             ),
         }
@@ -462,7 +430,7 @@ class SegmentationMeter:
                 "classes": [
                     _class_record(once, counts[:, number]) for number in range(counts.shape[1])
                 ],
-                "uninformed": {"loss": _uninformed_loss(counts[:, :, 0])},
+                "uninformed": {"loss": mask_counts.uninformed_loss(counts[:, :, 0])},
                 "probability": self._probability(counts[:, :, 0]),
                 "spread": (ends[:, 1].amax(0) - ends[:, 0].amin(0)).tolist(),
             },
@@ -482,87 +450,14 @@ class SegmentationMeter:
         return torch.cat(self._observed[name])
 
 
-def _pixel_counts(masks: torch.Tensor, answer: torch.Tensor, classes: int) -> torch.Tensor:
-    """(n, classes, 3) int64: the pixels of each class that are there, answered, and both."""
-    n = len(masks)
-    counting = masks != IGNORE
-    images = torch.arange(n, device=masks.device)[:, None, None].expand_as(masks)
-    cells = (images * classes + masks) * classes + answer
-    counted = torch.bincount(cells[counting], minlength=n * classes * classes)
-    confusion = counted.reshape(n, classes, classes)  # (n, true, answered)
-    both = confusion.diagonal(dim1=1, dim2=2)
-    return torch.stack((confusion.sum(2), confusion.sum(1), both), dim=2)
-
-
-def _line_counts(truth: torch.Tensor, answer: torch.Tensor, counting: torch.Tensor) -> torch.Tensor:
-    """What the centrelines of masks (n, height, width) bool have in common, among the pixels that
-    count.
-    """
-    if not centrelines.can_draw():
-        return torch.zeros(len(truth), 0, dtype=torch.int64)
-    wanted = truth.cpu().numpy()
-    found = (answer & counting).cpu().numpy()
-    counts = [centrelines.counts_of(*pair) for pair in zip(wanted, found, strict=True)]
-    return torch.from_numpy(np.stack(counts))
-
-
-def _of_class(
-    weights: np.ndarray, there: np.ndarray, answered: np.ndarray, both: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The metrics (rows,) of a class by its pixels of each image (n,): NaN where none is there, and
-    precision 0 where none was answered.
-    """
-    shown = weights @ there.astype(np.float64)
-    told = weights @ answered.astype(np.float64)
-    found = weights @ both.astype(np.float64)
-    is_there = shown > 0
-    values = {
-        "iou": of.ratio(found, shown + told - found),
-        "dice": of.ratio(2 * found, shown + told),
-        "precision": np.nan_to_num(of.ratio(found, told)),
-        "recall": of.ratio(found, shown),
-    }
-    return {name: np.where(is_there, value, np.nan) for name, value in values.items()}
-
-
-def _of_lines(weights: np.ndarray, lines: np.ndarray) -> dict[str, np.ndarray]:
-    """clIoU and clDice (rows,) of what centrelines have in common; NaN where there is none, or
-    nothing draws them.
-    """
-    if not lines.shape[1]:
-        return dict.fromkeys(OF_LINES, np.full(len(weights), np.nan))
-    sums = dict(zip(centrelines.COUNTS, (weights @ lines.astype(np.float64)).T, strict=True))
-    precision = np.nan_to_num(of.ratio(sums["answered_inside"], sums["answered"]))
-    recall = of.ratio(sums["true_inside"], sums["true"])
-    dice = np.nan_to_num(of.ratio(2 * precision * recall, precision + recall))
-    return {
-        "cliou": np.where(
-            sums["true"] > 0, of.ratio(sums["found"], sums["true"] + sums["false"]), np.nan
-        ),
-        "cldice": np.where(sums["true"] > 0, dice, np.nan),
-    }
-
-
 def _class_record(once: np.ndarray, counts: np.ndarray) -> dict[str, float | int | None]:
     """A class's metrics over all images, of its pixels (n, 3)."""
     there, answered, both = counts.T
-    values = _of_class(once, there, answered, both)
+    values = mask_counts.class_values(once, there, answered, both)
     record: dict[str, float | int | None] = {
         name: _known(value[0]) for name, value in values.items()
     }
     return {**record, "pixels": int(there.sum()), "answered": int(answered.sum())}
-
-
-def _uninformed_loss(pixels: np.ndarray) -> float:
-    """The loss of equal scores everywhere, by the pixels of each class of each image (n,
-    classes).
-    """
-    classes = pixels.shape[1]
-    total = pixels.sum(1, keepdims=True) / classes
-    there = pixels[:, 1:]
-    dice = (2 * there / classes + SMOOTH) / (total + there + SMOOTH)
-    entropy = np.where(pixels.sum(1) > 0, math.log(classes), 0.0)
-    return float((entropy + (1 - dice).mean(1)).mean())
 
 
 def _known(value: float) -> float | None:

@@ -143,6 +143,10 @@ def test_the_polygon_lies_on_the_edge() -> None:
     xs, ys = zip(*measured(values).polygon, strict=True)
     assert (min(xs), max(xs)) == pytest.approx((5, 25), abs=0.01)
     assert (min(ys), max(ys)) == pytest.approx((10, 15), abs=0.01)
+    ragged = np.zeros((60, 400), np.float32)
+    ragged[20:40] = 1
+    ragged[18:20, ::2] = 1
+    assert 4 <= len(measured(ragged).polygon) <= 200
 
 
 def findings_of(mean: np.ndarray) -> Findings:

@@ -21,7 +21,8 @@ MOST_PLACES = 4_000_000  # of an enlarged map
 SMOOTHINGS = 24  # how often each place of a centreline is drawn between its neighbours
 CORNER = 1.5  # times the distance to the edge, which a branch into a corner doesn't reach
 SPUR = 2.0  # times the same, below which a side branch is one of a rough edge
-POLYGON_TOLERANCE = 0.5  # pixels that a polygon may be off
+POLYGON_TOLERANCE = 0.5  # places that a polygon may be off, and more where it has too many points
+MOST_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,9 @@ def _outline(padded: np.ndarray, threshold: float, cell: int) -> tuple[tuple[flo
 
     contours = find_contours(np.pad(padded, 1), threshold - 1e-6)  # what reaches it is inside
     longest = max(contours, key=len)
-    points = approximate_polygon(longest, POLYGON_TOLERANCE)
+    tolerance = POLYGON_TOLERANCE
+    while len(points := approximate_polygon(longest, tolerance)) > MOST_POINTS:
+        tolerance *= 2
     # From the middles of places to edges of pixels, without the two borders.
     scaled = (points - 1.5) * cell
     return tuple((round(float(x), 2), round(float(y), 2)) for y, x in scaled)
