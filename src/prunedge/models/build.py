@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.utils import trust
 from prunedge.utils.arguments import require
 from prunedge.utils.tracing import traced
+
+IMAGENET_CLASSES = 1000
 
 
 def build(
@@ -103,15 +106,20 @@ def _from_file(
     try:
         return load_file(model, file, head=head, model_name=maker.name)
     except WeightsError:
-        if not maker.encoder:
-            raise
-        try:
-            encoder = model.get_submodule(maker.encoder)
-            loaded = load_file(encoder, file, model_name=f"{maker.name}, {maker.encoder}")
-        except WeightsError:
-            loaded = None
-        if loaded is None:
-            raise
+        ways = [_into_encoder] if maker.encoder else []
+        ways += [_by_way_of_classifier] if maker.classifier else []
+        for way in ways:
+            with suppress(WeightsError):
+                return way(maker, model, file, head)
+        raise
+
+
+def _into_encoder(
+    maker: Maker, model: nn.Module, file: str | Path, head: Callable[[], frozenset[str]]
+) -> Loaded:
+    """Load a classifier's weights into the encoder, whose names are its own."""
+    encoder = model.get_submodule(maker.encoder)
+    loaded = load_file(encoder, file, model_name=f"{maker.name}, {maker.encoder}")
     prefix = f"{maker.encoder}."
     beyond = [name for name in model.state_dict() if not name.startswith(prefix)]
     return replace(
@@ -119,6 +127,28 @@ def _from_file(
         pairs={f"{prefix}{name}": given for name, given in loaded.pairs.items()},
         fresh=(*(f"{prefix}{name}" for name in loaded.fresh), *beyond),
     )
+
+
+def _by_way_of_classifier(
+    maker: Maker, model: nn.Module, file: str | Path, head: Callable[[], frozenset[str]]
+) -> Loaded:
+    """Load a classifier's weights under other names: first into that classifier, which has as many
+    tensors, and from there into the encoder.
+    """
+    whole = maker_of(maker.classifier)
+    classifier = made(whole, IMAGENET_CLASSES)
+    read = load_file(
+        classifier,
+        file,
+        head=lambda: _head(whole, classifier, IMAGENET_CLASSES),
+        model_name=maker.classifier,
+    )
+    loaded = load_weights(model, classifier.state_dict(), where=file, head=head)
+    # Counters of batches may be missing in the file.
+    known = read.pairs
+    pairs = {name: known[given] for name, given in loaded.pairs.items() if given in known}
+    left_out = [known[given] for given in loaded.left_out if given in known]
+    return replace(loaded, pairs=pairs, left_out=tuple(left_out), how=read.how)
 
 
 def _start_afresh(

@@ -46,6 +46,7 @@ class Maker:
     imagenet: Callable[[nn.Module], dict[str, torch.Tensor]]
     own: bool = False  # the user's function: its random start is the user's affair
     encoder: str = ""  # the module in front of a decoder, which a classifier's weights fit
+    classifier: str = ""  # the name of that classifier, where it is known
 
 
 def known_names() -> tuple[str, ...]:
@@ -176,6 +177,7 @@ def smp_maker(name: str) -> Maker:
         lambda n: smp.create_model(architecture, encoder, encoder_weights=None, classes=n),
         download,
         encoder="encoder",
+        classifier=encoder.replace("tu-", "timm/", 1) if encoder.startswith("tu-") else "",
     )
 
 
