@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def photograph_report(run: Path, folder: Path) -> Image.Image:
-    """Of the report the cards, and the figure of accuracy against work."""
+    """Of the report the first screen: what is found and missed, and the cards."""
     prunedge("report", run)
 
     with sync_playwright() as playwright:
@@ -58,12 +58,8 @@ def photograph_report(run: Path, folder: Path) -> Image.Image:
         page.wait_for_selector(".js-plotly-plot .main-svg")
         page.add_style_tag(content=".modebar, p.missing { display: none !important }")
 
-        figures = page.locator("section", has=page.locator(".plot"))
-        figures.nth(0).evaluate("section => section.remove()")
-        figure = figures.nth(0).bounding_box()
-        top = page.locator("section.cards").bounding_box()["y"] - 12
-        height = figure["y"] + figure["height"] - top
-        area = {"x": 0, "y": top, "width": 1000, "height": height}
+        cards = page.locator("section.cards").bounding_box()
+        area = {"x": 0, "y": 0, "width": 1000, "height": cards["y"] + cards["height"] + 12}
         page.screenshot(path=folder / "report.png", full_page=True, clip=area)
         browser.close()
 

@@ -39,6 +39,7 @@ ELSEWHERE_IN_THE_LIBRARY = {
             "overlap",
             "size",
             "resize",
+            "in_channels",
             "image_norm",
             "folds",
             "fold",
@@ -49,6 +50,10 @@ ELSEWHERE_IN_THE_LIBRARY = {
         "pe.load_folder and pe.load_manifest give `data`",
     ),
     "order": "pe.load_folder and pe.load_manifest give `data`, whose classes are in that order",
+    **dict.fromkeys(
+        ("damage", "costs"), "pe.load_folder and pe.load_manifest give `data`, which knows them"
+    ),
+    "operate": "pe.export_bundle and pe.write_report choose the threshold",
     "task": "pe.load_folder and pe.load_manifest give `data`, which knows it",
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
     **dict.fromkeys(

@@ -11,7 +11,8 @@ import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from prunedge.edge.bundle import write_manifest
-from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.image.normalise import normalise, statistics
+from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import Resize, Size, square
 from prunedge.edge.manifest import ExportCheck, Form, View
 from prunedge.edge.tasks.base import TaskSpec
@@ -31,11 +32,12 @@ def write_bundle(
     resize: Resize = "stretch",
     view: View | None = None,
     task: str = "classification",
+    in_channels: InChannels = 3,
 ) -> Path:
-    """A bundle in the new `folder` whose model's nodes lead from "images" (n, 3, height, width) to "logits" (n, classes)."""
+    """A bundle in the new `folder` whose model's nodes lead from "images" (n, in_channels, height, width) to "logits" (n, classes)."""
     size = square(size) if isinstance(size, int) else size
     folder.mkdir(parents=True)
-    inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, *size])
+    inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", in_channels, *size])
     outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])
     constants = [
         numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()
@@ -47,8 +49,9 @@ def write_bundle(
     session = onnxruntime.InferenceSession(
         folder / "model.onnx", providers=["CPUExecutionProvider"]
     )
-    pixels = np.random.default_rng(0).integers(0, 256, (4, *size, 3), dtype=np.uint8)
-    (answers,) = session.run(None, {"images": normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)})
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *size, in_channels), dtype=np.uint8)
+    mean, std = statistics("imagenet", in_channels)
+    (answers,) = session.run(None, {"images": normalise(pixels, mean, std)})
     np.savez_compressed(folder / "selftest.npz", pixels=pixels, outputs=answers)
     # What a torch user of the bundle would load, and no device.
     for name in OPTIONAL:
@@ -59,10 +62,12 @@ def write_bundle(
         ["model.onnx", "selftest.npz", *OPTIONAL],
         OPTIONAL,
         model=model_name,
-        task=TaskSpec(name=task, classes=tuple(classes), size=size, resize=resize),
+        task=TaskSpec(
+            name=task, classes=tuple(classes), size=size, resize=resize, in_channels=in_channels
+        ),
         view=view,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=mean,
+        std=std,
         macs=10,
         params=20,
         forms={"onnx": Form(files=["model.onnx"], check=check)},
@@ -99,9 +104,11 @@ def write_darkest(
     size: int | Size,
     resize: Resize = "stretch",
     view: View | None = None,
+    in_channels: InChannels = 3,
 ) -> Path:
     """A bundle whose answers are known: an image is a crack when one of its pixels is dark."""
-    weights = {"head": np.array([[4.0] * 3, [-4.0] * 3]), "shift": np.array([-15.0, 15.0])}
+    loud = [12.0 / in_channels] * in_channels
+    weights = {"head": np.array([loud, loud]) * [[1], [-1]], "shift": np.array([-15.0, 15.0])}
     nodes = [
         helper.make_node("Neg", ["images"], ["dark"]),
         helper.make_node("GlobalMaxPool", ["dark"], ["darkest"]),
@@ -117,6 +124,7 @@ def write_darkest(
         size=size,
         resize=resize,
         view=view,
+        in_channels=in_channels,
     )
 
 

@@ -28,6 +28,7 @@ from prunedge.edge.predict import (
 from prunedge.edge.session import open_session
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Scale, TaskSpec
+from prunedge.edge.tasks.decision import Decision
 from prunedge.errors import DataError
 from tests.refusals import refusal
 
@@ -145,7 +146,8 @@ SPEC = {"size": square(8), "classes": ("low", "mid", "high")}
 def test_answers_are_in_the_words_of_labels() -> None:
     ordinal = decoder_of(TaskSpec(name="ordinal", **SPEC))
     assert ordinal.answers(np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2]])) == ["mid", "low"]
-    several = decoder_of(TaskSpec(name="multilabel", **SPEC, thresholds={"high": 0.2}))
+    decision = Decision(damage=("high",), threshold=0.2)
+    several = decoder_of(TaskSpec(name="multilabel", **SPEC, decision=decision))
     assert several.answers(np.array([[0.6, 0.1, 0.3], [0, 0, 0]])) == ["low;high", ""]
     scale = Scale(mean=1, deviation=1, median=1, lowest=0, highest=9)
     numbers = decoder_of(TaskSpec(name="regression", **SPEC, scales=(scale,) * 3))

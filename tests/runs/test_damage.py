@@ -177,6 +177,8 @@ def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: 
         "stop.json",
         "lr.json",
         "resumed.json",
+        "learning.json",
+        "data.json",
         "baselines.json",
         "baselines/random.safetensors",
         "first/model.safetensors",

@@ -26,6 +26,14 @@ from tests.tampering import edited, rewrite_history
 from tests.tiny_images import write_tiny
 
 MISTAKE = {"label": "crack", "baseline": "crack", "best": "sound", "p_baseline": 0.9, "p_best": 1.0}
+SHOWN = {
+    "label": "crack",
+    "part": "",
+    "is_damaged": True,
+    "is_called": False,
+    "was_called": None,
+    "probability": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -341,12 +349,14 @@ def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_p
     assert len(run.steps()) == 2
     assert heard[0] == f"data: {new} instead of {old}"
     again = new.rename(tmp_path / "again")
-    run.write(
-        "test.json",
-        {**(run.test() or {}), "mistakes": [{"path": f"{new}/crack/000.png", **MISTAKE}]},
-    )
+    shown = {"path": f"{new}/crack/000.png", **SHOWN}
+    mistake = {"path": f"{new}/crack/000.png", **MISTAKE}
+    told = {"mistakes": [mistake], "wrong": [shown], "borderline": [shown, shown]}
+    run.write("test.json", {**(run.test() or {}), **told})
     moved = execute.resume(tmp_path / "run", None, {"data": str(again)})
-    assert (moved.test() or {})["mistakes"][0]["path"] == f"{again}/crack/000.png"
+    test = moved.test() or {}
+    for name, count in (("mistakes", 1), ("wrong", 1), ("borderline", 2)):
+        assert [one["path"] for one in test[name]] == [f"{again}/crack/000.png"] * count
 
 
 def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sklearn import metrics as reference
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import ClassTargets
+from prunedge.edge.tasks.decision import DamageSpec
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import OF_BATCHES, TASKS, Metrics, make_task, packed, unpacked
 from prunedge.tasks.classification import ClassificationMeter, measure
@@ -100,10 +101,12 @@ def test_a_split_of_one_class_says_nothing() -> None:
 
 @pytest.mark.parametrize("metric", TASK.metrics)
 def test_the_constant_answer_scores_what_a_model_that_gives_it_scores(metric: str) -> None:
-    dull = measure(logits([1] * 5), LABELS, SPEC.classes)
-    other = measure(logits([0, 0, 2, 1, 0]), LABELS, SPEC.classes)
-    constant = TASK.constant(other, metric)
-    assert TASK.answer_name(constant.answer) == "sound"
+    costs = DamageSpec(miss=3.0, alarm=1.0)
+    task = make_task(SPEC.model_copy(update={"damage": costs}))
+    dull = measure(logits([1] * 5), LABELS, SPEC.classes, costs)
+    other = measure(logits([0, 0, 2, 1, 0]), LABELS, SPEC.classes, costs)
+    constant = task.constant(other, metric)
+    assert task.answer_name(constant.answer) == "sound"
     assert constant.score == pytest.approx(dull.value(metric))
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL, METRICS
+from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL, COST, METRICS
+from prunedge.edge.tasks.decision import DamageSpec
 from prunedge.tasks import make_task
 from prunedge.tasks.classification import measure
 from prunedge.tasks.damage_metrics import NAMES
@@ -83,7 +84,7 @@ def test_both_halves_name_the_same_metrics() -> None:
     assert of_damage == set(NAMES)
     assert set(measure(torch.eye(3), torch.arange(3), CLASSES).values) == set(METRICS)
     better = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert better == set(AT_RECALL)
+    assert better == {*AT_RECALL, COST}
 
 
 def test_several_processes_come_to_what_one_comes_to() -> None:
@@ -95,3 +96,28 @@ def test_several_processes_come_to_what_one_comes_to() -> None:
     for rows in np.array_split(np.arange(31), 5):
         meter.update(meter.observe(logits[rows], labels[rows]))
     assert meter.compute() == measure(logits, labels, CLASSES)
+
+
+def test_the_cost_is_the_least_of_any_threshold() -> None:
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(3, (60,), generator=generator)
+    logits = torch.randn(60, 3, generator=generator) + torch.eye(3)[labels]
+    damage = DamageSpec(miss=7.0, alarm=2.0)
+    value = measure(logits, labels, CLASSES, damage).value(COST)
+
+    spec = TaskSpec(name="classification", classes=CLASSES, size=(8, 8), damage=damage)
+    task = make_task(spec)
+    meter = task.meter()
+    meter.update(meter.observe(logits, labels))
+    chosen = [CLASSES.index(name) for name in CLASSES if name != "free"]
+    scores = logits.softmax(1)[:, chosen].sum(1)
+    is_damaged = torch.isin(labels, torch.tensor(chosen))
+    costs = []
+    for threshold in (*scores.tolist(), 2.0):
+        is_called = scores >= threshold
+        missed = int((is_damaged & ~is_called).sum())
+        alarms = int((is_called & ~is_damaged).sum())
+        costs.append((7 * missed + 2 * alarms) / 60)
+    assert value == pytest.approx(min(costs))
+    figures = {one.metric.name: one for one in task.figures(meter, np.ones((2, 60))).metrics}
+    assert figures[COST].values == pytest.approx([value, value])

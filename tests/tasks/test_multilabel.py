@@ -17,6 +17,7 @@ from sklearn import metrics as reference
 import prunedge as pe
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.decision import Decision
 from prunedge.edge.tasks.multilabel import LabelTargets
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import TASKS, Metrics, make_task
@@ -165,10 +166,11 @@ def test_the_gallery_has_what_the_second_model_gets_wrong_and_the_first_does_not
     assert all(0.97 < one.confidence_after < 0.99 for one in examples)
 
 
-def test_thresholds_decide_each_class() -> None:
-    spec = SPEC.model_copy(update={"thresholds": {"crack": 0.9}})
-    meter = make_task(spec).meter()
-    meter.update(meter.observe(torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[0.0, 1, 0]])))
+def test_metrics_go_by_one_half_whatever_a_bundle_decides() -> None:
+    """So that figures of a run and of its bundle are of the same answers."""
+    decision = Decision(damage=("crack",), threshold=0.9)
+    meter = make_task(SPEC.model_copy(update={"decision": decision})).meter()
+    meter.update(meter.observe(torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[1.0, 1, 0]])))
     assert meter.compute().exact == 1
 
 

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import multiclass_jaccard_index, mul
 
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.decision import DamageSpec
 from prunedge.edge.tasks.segmentation import IGNORE
 from prunedge.errors import ExtraMissing, ModelError, TrainError
 from prunedge.tasks import TASKS, Metrics, centrelines, make_task
@@ -328,3 +329,16 @@ def test_the_focal_form_counts_sure_pixels_less() -> None:
         right = scores.softmax(0).gather(0, mask.long().clamp_max(1)[None])[0][counting]
         by_hand.append(float(((1 - right) ** 2 * -right.log() - -right.log()).mean()))
     assert found == pytest.approx(plain + np.mean(by_hand), rel=1e-5)
+
+
+def test_the_user_says_which_classes_are_damage() -> None:
+    spec = KINDS.spec.model_copy(update={"damage": DamageSpec(classes=("spalling",))})
+    said = make_task(spec)
+    assert isinstance(said, Segmentation)
+    masks = line_at(4)
+    masks[0, 12:14] = 2
+    answer = masks.clone()
+    answer[answer == 1] = 0
+    assert measure(sure(answer, 3), masks, said).iou == 1.0
+    assert measure(sure(answer, 3), masks, KINDS).iou == 0.5
+    assert said.undefined("iou", [(1,)]) == "spalling"

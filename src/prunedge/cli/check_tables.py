@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunedge.utils.advice import option
 from prunedge.utils.wording import counted, first_of
 
 if TYPE_CHECKING:
@@ -107,6 +108,9 @@ def _greys(report: CheckReport) -> str:
     levels = report.levels
     depths = {f"of {depth}": count for depth, count in levels.depths.items()}
     text = _counts(depths)
+    if report.is_all_grey:
+        saving = option("in_channels", 1)
+        text += f"; all images are grey: {saving} saves two thirds of a model's first convolution"
     if levels.stored is None or levels.seen is None:
         return text
     text += f"; {counted(levels.stored, 'level')} in an image"

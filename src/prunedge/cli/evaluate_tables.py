@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from prunedge.edge.tasks.by_class import USUAL_THRESHOLD
 from prunedge.utils.wording import counted, first_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,32 @@ def print_evaluation(result: Evaluation) -> None:
     out.print(_metrics(result))
     if result.intervals.parts:
         out.print(_parts(result))
-    for line in remarks(result):
+    for line in (*decided_lines(result), *remarks(result)):
         out.print(line)
+
+
+def decided_lines(result: Evaluation) -> Iterator[str]:
+    """What is found and missed at the model's threshold."""
+    decided = result.decided
+    part = result.intervals.decided
+    if decided is None or part is None:
+        return
+    decision = decided.decision
+    counts = decided.counts
+    damaged = counts.found + counts.missed
+    sound = counts.alarms + counts.quiet
+    threshold = USUAL_THRESHOLD if decision.threshold is None else decision.threshold
+    reason = f" ({decision.rule} on validation data)" if decision.rule else ""
+    yield (
+        f"damage ({', '.join(decision.damage)}) from a probability of {threshold:.3g} on{reason}: "
+        f"{counts.found:,} of {counted(damaged, f'damaged {decided.unit}')} found, "
+        f"{counts.missed:,} missed; {counted(counts.alarms, 'false alarm')} among {sound:,} sound"
+    )
+    figures = []
+    for one in part.estimates:
+        value, bounds = _cells(one)
+        figures.append(f"{one.metric.name} {value} {bounds}".rstrip())
+    yield "; ".join(figures)
 
 
 def remarks(result: Evaluation) -> Iterator[str]:

@@ -16,6 +16,7 @@ from prunedge.utils.wording import counted, figure
 if TYPE_CHECKING:
     from prunedge.edge import Bundle, Form
     from prunedge.edge.tasks.base import TaskSpec
+    from prunedge.edge.tasks.decision import OperatingRule
 
 FORMATS = (
     f"{', '.join(TARGETS)}; several with commas between them. The first runs unless another is "
@@ -33,6 +34,8 @@ def export(
     max_int8_drop: str | None = None,
     step: int | None = None,
     baseline: Flag = False,
+    operate: str | None = None,
+    cost: str | None = None,
     trust_code: TrustCode = False,
     json: Flag = False,
 ) -> None:
@@ -60,6 +63,11 @@ def export(
     baseline
         Export the unpruned model: the first of the chain where the run goes on from one that was
         pruned before.
+    operate
+        Where damage is reported from, instead of the run's own: "recall >= 0.95", "alarms <= 0.02"
+        or cost. The threshold of each form is chosen anew on validation data.
+    cost
+        What a miss and a false alarm cost, for --operate cost: miss=50,alarm=1.
     json
         Print the manifest as JSON.
     """
@@ -89,13 +97,33 @@ def export(
     opened = open_run(run)
     index = None if step is None else opened.step_numbered(step).index
     try:
-        bundle = write_bundle(opened, out, index, formats or ["onnx"], drop, baseline=baseline)
+        bundle = write_bundle(
+            opened,
+            out,
+            index,
+            formats or ["onnx"],
+            drop,
+            baseline=baseline,
+            rule=None if operate is None else _rule(operate, cost),
+        )
     except PartialExport as error:
         _tell_bundle(open_bundle(error.bundle), json=json)
         raise
     _tell_bundle(bundle, json=json)
     if not json:
         tell(f"next: {command('bench', bundle.path)}")
+
+
+def _rule(operate: str, cost: str | None) -> OperatingRule:
+    """The rule that is asked for; PrunedgeError where it is none."""
+    from prunedge.edge.tasks.decision import costs_in, rule_in
+    from prunedge.errors import PrunedgeError
+
+    try:
+        return rule_in(operate, None if cost is None else costs_in(cost))
+    except ValueError as error:
+        where = f'--operate "{operate}"'
+        raise PrunedgeError(str(error), where=where, remedy="mend this value") from None
 
 
 def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
@@ -109,6 +137,27 @@ def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
+        told = _decision_text(bundle.seen_as(target).manifest.task, form)
+        if told:
+            tell(f"  {told}")
+
+
+def _decision_text(task: TaskSpec, form: Form) -> str:
+    """Where damage is reported from, and what that finds on validation data where the form was
+    judged there; empty where nobody asked for a threshold.
+    """
+    decision = task.decision
+    if decision is None or decision.threshold is None:
+        return ""
+    text = f"damage from a probability of {decision.threshold:.3g} on ({decision.rule})"
+    metrics = {} if form.check is None else form.check.metrics
+    if "recall" not in metrics:
+        return text
+    return (
+        f"{text}; on validation data recall {metrics['recall_float']:.1%} -> "
+        f"{metrics['recall']:.1%}, false alarms {metrics['alarms_float']:.1%} -> "
+        f"{metrics['alarms']:.1%}"
+    )
 
 
 def _check_text(form: Form, task: TaskSpec) -> str:

@@ -15,6 +15,7 @@ def groups(
     model: str | None = None,
     start: Annotated[Path | None, Parameter(name="--from")] = None,
     size: str | None = None,
+    in_channels: Literal[1, 3] | None = None,
     attention: Literal["heads", "width"] = "heads",
     svg: Path | None = None,
     trust_code: TrustCode = False,
@@ -35,6 +36,8 @@ def groups(
     size
         Pixels of the images, 224 or 128x384 (height x width), which decide the MACs; the run's
         with --from, else 224.
+    in_channels
+        What the model sees of an image, 3 (colours) or 1 (grey); the run's with --from, else 3.
     attention
         What may leave of an attention layer: whole heads, or the same width of every head.
     svg
@@ -56,6 +59,7 @@ def groups(
     from prunedge.utils import trust
     from prunedge.utils.files import behind_links, write_text
     from prunedge.utils.machine import unwritable
+    from prunedge.utils.wording import counted
 
     if model is not None and start is not None:
         raise PrunedgeError(
@@ -73,13 +77,21 @@ def groups(
     shape = square(224) if size is None else parse_size(size)
     if start is None:
         assert model is not None
-        traced_model = build(model, 2, "none")
+        channels = in_channels or 3
+        traced_model = build(model, 2, "none", in_channels=channels)
     else:
         run = open_run(start)
         traced_model = run.load()
         shape = run.config.data.size if size is None else shape
+        channels = run.config.data.in_channels
+        if in_channels not in (None, channels):
+            raise PrunedgeError(
+                f"the model of {start} sees {counted(channels, 'channel')}",
+                where=f"--in-channels {in_channels}",
+                remedy="leave it out",
+            )
     try:
-        graph = trace(traced_model, torch.zeros(2, 3, *shape), attention=attention)
+        graph = trace(traced_model, torch.zeros(2, channels, *shape), attention=attention)
     except GraphError as error:
         # What the model says of the size is no remedy.
         remedy = f"does it take images of {shape} pixels? try another --size ({error.remedy})"

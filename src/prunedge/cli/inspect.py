@@ -71,7 +71,7 @@ def inspect(
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
     limit_memory_to_machine()
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle).seen_as()
     settings = inspection.settings().fitted(opened.manifest)
     session = open_session(opened, threads or cores())
     if warning := session.warning():

@@ -8,8 +8,8 @@ from prunedge.cli.options import Flag
 
 
 def report(folder: str, *, json: Flag = False) -> None:
-    """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the
-    pruned model gets wrong.
+    """Write FOLDER/report.html. A run: what is found and missed before and after, other thresholds,
+    what is decided wrongly, every step, where channels went.
 
     A study: every combination with its spread, the metric at each pruned fraction, time, Pareto
     fronts, paired comparisons, the table.

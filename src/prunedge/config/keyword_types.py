@@ -27,10 +27,14 @@ class DataKeywords(TypedDict, total=False):
     """How an image of another shape gets that size: stretch (its sides are scaled apart), pad
     (scaled alike, with grey borders), or crop (scaled alike, its middle alone). Default:
     `'stretch'`."""
+    in_channels: Literal[1, 3]
+    """What the model sees of an image: 3 (red, green and blue), or 1 (grey, which saves two thirds
+    of the first convolution; a line says where all images are grey anyway). Pretrained weights of
+    three are summed to one. Default: `3`."""
     image_norm: Literal["imagenet", "half"]
     """What is taken off each colour, and what it is divided by: imagenet (its mean and standard
     deviation), or half (0.5 and 0.5), which some of timm's weights were trained with; a line says
-    so of them. Default: `'imagenet'`."""
+    so of them. Of greys it is the mean over the three colours. Default: `'imagenet'`."""
     seed: int
     """Decides the split, the random weights and the order of the images. Default: `0`."""
     folds: int | None
@@ -52,6 +56,12 @@ class DataKeywords(TypedDict, total=False):
     order: str | None
     """The labels from the lowest degree up, with commas between them: none,light,severe. Those that
     are numbers have their own order. Default: `None`."""
+    damage: str | None
+    """The classes that are damage, with commas between them, where their names don't tell it from
+    what is sound. Default: `None`."""
+    costs: str | None
+    """What a miss and a false alarm cost, for `operate` cost and `metric` cost: miss=50,alarm=1.
+    Default: `None`."""
 
 
 class FitKeywords(TypedDict, total=False):

@@ -204,6 +204,8 @@ IMAGE_KEYS = (
     *(key for key in asked() if settings()[key].section == "data" and key != "data"),
     "task",
     "order",
+    "damage",
+    "costs",
 )
 # What decides the model that pruning starts from.
 START_KEYS = tuple(
@@ -256,7 +258,7 @@ def _explain(location: tuple[int | str, ...], message: str, kind: str, given: An
     text = message.removeprefix("Value error, ")
     reason = f"{text[0].lower()}{text[1:]}"
     # Of several settings together, which the message names.
-    if not location:
+    if len(location) < 2:
         return reason
 
     section = str(location[0])

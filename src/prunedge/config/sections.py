@@ -6,9 +6,9 @@ A new setting is one entry here, and the place where it acts.
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from prunedge.config.criteria import CRITERION_NAMES
 from prunedge.config.setting import Notes, Section, basic, derived, setting
@@ -16,9 +16,12 @@ from prunedge.config.sizes import ImageSize
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.normalise import ImageNorm
+from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import LARGEST, SMALLEST, Resize
 from prunedge.edge.tasks import DEFINITIONS, order_in
+from prunedge.edge.tasks.classification import COST
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
+from prunedge.edge.tasks.decision import OperatingRule, costs_in, rule_in
 from prunedge.edge.tasks.metric import as_drop, called
 from prunedge.utils.advice import option
 
@@ -81,12 +84,20 @@ class DataSection(Section):
             "pad (scaled alike, with grey borders), or crop (scaled alike, its middle alone)."
         ),
     )
+    in_channels: InChannels = setting(
+        3,
+        (
+            "What the model sees of an image: 3 (red, green and blue), or 1 (grey, which saves two "
+            "thirds of the first convolution; a line says where all images are grey anyway). "
+            "Pretrained weights of three are summed to one."
+        ),
+    )
     image_norm: ImageNorm = setting(
         "imagenet",
         (
             "What is taken off each colour, and what it is divided by: imagenet (its mean and "
             "standard deviation), or half (0.5 and 0.5), which some of timm's weights were trained "
-            "with; a line says so of them."
+            "with; a line says so of them. Of greys it is the mean over the three colours."
         ),
     )
     seed: int = setting(
@@ -198,6 +209,31 @@ class TaskSection(Section):
         validate_default=True,
     )
 
+    damage: str | None = setting(
+        None,
+        (
+            "The classes that are damage, with commas between them, where their names don't tell "
+            "it from what is sound."
+        ),
+    )
+    operate: str | None = setting(
+        None,
+        (
+            'Where damage is reported from: "recall >= 0.95" (the highest threshold that finds so '
+            'much of it on validation data), "alarms <= 0.02" (the lowest that calls so few sound '
+            "images damaged), or cost (where --cost adds up to the least). Every model gets its "
+            "own threshold, and so does each form of a bundle. Unless given, the most probable "
+            "answer counts."
+        ),
+    )
+    costs: str | None = setting(
+        None,
+        (
+            "What a miss and a false alarm cost, for --operate cost and --metric cost: "
+            "miss=50,alarm=1."
+        ),
+    )
+
     @field_validator("name")
     @classmethod
     def _name_is_known(cls, name: str) -> str:
@@ -227,6 +263,36 @@ class TaskSection(Section):
         if len(set(degrees)) < len(degrees) or len(degrees) < 2 or not all(degrees):
             raise ValueError("give two different degrees or more, as none,light,severe")
         return order
+
+    @field_validator("costs")
+    @classmethod
+    def _costs_are_two(cls, costs: str | None) -> str | None:
+        if costs is not None:
+            costs_in(costs)
+        return costs
+
+    @model_validator(mode="after")
+    def _decision_is_one(self) -> Self:
+        definition = DEFINITIONS[self.name]
+        needs_costs = self.metric == COST
+        for key in ("damage", "operate", "costs"):
+            if getattr(self, key) is not None and definition.detection is None:
+                raise ValueError(f"{option(key)} can't be had with {option('task', self.name)}")
+        if self.operate is not None:
+            rule_in(self.operate, self._costs)
+            needs_costs |= self.operate.strip() == "cost"
+        if needs_costs and self.costs is None:
+            raise ValueError(f"say what they cost: {option('costs', 'miss=50,alarm=1')}")
+        return self
+
+    @property
+    def rule(self) -> OperatingRule | None:
+        """What the threshold is chosen by."""
+        return None if self.operate is None else rule_in(self.operate, self._costs)
+
+    @property
+    def _costs(self) -> tuple[float, float] | None:
+        return None if self.costs is None else costs_in(self.costs)
 
     @property
     def is_metric_asked(self) -> bool:

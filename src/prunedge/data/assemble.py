@@ -23,10 +23,12 @@ from prunedge.data.mask_array import Masks, masks_of
 from prunedge.data.records import SPLITS, LabelledImages, Listing, refuse_without_training
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.normalise import ImageNorm
-from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, parse_range
+from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, InChannels, parse_range
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks import targets_of, with_task_of_masks
-from prunedge.edge.tasks.base import Targets
+from prunedge.edge.tasks import DEFINITIONS, targets_of, with_task_of_masks
+from prunedge.edge.tasks.base import Targets, TaskSpec
+from prunedge.edge.tasks.damage import damage_classes
+from prunedge.edge.tasks.decision import DamageSpec, damage_named
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.arguments import require
@@ -40,8 +42,9 @@ class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
     `masks` is the folder of the images' masks, `tile` and `overlap` how both are cut. `task` is the
-    task's name, `order` names its labels from the lowest up. `shares` are those of val and test;
-    `range` is `LOW:HIGH` or two numbers.
+    task's name, `order` names its labels from the lowest up, `damage` those that are damage, with
+    commas between them; `costs` is what a miss and a false alarm cost. `shares` are those of val
+    and test; `range` is `LOW:HIGH` or two numbers.
     """
 
     masks: Path | str | None
@@ -49,8 +52,11 @@ class LoadOptions:
     overlap: float
     task: str
     order: str | None
+    damage: str | None
+    costs: str | None
     size: Size
     resize: Resize
+    in_channels: InChannels
     image_norm: ImageNorm
     seed: int
     shares: tuple[float, float]
@@ -119,6 +125,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     """
     refuse_without_training(listing)
     labelling = targets_of(options.task, listing.labels, options.order)
+    damage = _damage(listing, labelling, options)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range
     images = LabelledImages(
@@ -146,8 +153,10 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
             rows=rows,
             greys=split.greys,
             resize=options.resize,
+            in_channels=options.in_channels,
             image_norm=options.image_norm,
             masks=masks,
+            damage=damage,
         )
     check_splits(listing, list(splits.values()))
 
@@ -158,9 +167,13 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         **splits,
         size=options.size,
         resize=options.resize,
+        in_channels=options.in_channels,
         image_norm=options.image_norm,
         fingerprint=_fingerprint(
-            images, split, masks, seen_as(options.size, options.resize, options.image_norm)
+            images,
+            split,
+            masks,
+            seen_as(options.size, options.resize, options.image_norm, options.in_channels),
         ),
         skipped=tuple(listing.records[index].path for index in unreadable),
         greys=split.greys,
@@ -180,6 +193,21 @@ def _masks(listing: Listing, labelling: Targets, options: LoadOptions) -> Masks 
         folder=options.cache_dir,
         progress=options.progress,
     )
+
+
+def _damage(listing: Listing, labelling: Targets, options: LoadOptions) -> DamageSpec:
+    """What the user says of damage. DataError where it names classes that aren't there, or all."""
+    said = damage_named(options.damage, options.costs)
+    if not said.classes:
+        return said
+    decoder = DEFINITIONS[labelling.task].decoder
+    spec = TaskSpec(name=labelling.task, classes=labelling.classes, size=options.size)
+    try:
+        may_be_all = decoder(spec).allows_none
+        classes = damage_classes(labelling.classes, said.classes, may_be_all=may_be_all)
+    except DataError as error:
+        raise DataError(error.what, where=listing.labels.where, remedy=error.remedy) from None
+    return said.model_copy(update={"classes": classes})
 
 
 def _scaled(images: LabelledImages, training: Sequence[int]) -> Targets:
@@ -269,7 +297,8 @@ def _sources(
         row = kept[place]
         if decoded.cache is not None:
             return read_pixels(decoded.cache, [row])[0]
-        return decode([images.paths[row]], options.size, None, options.resize)[0]
+        path = images.paths[row]
+        return decode([path], options.size, None, options.resize, options.in_channels)[0]
 
     alike = groups_alike(look_at(pixels_of, len(kept), options.progress))
     names = [images.listing.records[row].name for row in kept]
@@ -293,6 +322,7 @@ def _decode(paths: Sequence[Path], options: LoadOptions, greys: Greys | None = N
         options.size,
         greys,
         resize=options.resize,
+        in_channels=options.in_channels,
         folder=options.cache_dir,
         progress=options.progress,
     )

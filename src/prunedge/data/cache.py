@@ -24,7 +24,7 @@ from prunedge.data.cached_array import Notes, digest_of, is_open, is_sound, note
 from prunedge.data.decode import TILE, Progress, appearance, at_once, try_looking
 from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
-from prunedge.edge.image.read import Greys, Look
+from prunedge.edge.image.read import Greys, InChannels, Look
 from prunedge.edge.image.size import Resize, Size
 from prunedge.utils.files import clear_leftovers, make_folder
 from prunedge.utils.machine import unusable_cache
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 VERSION = 4  # of the decoding and its notes; a change makes old arrays useless
 LIMIT_BYTES = 20 * 2**30
+
+# The pixels of a file or the reason why there are none, their digest, and how it is stored.
+Decoder = Callable[[Path], tuple[np.ndarray | str, str, Look | None]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def decode_all(
     greys: Greys | None = None,
     *,
     resize: Resize = "stretch",
+    in_channels: InChannels = 3,
     folder: Path | str | None = None,
     limit: int = LIMIT_BYTES,
     progress: Progress | None = None,
@@ -70,12 +74,13 @@ def decode_all(
     """
 
     def fill(file: IO[bytes] | None) -> Notes:
-        return _decode_into(file, paths, size, greys, resize, progress)
+        return _decode_into(file, paths, work, blank, progress)
 
-    shape = (len(paths), size.height, size.width, 3)
-    cache, notes = keep_array(
-        paths, appearance(size, resize), shape, fill, greys=greys, folder=folder, limit=limit
-    )
+    work = decoder(size, greys, resize, in_channels)
+    blank = np.zeros((*size, in_channels), np.uint8)
+    use = appearance(size, resize, in_channels)
+    shape = (len(paths), *blank.shape)
+    cache, notes = keep_array(paths, use, shape, fill, greys=greys, folder=folder, limit=limit)
     return Decoded(cache, *notes)
 
 
@@ -141,21 +146,20 @@ def _stamp(path: Path) -> str:
 def _decode_into(
     file: IO[bytes] | None,
     paths: Sequence[Path],
-    size: Size,
-    greys: Greys | None,
-    resize: Resize,
+    work: Decoder,
+    blank: np.ndarray,
     progress: Progress | None,
 ) -> Notes:
-    """Decode all, into `file` if there is one; digests, the reasons of those that can't be read,
-    and how each is stored.
+    """Decode all by `work`, into `file` if there is one, where one that can't be read is `blank`
+    (height, width, channels) uint8; digests, the reasons of those, and how each is stored.
     """
     digests = []
     unreadable = {}
     looks = []
-    for index, (image, digest, look) in enumerate(at_once(decoder(size, greys, resize), paths)):
+    for index, (image, digest, look) in enumerate(at_once(work, paths)):
         if isinstance(image, str):
             unreadable[index] = image
-            image = np.zeros((*size, 3), np.uint8)
+            image = blank
         if file is not None:
             file.write(image.tobytes())
         digests.append(digest)
@@ -165,15 +169,13 @@ def _decode_into(
     return Notes(tuple(digests), unreadable, tuple(looks))
 
 
-def decoder(
-    size: Size, greys: Greys | None, resize: Resize
-) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
+def decoder(size: Size, greys: Greys | None, resize: Resize, in_channels: InChannels) -> Decoder:
     """What decodes a file to pixels (or the reason why not), their digest, and how the image is
     stored.
     """
 
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
-        decoded = try_looking(path, size, greys, resize)
+        decoded = try_looking(path, size, greys, resize, in_channels)
         if isinstance(decoded, str):
             return decoded, "", None
         image, look = decoded

@@ -15,6 +15,7 @@ import numpy as np
 from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.config.keywords import with_keywords
+from prunedge.data.all_grey import is_all_grey
 from prunedge.data.check_report import (
     TINY,
     Balancing,
@@ -109,10 +110,11 @@ def _report(
         majority=_largest_share(dataset.test),
         heading=dataset.labelling.heading,
         baseline=dataset.labelling.baseline([sample.target for sample in dataset.test.samples]),
-        sizes=_sizes([(look.width, look.height) for look in looks], dataset.size, dataset.resize),
+        sizes=sizes_of([(look.width, look.height) for look in looks], dataset.size, dataset.resize),
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
         levels=_levels(dataset, Counter(look.depth for look in looks)),
+        is_all_grey=is_all_grey(dataset, most=None),
         unreadable=_unreadable(dataset),
         sources=_count_sources(dataset),
         leaks=_leaks(dataset),
@@ -131,7 +133,9 @@ def _balancing(dataset: Dataset) -> Balancing:
     metrics = [] if usual.is_macro else [metric.name for metric in others if metric.is_macro]
     rare_metrics = []
     for name in definition.rare_metrics:
-        if not definition.metrics[name].of_damage or damage_among(dataset.classes):
+        if not definition.metrics[name].of_damage or damage_among(
+            dataset.classes, dataset.damage.classes
+        ):
             rare_metrics.append(name)
     return Balancing(metrics, rare_metrics, next(iter(definition.balances), None))
 
@@ -146,7 +150,7 @@ def _unreadable(dataset: Dataset) -> dict[str, str]:
     """Why each skipped image can't be read, by its name."""
     reasons = {}
     for path in dataset.skipped:
-        reason = try_image(path, dataset.size, dataset.greys, dataset.resize)
+        reason = try_image(path, dataset.size, dataset.greys, dataset.resize, dataset.in_channels)
         reasons[_name(path, dataset.root)] = str(reason)
     return reasons
 
@@ -187,7 +191,7 @@ def _counted_levels(dataset: Dataset) -> tuple[int, int]:
     )
 
 
-def _sizes(shapes: Sequence[tuple[int, int]], size: Size, resize: Resize) -> Sizes:
+def sizes_of(shapes: Sequence[tuple[int, int]], size: Size, resize: Resize) -> Sizes:
     """The sizes (width, height) of all images, beside the one that the model sees."""
     by_area = sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     middle = (int(median(w for w, _ in shapes)), int(median(h for _, h in shapes)))
@@ -203,14 +207,15 @@ def _is_enlarged(width: int, height: int, size: Size, resize: Resize) -> bool:
     return (is_narrow and is_low) if resize == "pad" else (is_narrow or is_low)
 
 
-def _sources(samples: Sequence[Sample]) -> set[str]:
+def sources_of(samples: Sequence[Sample]) -> set[str]:
+    """The photographs or structures that these images come from."""
     return {sample.source for sample in samples if sample.source is not None}
 
 
 def _count_sources(dataset: Dataset) -> int | None:
     sources = set()
     for split in dataset.splits().values():
-        sources |= _sources(split.samples)
+        sources |= sources_of(split.samples)
     return len(sources) or None
 
 
@@ -218,7 +223,7 @@ def _leaks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """The sources that lie on more than one side, with the sides."""
     sides: dict[str, list[str]] = defaultdict(list)
     for side, split in dataset.splits().items():
-        for source in sorted(_sources(split.samples)):
+        for source in sorted(sources_of(split.samples)):
             sides[source].append(side)
     return {source: tuple(names) for source, names in sides.items() if len(names) > 1}
 

@@ -62,7 +62,8 @@ class CheckReport:
     class for one of the smallest; `majority` the share of test images that are labelled as most
     are: for classification the accuracy of a model that always answers the largest class.
     `heading` is what one of `classes` is called, `baseline` what always giving the same answer
-    scores on the test split, in words. `sources` is how many photographs or structures are known,
+    scores on the test split, in words. `is_all_grey`: all images are grey, and a model is shown
+    them as three equal channels. `sources` is how many photographs or structures are known,
     None when none are; `leaks` the sources on two sides. `duplicates` are images of val and test
     that look like one of an earlier split; `conflicts` the same pixels with two labels. `problems`
     says all that matters in sentences.
@@ -83,6 +84,7 @@ class CheckReport:
     modes: dict[str, int]
     formats: dict[str, int]
     levels: Levels
+    is_all_grey: bool
     unreadable: dict[str, str]
     sources: int | None
     leaks: dict[str, tuple[str, ...]]

@@ -14,9 +14,10 @@ import numpy as np
 from prunedge.data.decode import seen_as
 from prunedge.data.splits import portions, rarest, with_rest
 from prunedge.edge.image.normalise import ImageNorm
-from prunedge.edge.image.read import Greys
+from prunedge.edge.image.read import Greys, InChannels
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks.base import Scale, Targets, TaskSpec
+from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec
 from prunedge.errors import DataError
 from prunedge.utils.arguments import require
 
@@ -48,8 +49,9 @@ class Split:
     `labelling` says what the samples' targets are. `rows` says where in the cache each image lies;
     `cache` is None when images are decoded anew each time. `greys` says what greys of more than
     eight bits mean, None where there are none. `resize` is how images of another shape get this
-    size, `image_norm` how they are normalised. `masks` are those of all images by `rows`, where
-    that is predicted: targets say then only which classes each shows.
+    size, `in_channels` whether they have three colours or are grey, `image_norm` how they are
+    normalised. `damage` is what the user says of it. `masks` are those of all images by `rows`,
+    where that is predicted: targets say then only which classes each shows.
     """
 
     samples: tuple[Sample, ...]
@@ -59,8 +61,10 @@ class Split:
     rows: tuple[int, ...] = field(default=(), repr=False)
     greys: Greys | None = None
     resize: Resize = "stretch"
+    in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
     masks: Masks | None = field(default=None, repr=False)
+    damage: DamageSpec = NOTHING_SAID
 
     def __len__(self) -> int:
         """Number of images."""
@@ -79,6 +83,8 @@ class Split:
             classes=self.labelling.classes,
             size=self.size,
             resize=self.resize,
+            in_channels=self.in_channels,
+            damage=self.damage,
             scales=self.labelling.scales,
         )
 
@@ -96,7 +102,7 @@ class Split:
         drop_last: bool = False,
         balanced: bool = False,
     ) -> Batches:
-        """Batches of (N, 3, H, W) float32, ImageNet-normalised, and their targets, for
+        """Batches of (N, in_channels, H, W) float32, normalised, and their targets, for
         classification (N,) int64; `len()` is their number.
 
         In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch)
@@ -150,8 +156,8 @@ class Split:
         return np.array(list(times.values()), np.int64), self.labelling.strata(list(times)) > 0
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
-        """These images as they are stored: (len(indices), H, W, 3) uint8. Raises DataError when
-        one can't be read any more.
+        """These images as they are stored: (len(indices), H, W, in_channels) uint8. Raises
+        DataError when one can't be read any more.
         """
         if self.cache is not None:
             from prunedge.data.cached_array import read_pixels
@@ -160,7 +166,7 @@ class Split:
         from prunedge.data.decode import decode
 
         paths = [self.samples[i].path for i in indices]
-        return decode(paths, self.size, self.greys, self.resize)
+        return decode(paths, self.size, self.greys, self.resize, self.in_channels)
 
     def take(self, n: int, seed: int = 0) -> Split:
         """A subset of `n` images, in their old order, with the strata (for classification: the
@@ -208,7 +214,8 @@ class Dataset:
     `skipped` names the unreadable images that were left out. `greys` is the range of greys of more
     than eight bits, None where there are none; `extremes` are the lowest and highest value that
     such images hold. `resize` is how images of another shape get this size,
-    `image_norm` how they are normalised.
+    `in_channels` whether they have three colours or are grey, `image_norm` how they are
+    normalised.
     """
 
     root: Path
@@ -222,6 +229,7 @@ class Dataset:
     greys: Greys | None = None
     extremes: tuple[float, float] | None = None
     resize: Resize = "stretch"
+    in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
 
     @property
@@ -233,6 +241,11 @@ class Dataset:
     def spec(self) -> TaskSpec:
         """What is predicted of these images (`prunedge.tasks.make_task`)."""
         return self.train.spec
+
+    @property
+    def damage(self) -> DamageSpec:
+        """What the user says of it."""
+        return self.train.damage
 
     def scaled(self, scales: Sequence[Scale]) -> Dataset:
         """The same images with the scales of those that a model was trained on; as they are where
@@ -258,7 +271,8 @@ class Dataset:
         """Stands for the training images alone: also where somebody has taken some of them
         out.
         """
-        seen = seen_as(self.train.size, self.train.resize, self.train.image_norm)
+        train = self.train
+        seen = seen_as(train.size, train.resize, train.image_norm, train.in_channels)
         digest = hashlib.sha256(f"{self.fingerprint} {seen} {self.classes}".encode())
         # Rows count the images that `fingerprint` stands for, wherever they lie.
         names: Sequence[object] = [sample.path for sample in self.train.samples]
@@ -273,8 +287,8 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def example(self, n: int = 2) -> Tensor:
-        """Training images of all strata as (n, 3, H, W) float32, normalised; always the same
-        ones.
+        """Training images of all strata as (n, in_channels, H, W) float32, normalised; always the
+        same ones.
 
         When there are fewer than `n`, they are repeated.
         """

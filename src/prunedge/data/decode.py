@@ -23,6 +23,7 @@ from prunedge.edge.image.read import (
     UNKNOWN_FORMAT,
     DeepGreys,
     Greys,
+    InChannels,
     Look,
     depth_of,
     read_and_look,
@@ -43,25 +44,38 @@ PAUSES_S = (0.2, 1.0)  # before a second and a third try, when the machine is in
 Progress = Callable[[int, int, str], None]
 
 
-def appearance(size: Size, resize: Resize) -> str:
-    """Size and resize mode for a checksum: `224`, `128x384 pad`."""
-    return str(size) if resize == "stretch" else f"{size} {resize}"
+def appearance(size: Size, resize: Resize, in_channels: InChannels = 3) -> str:
+    """Size, resize mode and channels for a checksum: `224`, `128x384 pad`, `224 grey`."""
+    words = [str(size)]
+    if resize != "stretch":
+        words.append(resize)
+    if in_channels == 1:
+        words.append("grey")
+    return " ".join(words)
 
 
-def seen_as(size: Size, resize: Resize, image_norm: ImageNorm) -> str:
+def seen_as(size: Size, resize: Resize, image_norm: ImageNorm, in_channels: InChannels = 3) -> str:
     """The same with the normalisation, which stored pixels don't have yet: `224 half`."""
-    seen = appearance(size, resize)
+    seen = appearance(size, resize, in_channels)
     return seen if image_norm == "imagenet" else f"{seen} {image_norm}"
 
 
 def decode(
-    paths: Sequence[Path], size: Size, greys: Greys | None = None, resize: Resize = "stretch"
+    paths: Sequence[Path],
+    size: Size,
+    greys: Greys | None = None,
+    resize: Resize = "stretch",
+    in_channels: InChannels = 3,
 ) -> np.ndarray:
-    """These images as (N, height, width, 3) uint8. Raises DataError at the first that can't be
-    read.
+    """These images as (N, height, width, in_channels) uint8. Raises DataError at the first that
+    can't be read.
     """
-    pixels = np.empty((len(paths), *size, 3), np.uint8)
-    for i, image in enumerate(at_once(lambda path: try_image(path, size, greys, resize), paths)):
+
+    def read(path: Path) -> np.ndarray | str:
+        return try_image(path, size, greys, resize, in_channels)
+
+    pixels = np.empty((len(paths), *size, in_channels), np.uint8)
+    for i, image in enumerate(at_once(read, paths)):
         if isinstance(image, str):
             raise DataError(
                 f"can't read an image any more: {image}",
@@ -73,19 +87,27 @@ def decode(
 
 
 def try_image(
-    path: Path, size: Size, greys: Greys | None = None, resize: Resize = "stretch"
+    path: Path,
+    size: Size,
+    greys: Greys | None = None,
+    resize: Resize = "stretch",
+    in_channels: InChannels = 3,
 ) -> np.ndarray | str:
-    """The image as (height, width, 3) uint8, or in a few words why it can't be read."""
-    return tried(path, lambda file: read_image(file, size, greys, resize))
+    """The image as (height, width, in_channels) uint8, or in a few words why it can't be read."""
+    return tried(path, lambda file: read_image(file, size, greys, resize, in_channels))
 
 
 def try_looking(
-    path: Path, size: Size, greys: Greys | None = None, resize: Resize = "stretch"
+    path: Path,
+    size: Size,
+    greys: Greys | None = None,
+    resize: Resize = "stretch",
+    in_channels: InChannels = 3,
 ) -> tuple[np.ndarray, Look] | str:
-    """The image as (height, width, 3) uint8 and how it is stored, asked for once; or in a few words
-    why it can't be read.
+    """The image as (height, width, in_channels) uint8 and how it is stored, asked for once; or in a
+    few words why it can't be read.
     """
-    return tried(path, lambda file: read_and_look(file, size, greys, resize))
+    return tried(path, lambda file: read_and_look(file, size, greys, resize, in_channels))
 
 
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:

@@ -124,7 +124,7 @@ def look_at(
 
     def work(i: int) -> tuple[int, np.ndarray, bytes]:
         pixels = pixels_of(i)
-        image = Image.fromarray(pixels)
+        image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
         number = int(str(imagehash.phash(image)), 16)
         return (
             number,

@@ -19,7 +19,7 @@ from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
-from prunedge.edge.image.read import DeepGreys, Greys
+from prunedge.edge.image.read import DeepGreys, Greys, InChannels
 from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks import matched, refusal_of_masks
 from prunedge.edge.tasks.base import Labels, Targets, Unmatched
@@ -40,6 +40,7 @@ class Sight:
     targets: Targets
     size: Size
     resize: Resize = "stretch"
+    in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
     greys: Greys | None = None
     tile: int | None = None
@@ -123,6 +124,7 @@ def read_judged(
         rows=tuple(rows),
         greys=sight.greys,
         resize=sight.resize,
+        in_channels=sight.in_channels,
         image_norm=sight.image_norm,
         masks=_masks(listing, known, sight, cache_dir, progress),
     )
@@ -166,6 +168,7 @@ def _decoded(
             sight.size,
             sight.greys,
             resize=sight.resize,
+            in_channels=sight.in_channels,
             folder=cache_dir,
             progress=progress,
         )
@@ -183,7 +186,7 @@ def own_judged(data: Dataset, side: str | None = None, group_by: str | None = No
     """
     unreadable = {}
     for path in data.skipped:
-        reason = try_image(path, data.size, data.greys, data.resize)
+        reason = try_image(path, data.size, data.greys, data.resize, data.in_channels)
         unreadable[str(path)] = reason if isinstance(reason, str) else "it can be read again"
     chosen = side or TEST
     samples: list[Sample] = []

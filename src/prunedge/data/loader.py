@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunedge.data.sampler import balanced_order
 from prunedge.data.transforms import Augment, augment, draw, moved
-from prunedge.edge.image.normalise import NORMS, ImageNorm, normalise, normalise_planes
+from prunedge.edge.image.normalise import ImageNorm, normalise, normalise_planes, statistics
 from prunedge.utils.distributed import BatchShard, partition
 from prunedge.utils.machine import require_memory
 from prunedge.utils.tracing import span, traced
@@ -43,7 +43,7 @@ class Images(Protocol):
         """What is predicted of these images, (len(indices), ...): for classification int64."""
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
-        """These images: (len(indices), H, W, 3) uint8."""
+        """These images: (len(indices), H, W, channels) uint8."""
 
     @property
     def has_masks(self) -> bool:
@@ -81,8 +81,8 @@ class Batches:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Images (N, 3, H, W) float32 and their targets (N, ...), one batch after the other, the
-        same at every iteration.
+        """Images (N, channels, H, W) float32 and their targets (N, ...), one batch after the other,
+        the same at every iteration.
         """
         return _ahead(self._made(self._bounds()))
 
@@ -124,20 +124,19 @@ class Batches:
         # are cut.
         changes = None if self.augment == "none" else draw(n, self._generator(1), self.augment)
 
-        statistics = NORMS[self.image_norm]
-
         def make(start: int, stop: int) -> Batch:
             chosen = order[start:stop]
             with span("read"):
                 pixels = self.split.pixels(chosen)
+            mean, std = statistics(self.image_norm, pixels.shape[-1])
             if changes is None:
                 with span("normalise"):
-                    made = normalise(pixels, *statistics)
+                    made = normalise(pixels, mean, std)
             else:
                 with span("augment"):
                     planes = augment(pixels, changes.at(start, stop))
                 with span("normalise"):
-                    made = normalise_planes(planes, *statistics)
+                    made = normalise_planes(planes, mean, std)
             images = torch.from_numpy(made)
             wanted = self.split.targets(chosen)
             if changes is not None and self.split.has_masks:

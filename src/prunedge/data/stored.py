@@ -28,5 +28,5 @@ def digests_of(split: Split) -> list[str]:
     if split.cache is not None:
         known = notes_of(split.cache).digests
         return [known[row] for row in split.rows]
-    work = decoder(split.size, split.greys, split.resize)
+    work = decoder(split.size, split.greys, split.resize, split.in_channels)
     return [digest for _, digest, _ in at_once(work, [sample.path for sample in split.samples])]

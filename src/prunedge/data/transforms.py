@@ -23,6 +23,7 @@ Augment = Literal["none", "flips", "full"]
 BRIGHTNESS = 0.15
 CONTRAST = 0.15
 GREY = np.array([0.2989, 0.587, 0.114], dtype=np.float32)  # of red, green and blue (ITU-R BT.601)
+SHARES = {3: GREY, 1: np.ones(1, np.float32)}  # what each channel is of an image's grey
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,21 @@ def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
 
 
 def augment(pixels: np.ndarray, changes: Changes) -> np.ndarray:
-    """The changed images as planes, (N, 3, H, W) float32 from 0 to 255; `pixels`, (N, H, W, 3)
-    uint8, stay as they are. Quarter turns are left out where H is not W.
+    """The changed images as planes, (N, channels, H, W) float32 from 0 to 255; `pixels`, (N, H, W,
+    channels) uint8, stay as they are. Quarter turns are left out where H is not W.
 
     An image x becomes contrast * x' + (1 - contrast) * (the mean grey of x'), with x' = brightness
     * x, cut off at black and white.
     """
-    n, height, width = pixels.shape[:3]
-    made = np.empty((n, 3, height, width), dtype=np.float32)
+    n, height, width, channels = pixels.shape
+    made = np.empty((n, channels, height, width), dtype=np.float32)
     brightness = changes.brightness.tolist()
     contrast = changes.contrast.tolist()
     # One image after the other, in place: it stays in the processor's cache from the first change
     # to the last.
     for i, (planes, move) in enumerate(zip(made, _moves(changes, height, width), strict=True)):
         planes[:] = move(pixels[i].transpose(2, 0, 1))
-        grey = brightness[i] * float(planes.reshape(3, -1).mean(axis=1) @ GREY)
+        grey = brightness[i] * float(planes.reshape(channels, -1).mean(axis=1) @ SHARES[channels])
         planes *= np.float32(contrast[i] * brightness[i])
         planes += np.float32((1 - contrast[i]) * grey)
         np.clip(planes, 0, 255, out=planes)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,16 @@ class Bundle:
             remedy = f"it holds {targets}; {command('export', 'RUN', '--format', name)} makes it"
             raise BundleError(f"the bundle holds no '{name}'", where=self.path, remedy=remedy)
         return self.manifest.forms[name]
+
+    def seen_as(self, target: str | None = None) -> Bundle:
+        """The same, with the task as the model for a target decides it: a form in integers may have
+        a threshold and a temperature of its own.
+        """
+        decision = self.form(target).decision
+        if decision is None:
+            return self
+        task = self.manifest.task.model_copy(update={"decision": decision})
+        return replace(self, manifest=self.manifest.model_copy(update={"task": task}))
 
     def model(self, target: str | None = None) -> Path:
         """The file that the target's runtime loads."""

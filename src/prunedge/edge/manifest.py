@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.decision import Decision
 from prunedge.utils import checksums
 from prunedge.utils.formats import UPDATE, of_0_1
 from prunedge.utils.sanitize import shown
@@ -61,13 +62,14 @@ class Form(BaseModel):
     it was checked.
 
     `check` is None where the runtime is only on the device (TensorRT): the self-test judges it
-    there.
+    there. `decision` is its own where it is not exact, in place of the task's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: list[str] = Field(min_length=1)
     check: ExportCheck | None
+    decision: Decision | None = None
 
 
 class View(BaseModel):
@@ -128,7 +130,8 @@ class GreyRange(BaseModel):
 
 class Manifest(BaseModel):
     """What a device must know of a model. `metrics` are shares (0 to 1) by name; `macs` are for
-    one image. `task` says what it predicts, from images of which size.
+    one image. `task` says what it predicts, from images of which size and how many channels; `mean`
+    and `std` are those of each channel, of values from 0 to 1.
 
     `view` is what a training image showed; None in bundles that don't tell. `greys` is the range
     of greys of more than eight bits; None when the model was trained on eight-bit images.
@@ -142,8 +145,8 @@ class Manifest(BaseModel):
     format: Literal[3]
     model: str
     task: TaskSpec
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     view: View | None = None
     greys: GreyRange | None = None
     metrics: dict[str, Any] = {}
@@ -154,6 +157,13 @@ class Manifest(BaseModel):
     about: dict[str, Any] = {}
     files: dict[str, FileEntry]
     sha256: str
+
+    @model_validator(mode="after")
+    def _statistics_are_of_each_channel(self) -> Manifest:
+        channels = self.task.in_channels
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(f"mean and std of {channels} channels")
+        return self
 
 
 def parse_manifest(text: bytes) -> Manifest:

@@ -35,7 +35,7 @@ Failed = Callable[[str], None]
 @dataclass(frozen=True)
 class Predictor:
     """A model that answers images: `outputs` gives its outputs (n, ...) float32 for pixels (n,
-    height, width, 3) uint8. `greys` is the range of greys of more than eight bits.
+    height, width, channels) uint8. `greys` is the range of greys of more than eight bits.
     """
 
     spec: TaskSpec
@@ -136,7 +136,7 @@ def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
     try:
         if Path(path).stat().st_size == 0:
             return "empty file"
-        return read_image(path, spec.size, predictor.greys, spec.resize)
+        return read_image(path, spec.size, predictor.greys, spec.resize, spec.in_channels)
     except DataError as error:
         return error.what
     except MachineError:

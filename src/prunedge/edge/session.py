@@ -19,6 +19,7 @@ from prunedge.edge.tasks.base import Decoder
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tracing import span
+from prunedge.utils.wording import counted
 
 TOLERANCE = 1e-3  # of the largest output
 LARGEST_SELFTEST = 64 * 2**20  # bytes, unpacked
@@ -52,14 +53,14 @@ class Session:
     _model: Model
 
     def outputs(self, inputs: np.ndarray) -> np.ndarray:
-        """The model's outputs (n, ...) float32 for inputs (n, 3, height, width) float32: for
+        """The model's outputs (n, ...) float32 for inputs (n, channels, height, width) float32: for
         classification (n, classes).
         """
         return self._model(inputs)
 
     def answer(self, pixels: np.ndarray) -> np.ndarray:
-        """The model's outputs (n, ...) float32 for images (n, height, width, 3) uint8, which are
-        normalised as the model's training images were.
+        """The model's outputs (n, ...) float32 for images (n, height, width, channels) uint8, which
+        are normalised as the model's training images were.
         """
         with span("preprocess"):
             inputs = self._inputs(pixels)
@@ -67,8 +68,8 @@ class Session:
             return self.outputs(inputs)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Predictions for images (n, height, width, 3) uint8: for classification probabilities
-        (n, classes) float32.
+        """Predictions for images (n, height, width, channels) uint8: for classification
+        probabilities (n, classes) float32.
         """
         outputs = self.answer(pixels)
         with span("decode"):
@@ -153,6 +154,7 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     """
     require_threads(threads)
     file = bundle.model(target)
+    bundle = bundle.seen_as(target)
     task = bundle.manifest.task
     chosen = TARGETS[bundle.target if target is None else target]
     runtime = runtime_of(chosen)
@@ -162,22 +164,23 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     except ImportError as error:
         raise missing(chosen, error) from None
     is_fixed = chosen.batches and isinstance(shape[0], int)
-    if list(shape[1:]) != [3, *task.size] or is_fixed:
+    if list(shape[1:]) != [*task.image_shape] or is_fixed:
         raise BundleError(
-            f"the model wants {shape}, the manifest says {task.size} pixels",
+            f"the model wants {shape}, the manifest says {task.size} pixels and "
+            f"{counted(task.in_channels, 'channel')}",
             where=file,
             remedy="export the bundle again",
         )
 
     session = Session(bundle, chosen, threads, version, decoder_of(task), model)
-    outputs = session.outputs(np.zeros((1, 3, *task.size), np.float32))
+    outputs = session.outputs(np.zeros((1, *task.image_shape), np.float32))
     if wrong := session.decoder.check(outputs, 1):
         raise BundleError(wrong, where=file, remedy="export the bundle again")
     return session
 
 
 def _read_selftest(bundle: Bundle, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, height, width, 3) uint8 and torch's outputs (n, ...) float32."""
+    """Images (n, height, width, channels) uint8 and torch's outputs (n, ...) float32."""
     file = bundle.path / SELFTEST
     try:
         with zipfile.ZipFile(file) as opened:
@@ -187,7 +190,8 @@ def _read_selftest(bundle: Bundle, decoder: Decoder) -> tuple[np.ndarray, np.nda
             pixels = arrays["pixels"]
             outputs = arrays["outputs"]
         count = len(outputs) if outputs.ndim else 0
-        wanted = (count, *bundle.manifest.task.size, 3)
+        task = bundle.manifest.task
+        wanted = (count, *task.size, task.in_channels)
         is_image = pixels.dtype == np.uint8 and pixels.shape == wanted
         if not is_image or decoder.check(outputs, count) is not None:
             raise ValueError(

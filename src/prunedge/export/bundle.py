@@ -20,15 +20,15 @@ import torch
 from torch import nn
 
 from prunedge.edge.bundle import SELFTEST, Bundle, open_bundle, write_manifest
-from prunedge.edge.image.normalise import NORMS, ImageNorm
+from prunedge.edge.image.normalise import ImageNorm, Statistics, statistics
 from prunedge.edge.image.read import Greys
-from prunedge.edge.image.size import Size
 from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, SelfTest, compare
 from prunedge.edge.targets import ONNX, TARGETS, Target
 from prunedge.edge.tasks import decoder_of
-from prunedge.edge.tasks.base import Decoder, TaskSpec
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.decision import Decision
 from prunedge.edge.tasks.metric import POINTS, Drop, Metric
 from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport, PrunedgeError
 from prunedge.export.logits import giving_logits
@@ -48,6 +48,7 @@ SELFTEST_IMAGES = 4
 PACKAGES = ("torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
 Scorer = Callable[[Model], tuple[float, np.ndarray]]
+Decider = Callable[[np.ndarray], tuple[Decision, Mapping[str, float]] | None]
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,15 @@ class Judge:
     """Says whether a form that is not exact is good enough.
 
     `score` gives a form's metric and its outputs (n, ...) on the validation split; a form may lose
-    `max_drop` of the metric against the float model (`prunedge.edge.tasks.metric.Drop`).
+    `max_drop` of the metric against the float model (`prunedge.edge.tasks.metric.Drop`). `decide`
+    gives the decision of a form by its outputs there, and what comes of it on the same split, by
+    name; None where there is nothing to decide.
     """
 
     metric: Metric
     score: Scorer
     max_drop: Drop = 1.0
+    decide: Decider | None = None
 
 
 def export_bundle(
@@ -85,15 +89,15 @@ def export_bundle(
     """Write a bundle: the model in each of the `formats` (`prunedge.edge.targets`), torch's
     weights, plan.json, a self-test, a manifest.
 
-    `task` says what the model predicts, from images of which size. `images` (n, 3, height, width)
-    float32 are real images, normalised: the outputs of every exact form on them, run by its own
-    runtime, must be torch's to 1e-3 of the largest, with the same predictions. A form in integers
-    is calibrated on `calibration` (as `images`, but training images), and judged by `judge`. What
-    they differ by is kept in the manifest. `plan` names the kept channels of each group, counted in
-    the model of that name (None: the bundle doesn't say). `view` is what a training image showed
-    (`prunedge.edge.manifest.view_of`), without which an inspection has to guess; `greys` the range
-    of greys of more than eight bits, if the training images had any; `image_norm` how `images` are
-    normalised.
+    `task` says what the model predicts, from images of which size and how many channels. `images`
+    (n, channels, height, width) float32 are real images, normalised: the outputs of every exact
+    form on them, run by its own runtime, must be torch's to 1e-3 of the largest, with the same
+    predictions. A form in integers is calibrated on `calibration` (as `images`, but training
+    images), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the
+    kept channels of each group, counted in the model of that name (None: the bundle doesn't say).
+    `view` is what a training image showed (`prunedge.edge.manifest.view_of`), without which an
+    inspection has to guess; `greys` the range of greys of more than eight bits, if the training
+    images had any; `image_norm` how `images` are normalised.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed. Where
@@ -111,7 +115,7 @@ def export_bundle(
             "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
     target = Path(out)
-    mean, std = NORMS[image_norm]
+    mean, std = statistics(image_norm, task.in_channels)
     refuse_full(target)
     with written_folder(behind_links(target), "bundle") as folder:
         refuse_full(target)  # another process may have been faster
@@ -125,15 +129,14 @@ def export_bundle(
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             is_kept = any(TARGETS[name].file == ONNX.file for name in formats)
             onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
-            onnx = _once(answering, onnx_file, task.size)
-            source = Source(answering, task.size, folder, onnx, calibration)
-            decoder = decoder_of(task)
+            onnx = _once(answering, onnx_file, task.image_shape)
+            source = Source(answering, task, folder, onnx, calibration)
             forms: dict[str, Form] = {}
             failures: dict[str, PrunedgeError] = {}
             for name in dict.fromkeys(formats):
                 before = {*folder.iterdir(), onnx_file}
                 try:
-                    forms[name] = _form(TARGETS[name], source, images, decoder, judge)
+                    forms[name] = _form(TARGETS[name], source, images, task, judge)
                 except (ExportError, ExtraMissing) as error:
                     if is_scarce():
                         raise
@@ -148,7 +151,7 @@ def export_bundle(
             (folder / PLAN).write_text(
                 json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
             )
-        _write_selftest(answering, images[:SELFTEST_IMAGES], image_norm, folder / SELFTEST)
+        _write_selftest(answering, images[:SELFTEST_IMAGES], (mean, std), folder / SELFTEST)
         write_manifest(
             folder,
             sorted(file.name for file in folder.iterdir()),
@@ -207,17 +210,17 @@ def refuse_full(target: Path) -> None:
         raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
 
 
-def _once(model: nn.Module, file: Path, size: Size) -> Callable[[], Path]:
+def _once(model: nn.Module, file: Path, shape: tuple[int, ...]) -> Callable[[], Path]:
     @cache
     def onnx() -> Path:
-        write_onnx(model, file, size)
+        write_onnx(model, file, shape)
         return file
 
     return onnx
 
 
 def _form(
-    target: Target, source: Source, images: torch.Tensor, decoder: Decoder, judge: Judge | None
+    target: Target, source: Source, images: torch.Tensor, task: TaskSpec, judge: Judge | None
 ) -> Form:
     """Write one form, run it as the device will, and compare."""
     try:
@@ -234,7 +237,7 @@ def _form(
     batches = [batch.numpy() for batch in (images[:1], images[1:]) if len(batch)]
     outputs = np.concatenate([exported(batch) for batch in batches])
     try:
-        result = compare(decoder, outputs, wanted)
+        result = compare(decoder_of(task), outputs, wanted)
     except BundleError as error:
         raise ExportError(
             f"{target.name}: {error.what}", where=files[0], remedy="report this model to prunedge"
@@ -243,13 +246,17 @@ def _form(
     difference = float(np.abs(outputs - wanted).max())
     if target.is_exact:
         _refuse_differences(result, difference, files[0])
+    metrics: dict[str, float] = {}
+    decision: Decision | None = None
+    if not target.is_exact:
+        metrics, decision = _judged(target, exported, source, task, judge)
     check = ExportCheck(
         images=len(images),
         max_abs_difference=difference,
         agreement=result.agreement,
-        metrics={} if target.is_exact else _judged(target, exported, source, decoder, judge),
+        metrics=metrics,
     )
-    return Form(files=files, check=check)
+    return Form(files=files, check=check, decision=decision)
 
 
 def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
@@ -264,9 +271,11 @@ def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
 
 
 def _judged(
-    target: Target, exported: Model, source: Source, decoder: Decoder, judge: Judge | None
-) -> dict[str, float]:
-    """The metrics of a form that is not exact; ExportError when it has lost too much."""
+    target: Target, exported: Model, source: Source, task: TaskSpec, judge: Judge | None
+) -> tuple[dict[str, float], Decision | None]:
+    """The metrics of a form that is not exact, and its own decision; ExportError when it has lost
+    too much.
+    """
     if judge is None:
         raise ExportError(
             f"'{target.name}' is not exact: validation images must judge it", remedy="give judge="
@@ -289,21 +298,34 @@ def _judged(
             where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
-    agreement = decoder.agreement(outputs, float_outputs, tolerance=0.0)
-    return {
+    decoder = decoder_of(task)
+    metrics = {
         f"{metric.name}_float": before,
         metric.name: after,
-        "agreement": float(agreement.mean()),
+        "agreement": float(decoder.agreement(outputs, float_outputs, tolerance=0.0).mean()),
         "images": len(outputs),
         **decoder.differences(outputs, float_outputs),
     }
+    decided = None if judge.decide is None else judge.decide(outputs)
+    decided_float = None if judge.decide is None else judge.decide(float_outputs)
+    if decided is None or decided_float is None:
+        return metrics, None
+    decision, figures = decided
+    metrics |= {f"{name}_float": value for name, value in decided_float[1].items()}
+    metrics |= figures
+    own = decoder_of(task.model_copy(update={"decision": decision}))
+    answers = own.answers(own.decode(outputs))
+    wanted = decoder.answers(decoder.decode(float_outputs))
+    same = sum(answer == other for answer, other in zip(answers, wanted, strict=True))
+    metrics["agreement"] = same / len(outputs)
+    return metrics, decision
 
 
 def _write_selftest(
-    model: nn.Module, images: torch.Tensor, image_norm: ImageNorm, file: Path
+    model: nn.Module, images: torch.Tensor, normalised_by: Statistics, file: Path
 ) -> None:
     """Images as a device reads them, uint8, and what torch answers to just these."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in NORMS[image_norm])
+    mean, std = (torch.tensor(values)[:, None, None] for values in normalised_by)
     pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     with torch.no_grad():
         outputs = model((pixels.float() / 255 - mean) / std)

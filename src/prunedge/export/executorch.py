@@ -23,7 +23,7 @@ def write(source: Source) -> list[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            example = torch.zeros(1, 3, *source.size)
+            example = torch.zeros(1, *source.task.image_shape)
             exported = torch.export.export(source.model, (example,))
             program = to_edge_transform_and_lower(
                 exported, partitioner=[XnnpackPartitioner()]

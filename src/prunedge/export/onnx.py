@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunedge.edge.image.size import Size
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
@@ -26,11 +25,13 @@ def write(source: Source) -> list[str]:
     return [TARGETS["onnx"].file]
 
 
-def write_onnx(model: nn.Module, file: Path, size: Size) -> None:
-    """Write a model as ONNX; ExportError when torch can't."""
+def write_onnx(model: nn.Module, file: Path, shape: tuple[int, ...]) -> None:
+    """Write a model as ONNX, which takes images of this shape (channels, height, width);
+    ExportError when torch can't.
+    """
     import onnx
 
-    example = torch.zeros(2, 3, *size)
+    example = torch.zeros(2, *shape)
     talk = io.StringIO()
     quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
     levels = [logger.level for logger in quiet]

@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunedge.edge.image.size import Size
+from prunedge.edge.tasks.base import TaskSpec
 
 
 @dataclass(frozen=True)
 class Source:
-    """A trained model in evaluation mode on the CPU, the `size` of its images, and the folder that
-    files go to.
+    """A trained model in evaluation mode on the CPU, its task, which says what its images are like,
+    and the folder that files go to.
 
     `onnx` gives the path of its float32 ONNX file, written when first asked for. `calibration`
-    holds training images (n, 3, height, width) float32, normalised, for those who count in
+    holds training images (n, channels, height, width) float32, normalised, for those who count in
     integers.
     """
 
     model: nn.Module
-    size: Size
+    task: TaskSpec
     folder: Path
     onnx: Callable[[], Path]
     calibration: torch.Tensor | None

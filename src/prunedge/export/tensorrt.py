@@ -15,8 +15,9 @@ def write(source: Source) -> list[str]:
     """Write model.onnx and the script; gives their names."""
     file = TARGETS["tensorrt"].file
     source.onnx()
+    image = "x".join(map(str, source.task.image_shape))
     shapes = {
-        name: f"images:{batch}x3x{source.size.height}x{source.size.width}"
+        name: f"images:{batch}x{image}"
         for name, batch in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH))
     }
     ranges = " ".join(f"--{name}Shapes={shape}" for name, shape in shapes.items())

@@ -18,7 +18,6 @@ from torch import nn
 
 from prunedge.data.paths import cache_folder
 from prunedge.data.records_cache import cached, keep_cached
-from prunedge.edge.image.size import Size
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
@@ -220,13 +219,12 @@ def write_models(
     models: Sequence[nn.Module], example: torch.Tensor, folder: Path
 ) -> dict[str, Path]:
     """Write whole models as model-0.onnx and so on; gives the files by their names."""
-    size = Size(*example.shape[-2:])
     files = {}
     for number, model in enumerate(models):
         name = f"model-{number}.onnx"
         files[name] = folder / name
         # The loop's own model stays where it is, and in its mode.
-        write_onnx(copied(model).cpu().eval(), files[name], size)
+        write_onnx(copied(model).cpu().eval(), files[name], tuple(example.shape[1:]))
     return files
 
 

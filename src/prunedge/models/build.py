@@ -6,17 +6,22 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from prunedge.edge.image.normalise import ImageNorm
+from prunedge.edge.image.read import InChannels
 from prunedge.errors import ModelError, WeightsError
 from prunedge.models.init import calm_head, initialise
 from prunedge.models.makers import Maker, made, made_on_meta, maker_of, other_weights
-from prunedge.models.weight_files import refuse_other_files
-from prunedge.models.weights import Loaded, load_file, load_weights
+from prunedge.models.one_channel import of_grey, see_grey, sees_grey
+from prunedge.models.weight_files import Found, open_weights, refuse_other_files
+from prunedge.models.weights import Loaded, load_opened, load_weights
 from prunedge.utils import trust
+from prunedge.utils.advice import option
 from prunedge.utils.arguments import require
 from prunedge.utils.tracing import traced
 
@@ -24,7 +29,13 @@ IMAGENET_CLASSES = 1000
 
 
 def build(
-    name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
+    name: str,
+    classes: Sequence[str] | int,
+    weights: str | Path = "imagenet",
+    *,
+    seed: int = 0,
+    in_channels: InChannels = 3,
+    image_norm: ImageNorm = "imagenet",
 ) -> nn.Module:
     """Build the model `name` with one output per class, in training mode, on the CPU, in float32.
 
@@ -36,8 +47,13 @@ def build(
     one that the file doesn't have, stays random (`build_with_report` tells). torch's global random
     state is left as it was.
 
-    Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights
-    that can't be had or don't fit.
+    With `in_channels=1` it takes grey images (n, 1, height, width): it is the model of three
+    colours whose first convolution is summed over them, so that it answers the same to grey images,
+    which are normalised by `image_norm`. Weights in a file may be of one channel already, and a
+    function of your own has to make such a model.
+
+    Raises ModelError for a name that nobody knows (with the nearest ones) and for a model that
+    can't see one channel, WeightsError for weights that can't be had or don't fit.
 
         model = build("resnet18", ["crack", "sound"], weights="none")
     """
@@ -51,7 +67,16 @@ def build(
             remedy="give their names in a list, or how many",
         )
     trust.give(name)
-    return build_with_report(name, classes, weights, seed=seed)[0]
+    require("in_channels", in_channels, int, "1 (grey) or 3 (colours)")
+    if in_channels not in (1, 3):
+        raise ModelError(
+            f"a model that sees {in_channels} channels",
+            where=name,
+            remedy=f"give {option('in_channels', 1)} (grey) or {option('in_channels', 3)}",
+        )
+    return build_with_report(
+        name, classes, weights, seed=seed, in_channels=in_channels, image_norm=image_norm
+    )[0]
 
 
 def require_model(model: object) -> None:
@@ -59,16 +84,24 @@ def require_model(model: object) -> None:
     require("model", model, nn.Module, "an nn.Module, such as prunedge.build(...) gives")
 
 
-def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:
+def rebuild(
+    name: str, classes: Sequence[str] | int, *, seed: int = 0, in_channels: InChannels = 3
+) -> nn.Module:
     """What `build` gives with random weights, for a name that a file tells: `prunedge.utils.trust`
     must have been asked about it.
     """
-    return build_with_report(name, classes, "none", seed=seed)[0]
+    return build_with_report(name, classes, "none", seed=seed, in_channels=in_channels)[0]
 
 
 @traced("build")
 def build_with_report(
-    name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
+    name: str,
+    classes: Sequence[str] | int,
+    weights: str | Path = "imagenet",
+    *,
+    seed: int = 0,
+    in_channels: InChannels = 3,
+    image_norm: ImageNorm = "imagenet",
 ) -> tuple[nn.Module, Loaded | None]:
     """What `build` gives, and what became of the weights: None for random ones."""
     count = classes if isinstance(classes, int) else len(classes)
@@ -80,46 +113,69 @@ def build_with_report(
         torch.manual_seed(seed)
         maker = maker_of(name)
         model = made(maker, count)
-        if str(weights) == "none":
-            if not maker.own:
-                initialise(model)
-                calm_head(model, _head(maker, model, count))
-            return model.train(), None
+        is_to_see_grey = in_channels == 1 and not maker.own
+        if in_channels == 1 and maker.own:
+            _refuse_colours(model, name)
 
+        @cache
         def head() -> frozenset[str]:
             return _head(maker, model, count)
 
-        if str(weights) == "imagenet":
+        if str(weights) == "none":
+            loaded = None
+            if not maker.own:
+                initialise(model)
+                calm_head(model, head())
+        elif str(weights) == "imagenet":
             loaded = load_weights(
                 model, maker.imagenet(model), where=f"{name}, imagenet", head=head
             )
         else:
-            loaded = _from_file(maker, model, weights, head)
-        _start_afresh(model, loaded.fresh, head, own=maker.own)
+            opened = open_weights(weights)
+            grey = of_grey(opened.state, model, name) if is_to_see_grey else None
+            if grey is not None:
+                head()  # by the shapes of the model as its library makes it
+                see_grey(model, image_norm, name)
+                opened = replace(opened, state=grey)
+                is_to_see_grey = False
+            loaded = _from_file(maker, model, opened, weights, head)
+        if loaded is not None:
+            _start_afresh(model, loaded.fresh, head, own=maker.own)
+        if is_to_see_grey:
+            summed = see_grey(model, image_norm, name)
+            loaded = None if loaded is None else _with_sum(loaded, summed)
     return model.train(), loaded
 
 
 def _from_file(
-    maker: Maker, model: nn.Module, file: str | Path, head: Callable[[], frozenset[str]]
+    maker: Maker,
+    model: nn.Module,
+    opened: Found,
+    file: str | Path,
+    head: Callable[[], frozenset[str]],
 ) -> Loaded:
     """Load the weights of a file: those of the whole model, or a classifier's into its encoder."""
     try:
-        return load_file(model, file, head=head, model_name=maker.name)
+        return load_opened(model, opened, file, head=head, model_name=maker.name)
     except WeightsError:
         ways = [_into_encoder] if maker.encoder else []
         ways += [_by_way_of_classifier] if maker.classifier else []
         for way in ways:
             with suppress(WeightsError):
-                return way(maker, model, file, head)
+                return way(maker, model, opened, file, head)
         raise
 
 
 def _into_encoder(
-    maker: Maker, model: nn.Module, file: str | Path, head: Callable[[], frozenset[str]]
+    maker: Maker,
+    model: nn.Module,
+    opened: Found,
+    file: str | Path,
+    head: Callable[[], frozenset[str]],
 ) -> Loaded:
     """Load a classifier's weights into the encoder, whose names are its own."""
     encoder = model.get_submodule(maker.encoder)
-    loaded = load_file(encoder, file, model_name=f"{maker.name}, {maker.encoder}")
+    loaded = load_opened(encoder, opened, file, model_name=f"{maker.name}, {maker.encoder}")
     prefix = f"{maker.encoder}."
     beyond = [name for name in model.state_dict() if not name.startswith(prefix)]
     return replace(
@@ -130,15 +186,20 @@ def _into_encoder(
 
 
 def _by_way_of_classifier(
-    maker: Maker, model: nn.Module, file: str | Path, head: Callable[[], frozenset[str]]
+    maker: Maker,
+    model: nn.Module,
+    opened: Found,
+    file: str | Path,
+    head: Callable[[], frozenset[str]],
 ) -> Loaded:
     """Load a classifier's weights under other names: first into that classifier, which has as many
     tensors, and from there into the encoder.
     """
     whole = maker_of(maker.classifier)
     classifier = made(whole, IMAGENET_CLASSES)
-    read = load_file(
+    read = load_opened(
         classifier,
+        opened,
         file,
         head=lambda: _head(whole, classifier, IMAGENET_CLASSES),
         model_name=maker.classifier,
@@ -149,6 +210,22 @@ def _by_way_of_classifier(
     pairs = {name: known[given] for name, given in loaded.pairs.items() if given in known}
     left_out = [known[given] for given in loaded.left_out if given in known]
     return replace(loaded, pairs=pairs, left_out=tuple(left_out), how=read.how)
+
+
+def _refuse_colours(model: nn.Module, name: str) -> None:
+    """ModelError where the user's own model takes no image of one channel."""
+    if not sees_grey(model):
+        raise ModelError(
+            f"{name} has no convolution that takes one channel",
+            where=option("in_channels", 1),
+            remedy="let the function make its first convolution for one, or leave three channels",
+        )
+
+
+def _with_sum(loaded: Loaded, layer: str) -> Loaded:
+    """What became of weights, with the convolution that was summed over the colours."""
+    note = f"{layer} is summed over the three colours, for grey images"
+    return replace(loaded, note=f"{loaded.note}, {note}" if loaded.note else note)
 
 
 def _start_afresh(

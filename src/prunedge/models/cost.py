@@ -105,7 +105,10 @@ def _shape(image: torch.Tensor) -> str:
 
 
 def _remedy(model: nn.Module, image: torch.Tensor) -> str:
-    """What to do about an image that a model doesn't take, by whether it is made for one size."""
+    """What to do about an image that a model doesn't take, by what it is made for."""
+    channels = _own_channels(model)
+    if channels is not None and channels != image.shape[1]:
+        return f"it is made for images of other channels: {option('in_channels', channels)}"
     own = _own_size(model)
     if own is None:
         return (
@@ -118,6 +121,12 @@ def _remedy(model: nn.Module, image: torch.Tensor) -> str:
         "in a function of your own (package.module:function), of timm's by create_model(NAME, "
         f"num_classes=num_classes, img_size=({height}, {width}))"
     )
+
+
+def _own_channels(model: nn.Module) -> int | None:
+    """How many channels a model sees of an image, 1 or 3, where its convolutions say so."""
+    taken = {layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)}
+    return next((channels for channels in (1, 3) if taken & {1, 3} == {channels}), None)
 
 
 def _own_size(model: nn.Module) -> Size | None:

@@ -17,7 +17,8 @@ from prunedge.models.key_layouts import Shape, reshaped, translated
 from prunedge.models.key_matching import match
 from prunedge.models.key_modules import Match, Misfit
 from prunedge.models.state_dicts import State
-from prunedge.models.weight_files import open_weights
+from prunedge.models.weight_files import Found, open_weights
+from prunedge.utils.advice import option
 from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
@@ -99,18 +100,15 @@ def read_weights(path: str | Path) -> State:
     return open_weights(path).state
 
 
-def load_file(
+def load_opened(
     model: nn.Module,
+    opened: Found,
     path: str | Path,
     *,
     head: Callable[[], frozenset[str]] = frozenset,
     model_name: str = "",
 ) -> Loaded:
-    """Read the weights in `path` and load them into `model` in place.
-
-    As `read_weights` and then `load_weights` do.
-    """
-    opened = open_weights(path)
+    """Load the weights that were found in `path` into `model` in place, as `load_weights` does."""
     loaded = load_weights(
         model,
         opened.state,
@@ -199,6 +197,11 @@ def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], 
         is_given = any(sign in name for name in state)
         if is_given and not any(sign in name for name in own):
             return f"the names are those of {library}; choose the model that they were saved from"
+    for name, tensor in own.items():
+        of_one = (len(tensor), 1, *tensor.shape[2:]) if tensor.ndim == 4 else None
+        is_of_one = name in state and tuple(state[name].shape) == of_one
+        if of_one is not None and tensor.shape[1] == 3 and is_of_one:
+            return f"they see grey images: {option('in_channels', 1)}"
     return known or "choose the model that they were saved from"
 
 

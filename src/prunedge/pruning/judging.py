@@ -15,6 +15,7 @@ from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.damage import damage_among
 from prunedge.errors import PrunedgeError
 from prunedge.tasks import Task, make_task
+from prunedge.tasks.operating import detection_of
 from prunedge.utils.advice import option
 
 log = logging.getLogger(__name__)
@@ -71,13 +72,18 @@ def refuse_undefined(config: RunConfig, data: Dataset, sides: Iterable[str]) -> 
     task = make_task(data.spec)
     metric = config.task.metric
     where = config.data.path
+    if config.task.rule is not None:
+        _refuse_undecided(data, where)
     if not _is_named(metric, task, data):
         others = [name for name in task.metrics if _is_named(name, task, data)]
         raise PrunedgeError(
             f"the names of the classes ({', '.join(data.classes)}) don't say which of them are "
             f"sound, so {metric} is not defined",
             where=where,
-            remedy=f"use {_options(others)}, or call the sound one ok, good or free",
+            remedy=(
+                f"say which are damage ({option('damage', 'CLASS,...')}), use {_options(others)}, "
+                "or call the sound one ok, good or free"
+            ),
         )
     for side in sides:
         absent = _missing(task, metric, data, side)
@@ -96,13 +102,36 @@ def refuse_undefined(config: RunConfig, data: Dataset, sides: Iterable[str]) -> 
         )
 
 
+def _refuse_undecided(data: Dataset, where: str) -> None:
+    """PrunedgeError where no threshold can be chosen on the validation split."""
+    detection = detection_of(data.spec)
+    if detection is None:
+        raise PrunedgeError(
+            f"nothing tells which of the classes ({', '.join(data.classes)}) are damage, so that "
+            f"{option('operate')} can be kept",
+            where=where,
+            remedy=f"say which: {option('damage', 'CLASS,...')}",
+        )
+    is_damaged = detection.is_damaged(data.val.targets())
+    if is_damaged.all() or not is_damaged.any():
+        lacks = "is sound" if is_damaged.all() else "is damaged"
+        raise PrunedgeError(
+            f"no {detection.unit} of the validation split {lacks}, so that {option('operate')} "
+            "can't choose a threshold",
+            where=where,
+            remedy="give it some, or leave that out",
+        )
+
+
 def _options(metrics: list[str]) -> str:
     return " or ".join(option("metric", name) for name in metrics[:SHOWN])
 
 
 def _is_named(metric: str, task: Task, data: Dataset) -> bool:
     """Whether the classes' names tell what a metric asks of them."""
-    return not task.metrics[metric].of_damage or bool(damage_among(data.classes))
+    return not task.metrics[metric].of_damage or bool(
+        damage_among(data.classes, data.damage.classes)
+    )
 
 
 def _missing(task: Task, metric: str, data: Dataset, side: str) -> str | None:

@@ -127,9 +127,8 @@ def _polished(
         latency_ms=start.latency_ms,
         predicted_ms=start.predicted_ms,
     )
-    return Iteration(
-        step, replace(state, model=fitted.model, scores=None, optimizer_state=None, graph=graph)
-    )
+    polished = replace(state, model=fitted.model, scores=None, optimizer_state=None, graph=graph)
+    return Iteration(step, polished, fitted.history)
 
 
 def _to_beat(history: Sequence[Step], start: Step) -> Step:

@@ -163,6 +163,7 @@ def _config(
         model="given",
         size=data.size,
         resize=data.resize,
+        in_channels=data.in_channels,
         image_norm=data.image_norm,
         task=data.spec.name,
         **values,

@@ -77,7 +77,7 @@ def record_step(
         scores=scores,
         optimizer_state=recovered.optimizer_state,
     )
-    return Iteration(step, state)
+    return Iteration(step, state, recovered.history)
 
 
 def step_zero(

@@ -22,6 +22,7 @@ from prunedge.surgery import OptimState
 from prunedge.tasks import Metrics
 from prunedge.train import Penalty, TrainConfig, TrainExtras, evaluate, fit, penalty
 from prunedge.train.learning_rate import lower_rate
+from prunedge.train.state import Epoch
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Recovered:
     """A smaller model after fine-tuning, and what the rule says of it.
 
     `before` and `after` are its metrics on the validation split; `scores` were gathered in the last
-    of `rounds` fine-tunings, which had `epochs` in all.
+    of `rounds` fine-tunings, which had `epochs` in all: those of `history`.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Recovered:
     scores: Scores | None
     rounds: int
     epochs: int
+    history: tuple[Epoch, ...]
     verdict: Verdict
 
 
@@ -103,6 +105,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     start = None if context.first is None else work.history[0]
     epochs = context.epochs_of(cut.graph.macs(), first)
     rounds = 0
+    history: list[Epoch] = []
     drops: list[float] = []
     while True:
         fitted = fit(
@@ -125,6 +128,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         after = evaluate(model, context.data.val, context.engine, context.task)
         work.clock.lap("evaluate")
         rounds += 1
+        history += fitted.history
         optimizer_state = fitted.optimizer_state
         outcome = Outcome.of_metrics(after, policy.metric, context.task)
         verdict = policy.accepts(first, outcome, context.sources(), start, doubts(work.history))
@@ -154,6 +158,7 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
         scores=fitted.collected,
         rounds=rounds,
         epochs=rounds * epochs,
+        history=tuple(history),
         verdict=_with_rate(verdict, context.finetune, finetune),
     )
 

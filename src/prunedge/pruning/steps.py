@@ -14,6 +14,7 @@ from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
 from prunedge.surgery.slicing import OptimState
+from prunedge.train.state import Epoch
 
 Packed = Annotated[str, Field(pattern=r"^(\d{1,9}:([0-9a-f]{2})*)?$")]
 
@@ -134,10 +135,13 @@ class State:
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one step made: its line in the history, and the state after it."""
+    """What one step made: its line in the history, and the state after it. `epochs` are those in
+    which its model was trained.
+    """
 
     step: Step
     state: State
+    epochs: tuple[Epoch, ...] = ()
 
 
 class Clock:

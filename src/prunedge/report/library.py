@@ -19,12 +19,13 @@ from prunedge.data import Dataset
 from prunedge.data.dataset import require_batches, require_dataset
 from prunedge.edge import Bundle
 from prunedge.edge.tasks.base import scale_rows
+from prunedge.edge.tasks.decision import OperatingRule, rule_in
 from prunedge.edge.tasks.metric import as_drop
 from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.graph.inputs import brought_to
 from prunedge.graph.plan import Plan
-from prunedge.models import build
+from prunedge.models import build, cost
 from prunedge.models.build import require_model
 from prunedge.models.cost import evaluating
 from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
@@ -66,11 +67,12 @@ def fit(
     """Train all of `model` on `data.train`, in place, and leave it in the state of the epoch that
     was best on `data.val`.
 
-    `model` takes images (N, 3, S, S) float32 and gives logits (N, classes). `pretrained` says that
-    the weights come from other images (`weights="imagenet"`), or that `model` was trained before,
-    so that gentle steps suffice; give False for random weights. The same `seed`, engine and number
-    of threads give the same weights. `engine` (`pe.make_engine("32")`) computes; without it the
-    fastest here is measured. `progress(done, total, what)` hears of batches.
+    `model` takes images (N, channels, S, S) float32, as `data` has them, and gives logits (N,
+    classes). `pretrained` says that the weights come from other images (`weights="imagenet"`), or
+    that `model` was trained before, so that gentle steps suffice; give False for random weights.
+    The same `seed`, engine and number of threads give the same weights. `engine`
+    (`pe.make_engine("32")`) computes; without it the fastest here is measured.
+    `progress(done, total, what)` hears of batches.
 
     Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch.
     Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
@@ -136,6 +138,7 @@ def export_bundle(
     plan: Plan | None = None,
     metric: str | None = None,
     max_int8_drop: float | str | None = None,
+    operate: str | None = None,
 ) -> Bundle:
     """Write the bundle that a device needs into the new folder `out`: the model, labels,
     preprocessing, a self-test, checksums.
@@ -146,7 +149,9 @@ def export_bundle(
     `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` of
     `metric` on `data.val`: points, or the metric's own unit, or a share of its value (`"5%"`); 1
     point unless given, 5 % of what has a unit of its own. `plan` says which channels stayed,
-    counted in the unpruned model; without it the bundle doesn't say.
+    counted in the unpruned model; without it the bundle doesn't say. `operate` says where damage is
+    reported from, which `data.val` decides for each form: `"recall >= 0.95"`, `"alarms <= 0.02"`,
+    or `"cost"` (`pe.load_folder(..., costs="miss=50,alarm=1")`).
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
     is not this model's; ExtraMissing when a runtime is not installed. Where others of several
@@ -178,7 +183,19 @@ def export_bundle(
         plan=plan,
         about={"data_fingerprint": data.fingerprint},
         seed=0,
+        rule=_rule(operate, data),
     )
+
+
+def _rule(operate: str | None, data: Dataset) -> OperatingRule | None:
+    """Where damage is reported from; PrunedgeError where that is none."""
+    if operate is None:
+        return None
+    try:
+        return rule_in(operate, data.damage.costs)
+    except ValueError as error:
+        where = option("operate", operate)
+        raise PrunedgeError(str(error), where=where, remedy="mend this value") from None
 
 
 @with_keywords(prune_keys())
@@ -189,13 +206,15 @@ def write_report(
     *,
     models: tuple[nn.Module, nn.Module] | None = None,
     model_name: str = "model",
+    operate: str | None = None,
     **settings: Unpack[PruneKeywords],
 ) -> Path:
     """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.
 
     `steps` are those that the loop gave, the unpruned model's first. `models` are the unpruned
     and the best model: they are measured on `data.test`, which nothing should have looked at
-    before, and the page shows what pruning got wrong. The settings are those that the loop was
+    before, and the page shows what pruning got wrong. `operate` is where damage is reported from
+    (`export_bundle`). The settings are those that the loop was
     called with, which the page tells: of what is not given, the rule (`max_drop`) too, it says
     nothing. Raises PrunedgeError without steps or with a `metric` that the loop did not watch,
     RunError when the page can't be written.
@@ -220,7 +239,8 @@ def write_report(
     test = None
     if models is not None:
         first, best = models
-        test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
+        both = {"baseline": first, "best": best}
+        test = on_test(both, data, make_engine("32"), _rule(operate, data))
     return write_loop_report(
         Path(out), list(steps), handed_over(steps), config, test, set(settings)
     )
@@ -274,6 +294,7 @@ def _given(data: Dataset) -> dict[str, Any]:
         "data": str(data.root),
         "size": data.size,
         "resize": data.resize,
+        "in_channels": data.in_channels,
         "image_norm": data.image_norm,
         "task": data.spec.name,
     }
@@ -292,6 +313,7 @@ def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:
     example = brought_to(data.example(2), model)
     task = make_task(data.spec)
     name = type(model).__name__
+    cost(model, example)  # does it take images of this size and so many channels?
     with evaluating(model), torch.no_grad():
         output = model(example)
     task.refuse_outputs(output, name)
@@ -302,7 +324,8 @@ def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:
     """ExportError when the model of that name has other tensors: `pe.load` could not build it
     again.
     """
-    named = build(model_name, make_task(data.spec).outputs, "none").state_dict()
+    outputs = make_task(data.spec).outputs
+    named = build(model_name, outputs, "none", in_channels=data.in_channels).state_dict()
     mine = model.state_dict()
     if named.keys() != mine.keys() or any(named[key].ndim != mine[key].ndim for key in named):
         what = f"'{model_name}' is another model than the one that is exported"

@@ -11,10 +11,12 @@ from prunedge.edge.bench.ratios import in_words
 from prunedge.latency.side_by_side import Milliseconds
 from prunedge.pruning.from_config import max_drop_of
 from prunedge.pruning.steps import Step
+from prunedge.report.decision_text import decided
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
 from prunedge.report.steps_text import place_of
 from prunedge.runs.chain import Reference
 from prunedge.runs.compared import TIMES, better, compared, times
+from prunedge.runs.decision_rates import decisions_in
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
@@ -66,12 +68,13 @@ def pruned(run: Run) -> str:
     references = run.references()
     title = f"{run.config.model.name}, {place_of(best, steps)}"
 
+    lines = decided(decisions_in(run.test()), run.config.data.classes)
     if len(references) > 1:
-        lines = [title]
+        lines.append(title)
         for reference in references:
             lines += _against(run, reference, f"against {reference.name}")
     else:
-        lines = _against(run, references[0], title)
+        lines += _against(run, references[0], title)
 
     lines += _baselines(run)
     warning = one_class(run, best)

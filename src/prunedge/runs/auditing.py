@@ -66,5 +66,12 @@ def subject_named(
     usual = {key: settings()[key].default for key in IMAGE_KEYS}
     chosen = {**usual, **values}
     dataset = images.load(data, progress=progress, **chosen)
-    model = build(name, make_task(dataset.spec).outputs, weights, seed=chosen["seed"])
+    model = build(
+        name,
+        make_task(dataset.spec).outputs,
+        weights,
+        seed=chosen["seed"],
+        in_channels=dataset.in_channels,
+        image_norm=dataset.image_norm,
+    )
     return Subject(model, dataset, name, chosen["seed"])

@@ -39,7 +39,12 @@ def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
     for name in config.prune.baseline:
         # Random weights of its own, in the unpruned shape.
-        fresh = rebuild(config.model.name, session.task.outputs, seed=config.data.seed + 1)
+        fresh = rebuild(
+            config.model.name,
+            session.task.outputs,
+            seed=config.data.seed + 1,
+            in_channels=config.data.in_channels,
+        )
         seed = 20_000 * (config.data.seed + 1) + len(models)
         kept = _kept(run, name, fresh)
         if kept is None:
@@ -50,7 +55,9 @@ def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
         models[name] = kept
 
     for network in small_networks(config):
-        kept = _kept(run, network.text, rebuild(network.model, session.task.outputs))
+        outputs = session.task.outputs
+        fresh = rebuild(network.model, outputs, in_channels=config.data.in_channels)
+        kept = _kept(run, network.text, fresh)
         if kept is None:
             epochs = _epochs(run)
             kept = _keep(session, network.text, taught(session, network, epochs), epochs)

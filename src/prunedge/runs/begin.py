@@ -18,7 +18,7 @@ from prunedge.pruning.from_config import (
 )
 from prunedge.pruning.judging import refuse_undefined, with_usual_metric
 from prunedge.runs.callbacks import Callbacks
-from prunedge.runs.checks import refuse_unsuited, refuse_wholly_frozen
+from prunedge.runs.checks import refuse_unsuited, refuse_wholly_frozen, told_of_grey
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.new import create
 from prunedge.runs.run import SEEN
@@ -57,6 +57,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
     frozen = refuse_wholly_frozen(session)
     refuse_unsuited(session, verb)
     of_small = refuse_unfit(session)
+    of_grey = told_of_grey(session)
     device = session.device if verb == "prune" else None
 
     session.run = create(out, _with_chosen(config, session.data, verb), verb)
@@ -70,7 +71,7 @@ def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> RunS
         session.run.write("weights.json", session.loaded.to_json())
         callbacks.say(session.loaded.sentence())
     of_metrics = [] if of_metric is None else [of_metric]
-    for line in [*of_metrics, *frozen, *of_small]:
+    for line in [*of_metrics, *of_grey, *frozen, *of_small]:
         callbacks.say(line)
     if verb == "prune":
         callbacks.say(what_a_step_saves(session.config))

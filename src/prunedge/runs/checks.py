@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prunedge.data.all_grey import is_all_grey
+from prunedge.errors import ModelError
 from prunedge.importance import refuse_unjudged, refuse_without_norms
+from prunedge.models.one_channel import first_convolution
 from prunedge.pruning.from_config import constraints_of
 from prunedge.pruning.refusals import (
     refuse_idle_constraints,
@@ -30,6 +33,26 @@ def refuse_wholly_frozen(session: RunSession) -> list[str]:
     refuse_too_many(blocks, count)
     names = ", ".join(block.name for block in blocks[:count])
     return [f"frozen until pruning begins: {names} (of {counted(len(blocks), 'block')})"]
+
+
+def told_of_grey(session: RunSession) -> list[str]:
+    """What a model of three colours could save where all images are grey; nothing where it can't
+    see one channel, or goes on from a run that has it so.
+    """
+    name = session.config.model.name
+    is_own = ":" in name
+    if session.start is not None or is_own or not is_all_grey(session.data):
+        return []
+    try:
+        first = first_convolution(session.model, session.data.example(1), name)
+    except ModelError:
+        return []
+    saved = 2 * first.macs / 3
+    return [
+        f"all images are grey: {option('in_channels', 1)} would save two thirds of {first.name}, "
+        f"{saved / 1e6:,.1f} of the model's {first.of_all / 1e6:,.0f} million multiply-accumulates "
+        f"({saved / first.of_all:.1%}; more of a pruned one's)"
+    ]
 
 
 def refuse_unsuited(session: RunSession, verb: str) -> None:

@@ -4,18 +4,25 @@ best constant answer scores, and what the model had seen before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from prunedge.data.decode import Progress
 from prunedge.data.judged import SIDES, JudgedImages, own_judged, read_judged
 from prunedge.data.paths import absolute, written
+from prunedge.edge.tasks.decision import Decision
 from prunedge.errors import DataError, PrunedgeError, TrainError
+from prunedge.runs.deciding import answers_in
 from prunedge.runs.judged_model import JudgedModel, open_model
 from prunedge.runs.leakage import Seen, seen_by
-from prunedge.tasks import Metrics, Task
+from prunedge.tasks import Meter, Metrics, Task
+from prunedge.tasks.figures import Part
+from prunedge.tasks.operating import Counts, counts_of, decided_part, detection_of
 from prunedge.train.intervals import RESAMPLES, Estimate, Intervals, intervals_of
 from prunedge.utils import trust
 from prunedge.utils.arguments import require_path
@@ -24,11 +31,27 @@ MOST_RESAMPLES = 100_000
 
 
 @dataclass(frozen=True)
+class Decided:
+    """A model's decision between damaged and sound, and what comes of it on the images: `unit` is
+    what is counted.
+    """
+
+    decision: Decision
+    counts: Counts
+    unit: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**self.decision.model_dump(mode="json"), **asdict(self.counts), "unit": self.unit}
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a model does on labelled images.
 
     `constant` is what always giving the answer `constant_answer` scores, by the metric's name, of
-    the metrics that are defined here. `seen` is None of a bundle, which doesn't know its images.
+    the metrics that are defined here. `seen` is None of a bundle, which doesn't know its images;
+    `decided` where nothing tells damaged from sound, or the images are all one of both.
     """
 
     title: str
@@ -48,6 +71,7 @@ class Evaluation:
     missing: tuple[str, ...]
     has_sources: bool
     seen: Seen | None
+    decided: Decided | None = None
 
     @property
     def judged(self) -> Estimate:
@@ -74,6 +98,12 @@ class Evaluation:
             "loss": self.loss,
             "metrics": {one.metric.name: one.to_json() for one in found.metrics},
             "classes": parts,
+            "decision": None
+            if self.decided is None or found.decided is None
+            else {
+                **self.decided.to_json(),
+                **{one.metric.name: one.to_json() for one in found.decided.estimates},
+            },
             "constant": {"answer": self.constant_answer, **self.constant},
             "intervals": {
                 "confidence": found.confidence,
@@ -148,6 +178,7 @@ def evaluate_on(
         raise TrainError(error.what, where=place, remedy=error.remedy) from None
 
     answer, scores = _constant(model.task, metrics, model.metric)
+    decided, part = _decided(model, meter)
     return Evaluation(
         title=model.title,
         form=model.form,
@@ -158,7 +189,9 @@ def evaluate_on(
         metric=model.metric,
         images=len(images.split),
         loss=metrics.loss,
-        intervals=intervals_of(model.task, meter, images.sources, resamples=resamples, seed=seed),
+        intervals=intervals_of(
+            model.task, meter, images.sources, resamples=resamples, seed=seed, decided=part
+        ),
         constant=scores,
         constant_answer=answer,
         unreadable=images.unreadable,
@@ -166,7 +199,26 @@ def evaluate_on(
         missing=images.missing,
         has_sources=any(source is not None for source in images.sources),
         seen=None if model.run is None else seen_by(model.run, images.split),
+        decided=decided,
     )
+
+
+def _decided(
+    model: JudgedModel, meter: Meter
+) -> tuple[Decided | None, Callable[[np.ndarray], Part] | None]:
+    """The model's decision with what comes of it, and the figures of it by the images' weights."""
+    spec = model.task.spec
+    assert spec is not None
+    detection = detection_of(spec)
+    decision = None if detection is None else model.decision()
+    if detection is None or decision is None:
+        return None, None
+    answers = answers_in(model.task, meter)
+    is_damaged = detection.is_damaged(answers.targets)
+    if is_damaged.all() or not is_damaged.any():
+        return None, None
+    counts = counts_of(spec, decision, answers)
+    return Decided(decision, counts, detection.unit), partial(decided_part, spec, decision, answers)
 
 
 def _refuse_wrong(side: str | None, resamples: int, seed: int) -> None:

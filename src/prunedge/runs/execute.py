@@ -21,6 +21,7 @@ from prunedge.pruning.steps import Step, last_accepted
 from prunedge.runs import baselines, unpruned
 from prunedge.runs.begin import begin
 from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.data_record import note_data
 from prunedge.runs.new import writing
 from prunedge.runs.resumption import change
 from prunedge.runs.run import FAILED, Run, open_run
@@ -130,6 +131,7 @@ def _train(session: RunSession) -> Run:
 def _prepare(session: RunSession) -> None:
     """Load the images and choose what computes, or find what did."""
     _ = session.engine
+    note_data(session.run, session.data)
 
 
 def _prune(session: RunSession) -> Run:
@@ -210,7 +212,7 @@ def _test(session: RunSession, compared: Mapping[str, nn.Module]) -> dict[str, A
         is_start = reference.tested == "start"
         models[reference.tested] = run.load(0) if is_start else run.load_first()
     models["best"] = run.load()
-    tested = on_test(models, session.data, session.engine)
+    tested = on_test(models, session.data, session.engine, session.config.task.rule)
     beside = {name: model.eval() for name, model in compared.items()}
     return {
         **tested,

@@ -17,12 +17,14 @@ from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
+from prunedge.edge.tasks.decision import Decision, OperatingRule
 from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.export import Judge, export_bundle
 from prunedge.export.bundle import refuse_full
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
+from prunedge.runs.deciding import decision_on
 from prunedge.runs.images import images_of
 from prunedge.runs.new import writing
 from prunedge.runs.run import Run
@@ -30,6 +32,8 @@ from prunedge.runs.run_models import require_plan
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
 from prunedge.tasks import make_task, metric_named, task_named
+from prunedge.tasks.operating import Answers, counts_of, decide
+from prunedge.train import make_engine, observe
 from prunedge.train.collapse import one_class_warning
 
 if TYPE_CHECKING:
@@ -52,13 +56,15 @@ def write_bundle(
     max_int8_drop: Drop | None = None,
     *,
     baseline: bool = False,
+    rule: OperatingRule | None = None,
 ) -> Bundle:
     """Export the step at this place in a run's history (None: the best), or with `baseline` the
     first, unpruned model of its chain.
 
     A form in integers may lose `max_int8_drop` of the run's metric on the validation split, in its
     unit or as a share (`5%`) of the float model's: 1 point unless given, or 5% of what has a unit
-    of its own.
+    of its own. Where damage is reported from, is chosen on the validation split by `rule`, the
+    run's own unless given.
     """
     refuse_full(out)  # before the work
     chosen = _first_of(run) if baseline else _step_of(run, step)
@@ -94,6 +100,7 @@ def write_bundle(
         plan=chosen.plan,
         about=about,
         seed=config.data.seed,
+        rule=config.task.rule if rule is None else rule,
     )
 
 
@@ -112,21 +119,24 @@ def bundle_of(
     plan: Plan | None,
     about: Mapping[str, Any],
     seed: int,
+    rule: OperatingRule | None = None,
 ) -> Bundle:
     """Export a model, compared on validation images, calibrated on training images (drawn by
-    `seed`), judged on validation data.
+    `seed`), judged on validation data, where its decision is chosen as well (by `rule`).
     """
+    task = make_task(data.spec)
+    decision = decision_on(task, observe(model, data.val, make_engine("32"), task), rule)
     return export_bundle(
         model,
         out,
         model_name=model_name,
-        task=data.spec,
+        task=data.spec.model_copy(update={"decision": decision}),
         images=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
         macs=macs,
         params=params,
         formats=formats,
         calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
-        judge=_judge(data, metric, max_int8_drop),
+        judge=_judge(data, metric, max_int8_drop, rule),
         plan=None if plan is None else plan.keep,
         about=about,
         metrics=metrics,
@@ -136,11 +146,30 @@ def bundle_of(
     )
 
 
-def _judge(data: Dataset, name: str, drop: Drop | None) -> Judge:
+def _judge(data: Dataset, name: str, drop: Drop | None, rule: OperatingRule | None) -> Judge:
     """What judges a form in integers, by the metric of that name."""
     metric = metric_named(name, data.spec.name)
     usual = USUAL_POINTS if metric.unit == POINTS else metric.usual_drop
-    return Judge(metric, partial(_score, data, name), usual if drop is None else drop)
+    return Judge(
+        metric,
+        partial(_score, data, name),
+        usual if drop is None else drop,
+        partial(_decide, data, rule),
+    )
+
+
+def _decide(
+    data: Dataset, rule: OperatingRule | None, outputs: np.ndarray
+) -> tuple[Decision, Mapping[str, float]] | None:
+    """The decision of an exported model by its outputs for the validation split, and by which
+    share of damage it finds there, and calls sound images damaged.
+    """
+    answers = Answers(outputs, data.val.targets(np.arange(len(data.val))))
+    decision = decide(data.spec, answers, rule)
+    if decision is None:
+        return None
+    counts = counts_of(data.spec, decision, answers)
+    return decision, {"recall": counts.recall, "alarms": counts.alarm_rate}
 
 
 @dataclass(frozen=True)

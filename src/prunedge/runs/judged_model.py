@@ -17,13 +17,15 @@ from prunedge.data import Dataset, Split
 from prunedge.data.judged import Sight
 from prunedge.edge import open_bundle
 from prunedge.edge.bundle import Bundle
-from prunedge.edge.image.normalise import NORMS, normalise
+from prunedge.edge.image.normalise import normalise, statistics
 from prunedge.edge.image.read import Greys, parse_range
 from prunedge.edge.predict import Predictor
 from prunedge.edge.session import Session, open_session, require_threads
+from prunedge.edge.tasks.decision import Decision
 from prunedge.errors import BundleError, PrunedgeError, RunError
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
+from prunedge.runs.deciding import decision_on
 from prunedge.runs.images import images_of
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.task import task_of
@@ -43,6 +45,8 @@ class JudgedModel:
     is judged by, `form` what computes it, `observe` the meter of its answers to a split.
 
     Of a run, `run` is that, and `own` its images as they are now, or why they can't be had.
+    `decision` gives what its threshold and temperature are: of a bundle those that it has, of a run
+    those that its validation images and its own rule choose; None where there are none.
     """
 
     title: str
@@ -51,6 +55,7 @@ class JudgedModel:
     metric: str
     sight: Sight
     observe: Callable[[Split], Meter]
+    decision: Callable[[], Decision | None]
     run: Run | None = None
     own: Dataset | PrunedgeError | None = None
 
@@ -103,14 +108,25 @@ def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -
             targets=task.targets,
             size=task.spec.size,
             resize=task.spec.resize,
+            in_channels=task.spec.in_channels,
             image_norm=run.config.data.image_norm,
             greys=_greys(run.config, own),
             tile=run.config.data.tile,
         ),
         observe=lambda split: observe(model, split, engine, task),
+        decision=lambda: _decision_of(run, own, lambda split: observe(model, split, engine, task)),
         run=run,
         own=own,
     )
+
+
+def _decision_of(
+    run: Run, own: Dataset | PrunedgeError, observed: Callable[[Split], Meter]
+) -> Decision | None:
+    """By the run's validation images; None where these are gone."""
+    if isinstance(own, PrunedgeError):
+        return None
+    return decision_on(task_of(run.config), observed(own.val), run.config.task.rule)
 
 
 def _chosen(
@@ -164,9 +180,11 @@ def _of_bundle(bundle: Bundle, target: str | None, threads: int) -> JudgedModel:
             targets=task.targets,
             size=manifest.task.size,
             resize=manifest.task.resize,
+            in_channels=manifest.task.in_channels,
             greys=bundle.greys,
         ),
         observe=lambda split: _observed(session, split, task),
+        decision=lambda: session.bundle.manifest.task.decision,
     )
 
 
@@ -196,10 +214,10 @@ def predictor_of(
     task = task_of(run.config)
     # Only images with deep greys tell more than the run's config.
     own = None if run.config.data.range is None else _own_images(run.config)
-    statistics = NORMS[run.config.data.image_norm]
+    mean, std = statistics(run.config.data.image_norm, run.config.data.in_channels)
 
     def outputs(pixels: np.ndarray) -> np.ndarray:
-        inputs = torch.from_numpy(normalise(pixels, *statistics))
+        inputs = torch.from_numpy(normalise(pixels, mean, std))
         with evaluating(model), torch.no_grad(), full_float32():
             answers: np.ndarray = task.outputs_of(model(inputs)).float().numpy()
         return answers

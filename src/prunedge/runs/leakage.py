@@ -94,7 +94,7 @@ def seen_by(run: Run, split: Split) -> Seen:
 
 def _seen_as(split: Split) -> tuple[object, ...]:
     """What equal images have equal pixels by."""
-    return split.size, split.resize, split.greys
+    return split.size, split.resize, split.in_channels, split.greys
 
 
 def _taught_by(config: RunConfig) -> Iterator[Run]:

@@ -42,6 +42,7 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
             remedy="load the one that was exported",
         )
     trust.check(bundle.manifest.model, folder)
-    task = make_task(bundle.manifest.task)
-    model = rebuild(bundle.manifest.model, task.outputs)
+    spec = bundle.manifest.task
+    outputs = make_task(spec).outputs
+    model = rebuild(bundle.manifest.model, outputs, in_channels=spec.in_channels)
     return restore_model(model, bundle.path / WEIGHTS).to(device).eval()

@@ -37,6 +37,7 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
     settings = source.config.flat()
     _refuse_other(settings, values, "task", "for")
     _refuse_other(settings, values, "order", "of degrees in the order")
+    _refuse_other(settings, values, "in_channels", "whose images have this many channels:")
     # The weights learned from images of one mean and deviation, and see nothing in others.
     _refuse_other(settings, values, "image_norm", "that learned from images normalised by")
     # Other tiles of the same photographs would lie on other sides of the split, unseen.

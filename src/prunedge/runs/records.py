@@ -19,9 +19,11 @@ from prunedge.edge.image.read import parse_range
 from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
+from prunedge.runs.data_record import DataRecord
+from prunedge.runs.decision_record import DecisionRecord, ShownRecord
 from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
 from prunedge.tasks import TASKS
-from prunedge.utils.records import Record
+from prunedge.utils.records import Loss, Record
 
 if TYPE_CHECKING:
     MetricsRecord = Any
@@ -89,7 +91,10 @@ class TwinsRecord(Record):
 
 
 class TestRecord(Record):
-    """test.json: the metrics on the test split."""
+    """test.json: the metrics on the test split, and how the models decide between damaged and
+    sound, where their task and classes tell which is which: with the images that the best one
+    decides wrongly, worst first, and those nearest to its threshold.
+    """
 
     __test__ = False
 
@@ -100,6 +105,9 @@ class TestRecord(Record):
     baselines: dict[str, MetricsRecord] = Field(default_factory=dict)
     looks_before: NonNegativeInt = 0
     twins: TwinsRecord | None = None
+    decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
+    wrong: list[ShownRecord] = Field(default_factory=list)
+    borderline: list[ShownRecord] = Field(default_factory=list)
 
 
 class StopRecord(Record):
@@ -198,6 +206,15 @@ class WeightsRecord(Record):
     note: str
 
 
+class EpochRecord(Record):
+    """An epoch of learning.json: the mean training loss of an image, and the metrics on the
+    validation split where it was measured after the epoch, the `loss` among them.
+    """
+
+    loss: Loss
+    metrics: dict[str, float | None] | None
+
+
 class FailureRecord(Record):
     """failed.json: the error that the last attempt ended in."""
 
@@ -216,6 +233,8 @@ KINDS: dict[str, Any] = {
     "chain.json": ChainRecord,
     "lr.json": RateRecord,
     "patience.json": PatienceRecord,
+    "learning.json": dict[str, list[EpochRecord]],
+    "data.json": DataRecord,
     "weights.json": WeightsRecord,
     "bench.json": BenchRecord,
     "latency.json": LatencyRecord,

@@ -48,6 +48,9 @@ RESULTS = (
     "bundle",
 )
 
+# The lists of test.json whose images are named by their path.
+SHOWN = {"mistakes", "wrong", "borderline"}
+
 Say = Callable[[str], None]
 
 
@@ -262,13 +265,10 @@ def _apply(
             if (run.path / name).exists():
                 replace(run.path / name, folder / name)
     if "data" in record and (test := run.test()) is not None:
-        run.write(
-            "test.json",
-            {
-                **test,
-                "mistakes": [_moved(mistake, *record["data"]) for mistake in test["mistakes"]],
-            },
-        )
+        moved = {}
+        for name in SHOWN & test.keys():
+            moved[name] = [_moved(image, *record["data"]) for image in test[name]]
+        run.write("test.json", {**test, **moved})
     entries = [*run.resumptions(), {"after_step": after, "changes": dict(record)}]
     run.write(RESUMED, entries)
     write_config(run, config)
@@ -279,13 +279,13 @@ def _note(run: Run, record: Mapping[str, Any], *, after: int) -> None:
     run.write(RESUMED, [*run.resumptions(), {"after_step": after, "changes": dict(record)}])
 
 
-def _moved(mistake: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    """The same mistake with its image in the new place, where the old one says where that is."""
+def _moved(image: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """What is recorded of an image, in its new place where the old one says where that is."""
     was, now = (
         Path(place).parent if place.endswith(".csv") else Path(place) for place in (old, new)
     )
-    path = Path(mistake["path"])
+    path = Path(image["path"])
     return {
-        **mistake,
-        "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else mistake["path"],
+        **image,
+        "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else image["path"],
     }

@@ -46,6 +46,8 @@ REPEATED = {
     "stop.json": "--resume finds out again",
     "times.json": "only the times of the small networks are lost",
     "bench.json": "`prunedge bench` writes it again",
+    "learning.json": "only the learning curves are lost",
+    "data.json": "--resume counts the images again",
     FAILED: "it only says how the last attempt ended",
 }
 

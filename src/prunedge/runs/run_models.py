@@ -41,7 +41,9 @@ def restored(run: Run, file: Path) -> nn.Module:
     name = run.config.model.name
     outputs = task_of(run.config).outputs
     trust.check(name, run.path)
-    model = restore_model(rebuild(name, outputs, seed=run.config.data.seed), file)
+    data = run.config.data
+    fresh = rebuild(name, outputs, seed=data.seed, in_channels=data.in_channels)
+    model = restore_model(fresh, file)
     if not fits_classes(name, model, outputs):
         named = counted(len(run.config.data.classes), "class", "classes")
         why = f"it names {named}, and the model has another number"

@@ -25,6 +25,7 @@ from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.steps import Iteration, State
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.images import images_of
+from prunedge.runs.learning import note_epochs
 from prunedge.runs.origin import open_start
 from prunedge.runs.resumption import note_computing
 from prunedge.runs.run import Run, open_run
@@ -110,8 +111,14 @@ class RunSession:
         if self.start is not None:
             return self.start_state.model.eval()
         model = self.config.model
+        data = self.config.data
         built, self.loaded = build_with_report(
-            model.name, self.task.outputs, model.weights, seed=self.config.data.seed
+            model.name,
+            self.task.outputs,
+            model.weights,
+            seed=data.seed,
+            in_channels=data.in_channels,
+            image_norm=data.image_norm,
         )
         return built
 
@@ -216,6 +223,7 @@ class RunSession:
 
     def keep(self, iteration: Iteration) -> None:
         """Keep an iteration in the run, and tell of its step."""
+        note_epochs(self.run, iteration)
         self.run.commit(iteration)
         if self.callbacks.on_step is not None:
             self.callbacks.on_step(iteration.step)

@@ -12,7 +12,7 @@ from prunedge.config.small_networks import SmallNetwork
 from prunedge.errors import MachineError, PrunedgeError, WeightsError
 from prunedge.latency import Timer
 from prunedge.latency.side_by_side import require_exportable, time_side_by_side
-from prunedge.models import build_with_report, cost
+from prunedge.models import Loaded, build_with_report, cost
 from prunedge.pruning.from_config import transfer_settings
 from prunedge.runs.compared import TIMES
 from prunedge.runs.leakage import refuse_seen
@@ -65,7 +65,7 @@ def _unfit(session: RunSession, network: SmallNetwork) -> list[str]:
     trust.give(network.model)
     config = _first_training(session.config, network, epochs=0)
     lines = refuse_seen(config, session.data)
-    model, loaded = build_with_report(network.model, session.task.outputs, network.weights)
+    model, loaded = _built(session, network)
     example = session.data.example(4)
     cost(model, example)  # does it take images of this size?
     refuse_ending(model, example, session.task, network.model)
@@ -79,7 +79,7 @@ def taught(session: RunSession, network: SmallNetwork, epochs: int) -> FitResult
     """The network after a first training of so many epochs, as a run of its own would have it."""
     config = _first_training(session.config, network, epochs)
     seed = config.data.seed
-    model, _ = build_with_report(network.model, session.task.outputs, network.weights, seed=seed)
+    model, _ = _built(session, network, seed)
     settings = transfer_settings(config, session.data)
     rate = first_rate(
         config,
@@ -98,6 +98,21 @@ def taught(session: RunSession, network: SmallNetwork, epochs: int) -> FitResult
         seed=seed,
         rate=rate,
         extras=TrainExtras(progress=session.callbacks.progress),
+    )
+
+
+def _built(
+    session: RunSession, network: SmallNetwork, seed: int = 0
+) -> tuple[nn.Module, Loaded | None]:
+    """The network as it sees the run's images, and what became of its weights."""
+    images = session.config.data
+    return build_with_report(
+        network.model,
+        session.task.outputs,
+        network.weights,
+        seed=seed,
+        in_channels=images.in_channels,
+        image_norm=images.image_norm,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunedge.pruning.steps import Step
 from prunedge.runs.compared import TIMES, compared
+from prunedge.runs.decision_rates import decision_to_json, decisions_in
 from prunedge.runs.profile import profile_of
 from prunedge.utils.wording import counted
 
@@ -35,6 +36,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "references": references,
         "best": {**_figures(best), "step": best.number, "channels": best.channels},
         "test": _test(run),
+        "decisions": _decisions(run),
         "baselines": [each.to_json() for each in compared(run)],
         "times": run.read(TIMES),
         "test_looks_before": run.looks_before(),
@@ -44,6 +46,8 @@ def summary_of(run: Run) -> dict[str, Any]:
         "stop": run.stopped(),
         "learning_rate": run.read("lr.json"),
         "patience": run.read("patience.json"),
+        "learning": run.read("learning.json"),
+        "images": run.read("data.json"),
         "weights_loaded": run.read("weights.json"),
         "bench": run.read("bench.json"),
         "profile": profile_of(run.path),
@@ -61,6 +65,13 @@ def _test(run: Run) -> dict[str, Any] | None:
     if not test:
         return None
     return {name: test[name] for name in _TESTED if test.get(name) is not None}
+
+
+def _decisions(run: Run) -> dict[str, Any]:
+    """What each model finds and misses, by its name; {} where nobody knows what is damage."""
+    classes = run.config.data.classes
+    decisions = decisions_in(run.test())
+    return {name: decision_to_json(record, classes) for name, record in decisions.items()}
 
 
 def _computing(run: Run) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prunedge.config import RunConfig
 from prunedge.edge.tasks.base import TaskSpec, scales_in
+from prunedge.edge.tasks.decision import damage_named
 from prunedge.tasks import Task, make_task
 
 
@@ -18,6 +19,8 @@ def task_of(config: RunConfig) -> Task:
         classes=tuple(data.classes),
         size=data.size,
         resize=data.resize,
+        in_channels=data.in_channels,
+        damage=damage_named(config.task.damage, config.task.costs),
         scales=scales_in(data.scales),
     )
     return make_task(spec)

@@ -11,15 +11,26 @@ from torch import nn
 
 from prunedge.data import Dataset
 from prunedge.data.paths import written
+from prunedge.edge.tasks.decision import OperatingRule
+from prunedge.runs.deciding import decision_record
 from prunedge.runs.leakage import MOST_COMPARED
-from prunedge.tasks import Example, make_task
+from prunedge.runs.testing_gallery import gallery
+from prunedge.tasks import Example, Meter, make_task
+from prunedge.tasks.operating import detection_of
 from prunedge.train import Engine, evaluate, observe
 
 
-def on_test(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any]:
+def on_test(
+    models: Mapping[str, nn.Module],
+    data: Dataset,
+    engine: Engine,
+    rule: OperatingRule | None = None,
+) -> dict[str, Any]:
     """The metrics of each model on `data.test` by its name, and under `mistakes` what `best` gets
     wrong and `baseline` got right. Where test images look like training or validation images,
-    `twins` says how many, and holds the metrics on the others. Plain JSON values.
+    `twins` says how many, and holds the metrics on the others. `decisions` are those of
+    `prunedge.runs.deciding`, whose thresholds `rule` chooses on `data.val`; `wrong` and
+    `borderline` the images of `prunedge.runs.testing_gallery`. Plain JSON values.
     """
     task = make_task(data.spec)
     meters = {name: observe(model, data.test, engine, task) for name, model in models.items()}
@@ -28,7 +39,30 @@ def on_test(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> d
         examples = task.examples(meters["baseline"], meters["best"])
         tested["mistakes"] = [_mistake(example, data) for example in examples]
         tested["twins"] = _twins(models, data, engine)
+        tested["decisions"] = _decisions(models, meters, data, engine, rule)
+        tested |= gallery(task, meters, tested["decisions"], data.test)
     return tested
+
+
+def _decisions(
+    models: Mapping[str, nn.Module],
+    meters: Mapping[str, Meter],
+    data: Dataset,
+    engine: Engine,
+    rule: OperatingRule | None,
+) -> dict[str, Any]:
+    """The decision record of each model, by its meter of the test split; {} where nothing tells
+    damaged from sound.
+    """
+    task = make_task(data.spec)
+    decisions = {}
+    if detection_of(data.spec) is not None:
+        for name, model in models.items():
+            validation = observe(model, data.val, engine, task)
+            record = decision_record(task, validation, meters[name], rule)
+            if record is not None:
+                decisions[name] = record
+    return decisions
 
 
 def _twins(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any] | None:

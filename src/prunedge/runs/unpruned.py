@@ -91,9 +91,10 @@ def _trained(
     if early is not None:
         session.callbacks.say(early)
     scores = gathered(context, fitted.model, fitted.collected)
-    return step_zero(
+    iteration = step_zero(
         context, fitted.model, session.policy, scores, fitted.optimizer_state, graph=graph
     )
+    return replace(iteration, epochs=fitted.history)
 
 
 def _taken_over(session: RunSession, source: Run, context: PruneContext) -> Iteration:

@@ -264,6 +264,11 @@ class Task(Protocol):
     def meter(self) -> Meter:
         """A new one."""
 
+    def kept(self, meter: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs (n, ...) float32 and the targets, as a batch of them, that one of its meters
+        has taken in; only of tasks that tell damage from what is sound (`Detection`).
+        """
+
     def figures(self, meter: Any, weights: np.ndarray) -> Figures:
         """The metrics, and those of each class, where the images that one of its meters has taken
         in count as often as `weights` (rows, n) say.

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.edge.tasks.classification import METRICS, NAME, ClassTargets
+from prunedge.edge.tasks.classification import COST, METRICS, NAME, ClassTargets
 from prunedge.edge.tasks.damage import damage_among
+from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import figures as of
@@ -107,7 +108,7 @@ class Classification:
             return next(iter(missing), None)
         if not METRICS[metric].of_damage:
             return None
-        damage = damage_among(self.spec.classes)
+        damage = damage_among(self.spec.classes, self.spec.damage.classes)
         sound = [name for name in self.spec.classes if name not in damage]
         for side in (damage, sound):
             if side and set(side) <= set(missing):
@@ -174,7 +175,11 @@ class Classification:
         """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
         if self.spec is None:
             return ClassificationMeter()
-        return meter_of(self.spec.classes)
+        return meter_of(self.spec.classes, self.spec.damage)
+
+    def kept(self, meter: ClassificationMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The logits and labels."""
+        return meter.logits().numpy(), meter.labels().numpy()
 
     def figures(self, meter: ClassificationMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; recall, precision and F1 of each class."""
@@ -199,7 +204,7 @@ class Classification:
                 of.Figure(METRICS["f1"], f1, rarest),
                 of.Figure(METRICS["auroc"], np.mean(areas, axis=0), rarest),
                 of.Figure(METRICS["balanced_accuracy"], np.mean(recalls, axis=0), rarest),
-                *damage_figures(logits, meter.labels(), meter.damage, weights),
+                *damage_figures(logits, meter.labels(), meter.damage, weights, meter.costs),
             ),
             parts=parts,
         )
@@ -246,10 +251,15 @@ class Classification:
         find none without calling all damaged.
         """
         assert self.spec is not None
-        damage = [self.spec.classes.index(name) for name in damage_among(self.spec.classes)]
+        names = damage_among(self.spec.classes, self.spec.damage.classes)
+        damage = [self.spec.classes.index(name) for name in names]
         share = sum(counts[index] for index in damage) / sum(counts)
         if metric == "average_precision":
             return share
+        if metric == COST:
+            assert self.spec.damage.costs is not None
+            miss, alarm = self.spec.damage.costs
+            return min(miss * share, alarm * (1 - share))
         if metric == "damage_f1":
             return 2 * share / (1 + share) if answer in damage else 0.0
         return 0.0 if METRICS[metric].higher_is_better else 1.0
@@ -319,12 +329,18 @@ class ClassificationMeter:
     """The loss, the metrics and the confusion matrix of a classifier.
 
     `classes` is how many there are; None where the model's outputs tell. `damage` are those of them
-    that are damage; () where nobody knows.
+    that are damage; () where nobody knows. `costs` are those of a miss and of a false alarm.
     """
 
-    def __init__(self, classes: int | None = None, damage: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        classes: int | None = None,
+        damage: Sequence[int] = (),
+        costs: tuple[float, float] | None = None,
+    ) -> None:
         self._classes = classes
         self._damage = damage
+        self._costs = costs
         self._logits: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
         self._counts: Any = None
@@ -333,6 +349,11 @@ class ClassificationMeter:
     def damage(self) -> Sequence[int]:
         """The classes that are damage; none where nobody knows."""
         return self._damage
+
+    @property
+    def costs(self) -> tuple[float, float] | None:
+        """What a miss and a false alarm cost; None where nobody says it."""
+        return self._costs
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The logits (n, classes) float32 and the labels (n,)."""
@@ -397,7 +418,7 @@ class ClassificationMeter:
                 "f1": float(counts["f1"]),
                 "auroc": _auroc(logits, labels),
                 "balanced_accuracy": _balanced_accuracy(confusion),
-                **damage_metrics(logits, labels, self._damage),
+                **damage_metrics(logits, labels, self._damage, self._costs),
             },
             n=len(labels),
             correct=packed(is_correct.numpy()),
@@ -441,17 +462,22 @@ def _balanced_accuracy(confusion: Sequence[Sequence[int]]) -> float | None:
     return sum(shares) / len(shares)
 
 
-def meter_of(classes: Sequence[str]) -> ClassificationMeter:
-    """A meter for these classes, whose names say which are damage, if any do."""
-    damage = [classes.index(name) for name in damage_among(classes)]
-    return ClassificationMeter(len(classes), damage)
+def meter_of(classes: Sequence[str], damage: DamageSpec = NOTHING_SAID) -> ClassificationMeter:
+    """A meter for these classes; which are damage, the user says, or their names, if any do."""
+    chosen = [classes.index(name) for name in damage_among(classes, damage.classes)]
+    return ClassificationMeter(len(classes), chosen, damage.costs)
 
 
 def measure(
-    logits: torch.Tensor, labels: torch.Tensor, classes: Sequence[str] | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    classes: Sequence[str] | None = None,
+    damage: DamageSpec = NOTHING_SAID,
 ) -> Metrics:
-    """The metrics of outputs (n, classes) against labels (n,)."""
-    meter = ClassificationMeter() if classes is None else meter_of(classes)
+    """The metrics of outputs (n, classes) against labels (n,); `damage` is what the user says of
+    it.
+    """
+    meter = ClassificationMeter() if classes is None else meter_of(classes, damage)
     meter.update(meter.observe(logits, labels))
     return meter.compute()
 

@@ -9,20 +9,27 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL, METRICS
+from prunedge.edge.tasks.classification import AT_ALARMS, AT_RECALL, COST, METRICS
 from prunedge.tasks.figures import Figure, average_precision, parts_of
 from prunedge.tasks.figures import alarms_at as alarms_at_weighted
+from prunedge.tasks.figures import least_cost as least_cost_weighted
 from prunedge.tasks.figures import recall_at as recall_at_weighted
 
-NAMES = ("damage_f1", "average_precision", *AT_ALARMS, *AT_RECALL)
+Costs = tuple[float, float]  # of a miss and of a false alarm
+
+NAMES = ("damage_f1", "average_precision", *AT_ALARMS, *AT_RECALL, COST)
 
 
 def damage_metrics(
-    logits: torch.Tensor, labels: torch.Tensor, damage: Sequence[int]
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    damage: Sequence[int],
+    costs: Costs | None = None,
 ) -> dict[str, float | None]:
     """The metrics of `NAMES` for logits (n, classes) float32 and labels (n,) int64, where the
     classes `damage` are damage. All are None where there is no image of damage or no sound one, or
-    nobody knows which classes are damage.
+    nobody knows which classes are damage; `cost` is None without the `costs` of a miss and a false
+    alarm.
 
     An image is ranked by the probability of all its damage classes together, as an inspection does
     (`prunedge.edge.tasks.classification`); damage is what the most probable class says.
@@ -45,11 +52,16 @@ def damage_metrics(
     }
     values |= {name: recall_at(curve, rate) for name, rate in AT_ALARMS.items()}
     values |= {name: alarms_at(curve, rate) for name, rate in AT_RECALL.items()}
+    values[COST] = None if costs is None else least_cost(curve, is_damaged, costs)
     return values
 
 
 def damage_figures(
-    logits: torch.Tensor, labels: torch.Tensor, damage: Sequence[int], weights: np.ndarray
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    damage: Sequence[int],
+    weights: np.ndarray,
+    costs: Costs | None = None,
 ) -> tuple[Figure, ...]:
     """The same metrics where each image counts as often as `weights` (rows, n) say."""
     chosen = torch.zeros(logits.shape[1], dtype=torch.bool)
@@ -70,10 +82,13 @@ def damage_figures(
         values[name] = recall_at_weighted(weights, scores, is_damaged, rate)
     for name, rate in AT_RECALL.items():
         values[name] = alarms_at_weighted(weights, scores, is_damaged, rate)
+    values[COST] = np.full(len(weights), np.nan)
+    if costs is not None:
+        values[COST] = least_cost_weighted(weights, scores, is_damaged, costs)
     over = {"damage_f1": is_damaged | is_answered, "average_precision": is_damaged}
     over |= dict.fromkeys(AT_ALARMS, is_damaged)
     over |= dict.fromkeys(AT_RECALL, ~is_damaged)
-    return tuple(Figure(METRICS[name], values[name], over[name]) for name in NAMES)
+    return tuple(Figure(METRICS[name], values[name], over.get(name)) for name in NAMES)
 
 
 def operating_points(scores: torch.Tensor, is_damaged: torch.Tensor) -> torch.Tensor:
@@ -105,6 +120,14 @@ def alarms_at(curve: torch.Tensor, least: float) -> float:
     is found.
     """
     return float(curve[curve[:, 1] >= least - 1e-9, 0].min())
+
+
+def least_cost(curve: torch.Tensor, is_damaged: torch.Tensor, costs: Costs) -> float:
+    """What misses and false alarms cost an image, at the threshold where that is least."""
+    miss, alarm = costs
+    share = float(is_damaged.double().mean())
+    totals = miss * share * (1 - curve[:, 1]) + alarm * (1 - share) * curve[:, 0]
+    return float(totals.min())
 
 
 def _ranks(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

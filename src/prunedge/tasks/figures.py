@@ -157,6 +157,18 @@ def alarms_at(
     return np.where(np.isnan(found + alarms).any(1), np.nan, best)
 
 
+def least_cost(
+    weights: np.ndarray, scores: np.ndarray, is_there: np.ndarray, costs: tuple[float, float]
+) -> np.ndarray:
+    """What misses and false alarms cost an image (rows,), at the threshold where that is least;
+    NaN where one of both kinds is missing.
+    """
+    miss, alarm = costs
+    found, alarms = _curve(weights, scores, is_there)
+    share = (weights @ is_there / weights.sum(1))[:, None]
+    return (miss * share * (1 - found) + alarm * (1 - share) * alarms).min(1)
+
+
 def _curve(
     weights: np.ndarray, scores: np.ndarray, is_there: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

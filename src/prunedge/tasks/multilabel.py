@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.metric import Metric
-from prunedge.edge.tasks.multilabel import METRICS, NAME, LabelTargets, Target, thresholds_of
+from prunedge.edge.tasks.multilabel import METRICS, NAME, THRESHOLD, LabelTargets, Target
 from prunedge.errors import ModelError, TrainError
 from prunedge.tasks import figures as of
 from prunedge.tasks.base import (
@@ -28,6 +28,7 @@ from prunedge.tasks.base import (
     Titles,
 )
 from prunedge.tasks.logits import logits_of
+from prunedge.tasks.observed import Observed
 from prunedge.tasks.packed import packed
 from prunedge.tasks.weighting import LossWeighting, label_weights, weighted_binary_cross_entropy
 from prunedge.utils.records import Loss, Record
@@ -169,6 +170,10 @@ class Multilabel:
     def meter(self) -> MultilabelMeter:
         """Keeps the logits, a few numbers an image, since average precision ranks all images."""
         return MultilabelMeter(self)
+
+    def kept(self, meter: MultilabelMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The logits, and which classes are there."""
+        return meter.logits().numpy(), meter.targets().numpy()
 
     def figures(self, meter: MultilabelMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; recall, precision and F1 of each class."""
@@ -314,8 +319,7 @@ class Multilabel:
 
     def decided(self, logits: torch.Tensor) -> torch.Tensor:
         """(n, classes) bool: which classes logits (n, classes) say are there."""
-        thresholds = torch.from_numpy(thresholds_of(self.spec)).to(logits.device)
-        return logits.double().sigmoid() >= thresholds
+        return logits.double().sigmoid() >= THRESHOLD
 
     def checked(self, targets: Any, images: int) -> torch.Tensor:
         """The targets, where they are 0 or 1 for each class of so many images. TrainError."""
@@ -335,36 +339,30 @@ class MultilabelMeter:
 
     def __init__(self, task: Multilabel) -> None:
         self._task = task
-        self._logits: list[torch.Tensor] = []
-        self._targets: list[torch.Tensor] = []
+        self._observed = Observed()
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The logits (n, classes) float32, and which classes are there (n, classes) bool."""
         logits = self._task.outputs_of(outputs).float()
-        return {"logits": logits, "targets": self._task.checked(targets, len(logits)).bool()}
+        return Observed.observation(logits, self._task.checked(targets, len(logits)).bool())
 
     def update(self, observation: Mapping[str, torch.Tensor]) -> None:
         """Take in a batch."""
-        self._logits.append(observation["logits"])
-        self._targets.append(observation["targets"])
+        self._observed.update(observation)
 
     def logits(self) -> torch.Tensor:
         """(n, classes) float32, in the images' order."""
-        return torch.cat(self._logits)
+        return self._observed.outputs()
 
     def targets(self) -> torch.Tensor:
         """(n, classes) bool."""
-        return torch.cat(self._targets)
+        return self._observed.targets()
 
     @traced("metrics")
     def compute(self) -> Metrics:
         """The metrics; `map` is None where no class has an image."""
-        logits = self.logits()
+        logits = self._observed.finite_outputs()
         targets = self.targets()
-        if not bool(logits.isfinite().all()):
-            raise TrainError(
-                "the model's outputs aren't finite", remedy="train it at a lower learning rate"
-            )
         decided = self._task.decided(logits)
         is_correct = (decided == targets).all(1)
         classes = _classes(logits.double().sigmoid(), decided.int(), targets.int())

@@ -43,6 +43,7 @@ from prunedge.tasks.base import (
     Titles,
 )
 from prunedge.tasks.logits import logits_of
+from prunedge.tasks.observed import Observed
 from prunedge.tasks.packed import packed
 from prunedge.tasks.weighting import LossWeighting, class_weights
 from prunedge.utils.advice import option
@@ -196,6 +197,10 @@ class Ordinal:
     def meter(self) -> OrdinalMeter:
         """Keeps the logits, a few numbers an image, which the report's gallery reads."""
         return OrdinalMeter(self)
+
+    def kept(self, meter: OrdinalMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The logits and degrees."""
+        return meter.logits().numpy(), meter.degrees().numpy()
 
     def figures(self, meter: OrdinalMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; recall, precision and F1 of each degree."""
@@ -362,26 +367,24 @@ class OrdinalMeter:
 
     def __init__(self, task: Ordinal) -> None:
         self._task = task
-        self._logits: list[torch.Tensor] = []
-        self._degrees: list[torch.Tensor] = []
+        self._observed = Observed()
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The logits (n, degrees - 1) float32 and the degrees (n,)."""
         logits = self._task.outputs_of(outputs).float()
-        return {"logits": logits, "degrees": self._task.checked(targets, len(logits))}
+        return Observed.observation(logits, self._task.checked(targets, len(logits)))
 
     def update(self, observation: Mapping[str, torch.Tensor]) -> None:
         """Take in a batch."""
-        self._logits.append(observation["logits"])
-        self._degrees.append(observation["degrees"])
+        self._observed.update(observation)
 
     def logits(self) -> torch.Tensor:
         """(n, degrees - 1) float32, in the images' order."""
-        return torch.cat(self._logits)
+        return self._observed.outputs()
 
     def degrees(self) -> torch.Tensor:
         """(n,) int64."""
-        return torch.cat(self._degrees)
+        return self._observed.targets()
 
     @traced("metrics")
     def compute(self) -> Metrics:
@@ -393,12 +396,8 @@ class OrdinalMeter:
         )
 
         task = self._task
-        logits = self.logits()
+        logits = self._observed.finite_outputs()
         degrees = self.degrees()
-        if not bool(logits.isfinite().all()):
-            raise TrainError(
-                "the model's outputs aren't finite", remedy="train it at a lower learning rate"
-            )
         decided = task.decided(logits)
         kappa = None
         if len(degrees.unique()) > 1:

@@ -33,6 +33,7 @@ from prunedge.tasks.base import (
     Titles,
 )
 from prunedge.tasks.logits import logits_of
+from prunedge.tasks.observed import Observed
 from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.records import Loss, Record
 from prunedge.utils.tracing import traced
@@ -189,6 +190,10 @@ class Regression:
         """Keeps the outputs, a number or a few an image, which the report's gallery reads."""
         return RegressionMeter(self)
 
+    def kept(self, meter: RegressionMeter) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs, and the numbers in their own units."""
+        return meter.outputs().numpy(), meter.targets().numpy()
+
     def figures(self, meter: RegressionMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; of several numbers those of each as well."""
         truth = meter.targets().double().numpy()
@@ -318,37 +323,31 @@ class RegressionMeter:
 
     def __init__(self, task: Regression) -> None:
         self._task = task
-        self._outputs: list[torch.Tensor] = []
-        self._targets: list[torch.Tensor] = []
+        self._observed = Observed()
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The outputs (n, numbers) float32, and the targets (n, numbers) in their own units."""
         found = self._task.outputs_of(outputs).float()
-        return {"outputs": found, "targets": self._task.checked(targets, len(found))}
+        return Observed.observation(found, self._task.checked(targets, len(found)))
 
     def update(self, observation: Mapping[str, torch.Tensor]) -> None:
         """Take in a batch."""
-        self._outputs.append(observation["outputs"])
-        self._targets.append(observation["targets"])
+        self._observed.update(observation)
 
     def outputs(self) -> torch.Tensor:
         """(n, numbers) float32, standardised, in the images' order."""
-        return torch.cat(self._outputs)
+        return self._observed.outputs()
 
     def targets(self) -> torch.Tensor:
         """(n, numbers) float32, in their own units."""
-        return torch.cat(self._targets)
+        return self._observed.targets()
 
     @traced("metrics")
     def compute(self) -> Metrics:
         """The metrics; `r2` is None where a number is the same in all images."""
         task = self._task
-        outputs = self.outputs()
+        outputs = self._observed.finite_outputs()
         targets = self.targets()
-        if not bool(outputs.isfinite().all()):
-            raise TrainError(
-                "the model's outputs aren't finite", remedy="train it at a lower learning rate"
-            )
         truth = targets.double()
         numbers = _scores(task.in_units(outputs), truth)
 

@@ -119,7 +119,7 @@ class Segmentation:
     @cached_property
     def damage(self) -> tuple[int, ...]:
         """The numbers of the classes that are damage."""
-        return tuple(self.spec.classes.index(name) for name in damage_of(self.spec.classes))
+        return tuple(self.spec.classes.index(name) for name in self._damage_names)
 
     def undefined(self, metric: str, targets: Sequence[Target]) -> str | None:
         """A split without any damage has nothing to find. ExtraMissing for a metric of centrelines
@@ -207,6 +207,10 @@ class Segmentation:
         """Keeps counts of each image's pixels, and no map."""
         return SegmentationMeter(self)
 
+    def kept(self, meter: SegmentationMeter) -> tuple[np.ndarray, np.ndarray]:
+        """TrainError: whether an image shows damage is no question of this task's."""
+        raise TrainError("no map is kept of an image", remedy="judge the pixels")
+
     def figures(self, meter: SegmentationMeter, weights: np.ndarray) -> of.Figures:
         """The metrics; of several damage classes those of each as well."""
         counts = meter.counts()
@@ -285,7 +289,7 @@ class Segmentation:
 
     def purpose(self) -> str:
         """Finding the pixels of its damage."""
-        return f"finding the pixels of {', '.join(damage_of(self.spec.classes))}"
+        return f"finding the pixels of {', '.join(self._damage_names)}"
 
     def table(self, metrics: Metrics) -> Table:
         """Each class: how well its pixels are found, and how many of all there are."""
@@ -318,6 +322,10 @@ class Segmentation:
             )
             examples.append(example)
         return examples
+
+    @property
+    def _damage_names(self) -> tuple[str, ...]:
+        return damage_of(self.spec.classes, self.spec.damage.classes)
 
     def _iou_by_image(self, meter: SegmentationMeter) -> np.ndarray:
         """The IoU of all damage of each image (n,); 1 where there is none and none was answered."""

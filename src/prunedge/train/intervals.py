@@ -4,8 +4,8 @@ judged, images of one source being drawn together. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from prunedge.edge.tasks.metric import Metric
 from prunedge.tasks import Task
 from prunedge.tasks.figures import Figure, Figures
+from prunedge.tasks.figures import Part as FiguresPart
 from prunedge.train.bootstrap import cluster_of_each
 
 RESAMPLES = 2000
@@ -47,7 +48,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Intervals:
-    """The metrics and those of each class, from so many `resamples` of so many `groups`."""
+    """The metrics and those of each class, from so many `resamples` of so many `groups`; `decided`
+    are the figures of a decision between damaged and sound, where there is one.
+    """
 
     metrics: tuple[Estimate, ...]
     parts: tuple[Part, ...]
@@ -55,6 +58,7 @@ class Intervals:
     resamples: int
     seed: int
     confidence: float = CONFIDENCE
+    decided: Part | None = None
 
 
 def intervals_of(
@@ -64,8 +68,10 @@ def intervals_of(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    decided: Callable[[np.ndarray], FiguresPart] | None = None,
 ) -> Intervals:
-    """The figures of the images that a meter has taken in, each with its interval.
+    """The figures of the images that a meter has taken in, each with its interval; with `decided`
+    those of a decision (`prunedge.tasks.operating`), by the images' weights.
 
     `sources` has one for each image (None: an image of its own). Images of one source (patches of a
     photograph) are right or wrong together, so whole sources are drawn, as many as there are, with
@@ -76,18 +82,25 @@ def intervals_of(
     and Pearson (1934) for as many sources. The same `seed` gives the same bounds.
     """
     clusters = cluster_of_each(sources)
-    point = task.figures(meter, np.ones((1, len(clusters))))
-    chunks = [
-        task.figures(meter, weights) for weights in resampled_weights(clusters, resamples, seed)
-    ]
+
+    def figures(weights: np.ndarray) -> Figures:
+        found = task.figures(meter, weights)
+        if decided is None:
+            return found
+        return replace(found, parts=(*found.parts, decided(weights)))
+
+    point = figures(np.ones((1, len(clusters))))
+    chunks = [figures(weights) for weights in resampled_weights(clusters, resamples, seed)]
 
     metrics = []
     for place, figure in enumerate(point.metrics):
         drawn = [chunk.metrics[place].values for chunk in chunks]
         metrics.append(_estimate(figure, drawn, clusters))
+    parts = _parts(point, chunks, clusters)
     return Intervals(
         metrics=tuple(metrics),
-        parts=_parts(point, chunks, clusters),
+        parts=parts if decided is None else parts[:-1],
+        decided=None if decided is None else parts[-1],
         groups=int(clusters.max()) + 1,
         resamples=resamples,
         seed=seed,

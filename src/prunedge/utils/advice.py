@@ -17,7 +17,7 @@ Place = Literal["python", "command", "study"]
 _place: Place = "python"
 _verb: str | None = None
 # Where an option of the command is not called as the config calls it.
-_OF_THE_COMMAND = {"start": "from", "cost": "for"}
+_OF_THE_COMMAND = {"start": "from", "cost": "for", "costs": "cost"}
 # Who trains and does no more, `prunedge train` and `pe.fit`, has no other epochs.
 OF_TRAINING = {"train_epochs": "epochs"}
 

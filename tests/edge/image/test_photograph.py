@@ -322,7 +322,6 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"threshold": 0.0}, "threshold"),
         ({"overlap": 1.0}, "overlap"),
         ({"patch": 0}, "patch"),
         ({"mm_per_pixel": float("nan")}, "mm"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunedge.edge.inspect.damage import damage_classes
-from prunedge.edge.tasks.damage import is_sound
+from prunedge.edge.tasks.damage import damage_classes, is_sound
 from prunedge.errors import DataError
 
 SOUND = [
@@ -109,7 +108,7 @@ def test_all_classes_may_be_damage_where_an_image_can_show_none_of_them() -> Non
 @pytest.mark.parametrize(
     ("classes", "wanted", "words"),
     [
-        (["0", "1"], (), "--damage"),
+        (["0", "1"], (), "say which do"),
         (["cat", "dog"], (), "cat, dog"),
         (["good", "normal"], (), "none of the classes"),
         (["crack", "ok"], ("rust",), "no class 'rust'"),

@@ -16,7 +16,8 @@ POOL = 64  # images of --data that are kept decoded
 
 def pool_of(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
     """The file in `folder` that holds images of the folder `images` as the bundle's model sees
-    them, (n, height, width, 3) uint8; None without images. Raises DataError where there are none.
+    them, (n, height, width, channels) uint8; None without images. Raises DataError where there are
+    none.
     """
     if images is None:
         return None
@@ -42,11 +43,13 @@ def pool_of(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
     task = bundle.manifest.task
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
     greys = bundle.greys
-    name = f"{task.size}_{task.resize}"
+    name = f"{task.size}_{task.resize}_{task.in_channels}"
     if greys is not None:
         name += f"_{greys.low:g}_{greys.high:g}"
     file = folder / f"{name}.npy"
     if not file.exists():
-        decoded = [read_image(path, task.size, greys, task.resize) for path in chosen]
+        decoded = []
+        for path in chosen:
+            decoded.append(read_image(path, task.size, greys, task.resize, task.in_channels))
         np.save(file, np.stack(decoded))
     return str(file)

@@ -17,9 +17,9 @@ from prunedge.edge.bench.breakdown import WARMUP
 from prunedge.edge.bench.workload import ResourceLimits
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.image.normalise import normalise
-from prunedge.edge.image.size import Size
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.session import Session, open_session
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import MachineError, PrunedgeError
 from prunedge.utils.machine import lacks_memory, machine_error
 from prunedge.utils.systems import (
@@ -55,7 +55,7 @@ def main() -> None:
             with span("images"):
                 pixels = _pool(
                     Path(orders["pool"]) if orders["pool"] else None,
-                    bundle.manifest.task.size,
+                    bundle.manifest.task,
                     orders["largest"],
                 )
         for line in sys.stdin:
@@ -123,12 +123,12 @@ def _profile(
     return {"spans": recorder.spans, "calls": calls[WARMUP:]}
 
 
-def _pool(file: Path | None, size: Size, batch: int) -> np.ndarray:
-    """Images (n, height, width, 3) uint8: those in `file`, or noise from a fixed seed."""
+def _pool(file: Path | None, task: TaskSpec, batch: int) -> np.ndarray:
+    """Images (n, height, width, channels) uint8: those in `file`, or noise from a fixed seed."""
     if file is not None:
         images = np.load(file, allow_pickle=False)
         return np.concatenate([images] * -(-batch // len(images)))
-    shape = (max(16, batch), *size, 3)
+    shape = (max(16, batch), *task.size, task.in_channels)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 

@@ -32,7 +32,9 @@ from prunedge.edge.image.read import (
     TURN,
     UNKNOWN_FORMAT,
     Greys,
+    InChannels,
     depth_of,
+    in_so_many,
     is_deep,
     orientation_of,
     refuse_no_numbers,
@@ -76,11 +78,13 @@ class Photo:
         part = self._cut(stored_box(box, self.width, self.height, self._orientation))
         return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
 
-    def patch(self, box: Box, size: Size, resize: Resize = "stretch") -> np.ndarray:
-        """A part as (height, width, 3) uint8: the pixels that `read_image` gives for a file of that
-        part.
+    def patch(
+        self, box: Box, size: Size, resize: Resize = "stretch", in_channels: InChannels = 3
+    ) -> np.ndarray:
+        """A part as (height, width, in_channels) uint8: the pixels that `read_image` gives for a
+        file of that part.
         """
-        return resized(self.crop(box), size, resize)
+        return resized(in_so_many(self.crop(box), in_channels), size, resize)
 
     def resized(self, width: int, height: int) -> Image.Image:
         """The whole photograph at another size, made band by band."""

@@ -24,6 +24,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp",
 # How a file keeps its values. Pillow reads colours of sixteen bits as eight: the upper half of
 # each.
 Depth = Literal["8 bits", "16 bits", "32 bits", "floats", "colours of 16 bits"]
+
+# How many channels of an image a model sees: red, green and blue, or grey alone.
+InChannels = Literal[1, 3]
 EIGHT: Depth = "8 bits"
 COLOURS: Depth = "colours of 16 bits"
 
@@ -109,16 +112,20 @@ def read_image(
     size: Size,
     greys: Greys | None = None,
     resize: Resize = "stretch",
+    in_channels: InChannels = 3,
 ) -> np.ndarray:
-    """An image as (height, width, 3) uint8 RGB: turned as its EXIF says, then made one of `size` in
-    the way of `resize` (bilinear, antialiased).
+    """An image as (height, width, in_channels) uint8, RGB or grey: turned as its EXIF says, then
+    made one of `size` in the way of `resize` (bilinear, antialiased).
 
     `path` may be an open file, too. `greys` says what greys of more than eight bits mean;
-    transparency is laid on black. Raises DeepGreys when an image has such greys and `greys` is
-    None, DataError when it can't be decoded whole or holds no numbers, MachineError when the
-    machine can't read it now.
+    transparency is laid on black. Colours become grey as Pillow's L has it (ITU-R BT.601: 299, 587
+    and 114 thousandths of red, green and blue), before the image is resized.
+
+    Raises DeepGreys when an image has greys of more than eight bits and `greys` is None, DataError
+    when it can't be decoded whole or holds no numbers, MachineError when the machine can't read it
+    now.
     """
-    return read_and_look(path, size, greys, resize)[0]
+    return read_and_look(path, size, greys, resize, in_channels)[0]
 
 
 def read_and_look(
@@ -126,6 +133,7 @@ def read_and_look(
     size: Size,
     greys: Greys | None = None,
     resize: Resize = "stretch",
+    in_channels: InChannels = 3,
 ) -> tuple[np.ndarray, Look]:
     """What `read_image` gives, and how the image is stored."""
     if isinstance(path, (str, Path)):
@@ -138,7 +146,8 @@ def read_and_look(
             depth = depth_of(opened)
             image = upright(settled(opened))
             look = Look(*image.size, mode, file_format, depth)
-            return resized(rgb(image, greys), size, resize), look
+            seen = in_so_many(rgb(image, greys), in_channels)
+            return resized(seen, size, resize), look
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
     except (
@@ -263,6 +272,13 @@ def rgb(image: Image.Image, greys: Greys | None = None) -> Image.Image:
         seen = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("RGB")
     return image.convert("RGB")
+
+
+def in_so_many(image: Image.Image, in_channels: InChannels) -> Image.Image:
+    """An RGB image as it is for a model that sees three channels, and in grey (L) for one that
+    sees one.
+    """
+    return image.convert("L") if in_channels == 1 else image
 
 
 def eight_bits(values: np.ndarray, greys: Greys) -> np.ndarray:

@@ -18,8 +18,9 @@ LARGEST = 4096
 # border on two sides. crop: the middle of it, scaled alike, without what lies beyond.
 Resize = Literal["stretch", "pad", "crop"]
 
-# ImageNet's mean colour, which normalisation turns into nearly 0.
+# ImageNet's mean colour and grey, which normalisation turns into nearly 0.
 PADDING = (124, 116, 104)
+GREY_PADDING = (114,)
 
 
 class Size(NamedTuple):
@@ -75,11 +76,13 @@ def parse_size(text: str | int) -> Size:
 
 
 def resized(image: Image.Image, size: Size, resize: Resize = "stretch") -> np.ndarray:
-    """An upright RGB image as (height, width, 3) uint8 (bilinear, antialiased)."""
+    """An upright RGB image as (height, width, 3) uint8, a grey one (L) as (height, width, 1)
+    (bilinear, antialiased).
+    """
     if image.size == (size.width, size.height):
-        return np.asarray(image)
+        return _pixels(image)
     if resize == "stretch":
-        return np.asarray(_scaled(image, size.width, size.height))
+        return _pixels(_scaled(image, size.width, size.height))
     if resize == "pad":
         return _padded(image, size)
     return _cropped(image, size)
@@ -111,18 +114,25 @@ def padded_box(width: int, height: int, size: Size) -> tuple[int, int, int, int]
 
 def _padded(image: Image.Image, size: Size) -> np.ndarray:
     left, top, right, bottom = padded_box(image.width, image.height, size)
-    pixels = np.empty((size.height, size.width, 3), np.uint8)
-    pixels[:] = PADDING
-    pixels[top:bottom, left:right] = np.asarray(_scaled(image, right - left, bottom - top))
+    scaled = _pixels(_scaled(image, right - left, bottom - top))
+    channels = scaled.shape[-1]
+    pixels = np.empty((size.height, size.width, channels), np.uint8)
+    pixels[:] = GREY_PADDING if channels == 1 else PADDING
+    pixels[top:bottom, left:right] = scaled
     return pixels
 
 
 def _cropped(image: Image.Image, size: Size) -> np.ndarray:
     # In the image's own pixels, so that it is read and scaled once.
     box = cropped_box(image.width, image.height, size)
-    scaled = image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(scaled)
+    return _pixels(image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=box))
 
 
 def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """An image as (height, width, channels) uint8, which a grey one of Pillow's is not."""
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -39,7 +39,7 @@ class Classifier(Protocol):
         """The bundle that it runs."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Predictions for images (n, height, width, 3) uint8."""
+        """Predictions for images (n, height, width, channels) uint8."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,9 @@ def _predictions(
     boxes = tiling.boxes()
     done = 0
     while batch_boxes := list(islice(boxes, batch)):
-        patches = [photo.patch(box, task.size, task.resize) for box in batch_boxes]
+        patches = []
+        for box in batch_boxes:
+            patches.append(photo.patch(box, task.size, task.resize, task.in_channels))
         predictions = session.predict(np.stack(patches))
         if not np.isfinite(predictions).all():
             raise BundleError(

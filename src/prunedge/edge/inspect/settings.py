@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.read import Greys
-from prunedge.edge.inspect.damage import damage_classes
 from prunedge.edge.inspect.grid import RIM
 from prunedge.edge.manifest import Manifest, View
 from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.damage import damage_classes
 from prunedge.errors import DataError
 
 MOST_MM = 1e6  # that a pixel shows: a kilometre; the least is a nanometre
@@ -78,7 +78,7 @@ class Settings:
         """
         task = manifest.task
         decoder = decoder_of(task)
-        wanted = self.damage or decoder.damage
+        wanted = self.damage or task.damage.classes or decoder.damage
         damage = damage_classes(task.classes, wanted, may_be_all=decoder.allows_none)
         threshold = decoder.threshold(self.threshold, damage)
         return replace(self, damage=damage, threshold=threshold, view=self._view(manifest))

@@ -18,7 +18,7 @@ from prunedge.utils.machine import pass_on
 
 Model = Callable[
     [np.ndarray], np.ndarray
-]  # (n, 3, size, size) float32 to logits (n, classes) float32
+]  # (n, channels, height, width) float32 to logits (n, classes) float32
 
 
 class Runtime(Protocol):
@@ -28,8 +28,8 @@ class Runtime(Protocol):
         """Name, version and device of the runtime, as a result should say it."""
 
     def load(self, file: Path, threads: int) -> tuple[Model, list[int | str]]:
-        """The model in the file, with `threads` threads, and the shape (n, 3, size, size) that it
-        takes; a name stands for any number.
+        """The model in the file, with `threads` threads, and the shape (n, channels, height, width)
+        that it takes; a name stands for any number.
 
         Raises BundleError when the runtime can't load it, ImportError when the runtime is not
         installed.

@@ -77,10 +77,10 @@ def refusal_of(task: str, balance: str, focal: float) -> str | None:
     """
     definition = DEFINITIONS[task]
     if focal and not definition.has_focal:
-        others = [name for name, other in DEFINITIONS.items() if other.has_focal]
+        *others, last = (name for name, other in DEFINITIONS.items() if other.has_focal)
         return (
             f"{option('focal', focal)} can't be had with {option('task', task)}, but with "
-            f"{' and '.join(others)}: leave it out"
+            f"{', '.join(others)} and {last}: leave it out"
         )
     if balance == "none" or balance in definition.balances:
         return None

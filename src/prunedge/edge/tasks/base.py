@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import LARGEST, Resize, Size
+from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec, Decision
 from prunedge.edge.tasks.metric import Metric
 
 SEPARATOR = ";"  # between several labels of one image
@@ -45,9 +47,10 @@ class TaskSpec(BaseModel):
     """What a model predicts, and from which images: JSON, in a run's config and a bundle's
     manifest.
 
-    `size` is (height, width) of the images that it sees, `resize` how others become such.
-    `thresholds` are probabilities by class, of tasks whose decision has one. `scales` are those of
-    the numbers that `classes` names, of tasks that predict numbers.
+    `size` is (height, width) of the images that it sees, `resize` how others become such, and
+    `in_channels` whether they have three colours or are grey. `damage` is what the user says of it.
+    `decision` is how one model's outputs become an answer; None by what its task does usually.
+    `scales` are those of the numbers that `classes` names, of tasks that predict numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -56,8 +59,18 @@ class TaskSpec(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1)
     size: Size
     resize: Resize = "stretch"
-    thresholds: dict[str, float] = {}
+    in_channels: InChannels = 3
+    damage: DamageSpec = NOTHING_SAID
+    decision: Decision | None = None
     scales: tuple[Scale, ...] = ()
+
+    @model_validator(mode="after")
+    def _damage_is_known(self) -> Self:
+        named = {*self.damage.classes, *(self.decision.damage if self.decision else ())}
+        unknown = named - set(self.classes)
+        if unknown:
+            raise ValueError(f"no class is called '{min(unknown)[:100]}'")
+        return self
 
     @field_validator("size")
     @classmethod
@@ -65,6 +78,11 @@ class TaskSpec(BaseModel):
         if not (1 <= size.height <= LARGEST and 1 <= size.width <= LARGEST):
             raise ValueError(f"sides from 1 to {LARGEST:,} pixels")
         return size
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image, as models take them."""
+        return self.in_channels, self.size.height, self.size.width
 
 
 class ListedImage(Protocol):
@@ -318,6 +336,30 @@ class Decoder(Protocol):
         """
 
 
+class Detection(Protocol):
+    """Whether damage is there, of a task whose answers tell it from what is sound; numpy only. What
+    is decided are images, or, where an image may have several labels, each label of each image.
+    """
+
+    @property
+    def unit(self) -> Literal["image", "label"]:
+        """What is decided."""
+
+    def scores(self, predictions: np.ndarray) -> np.ndarray:
+        """The probability of damage of each decision (m,) float64."""
+
+    def is_damaged(self, targets: np.ndarray) -> np.ndarray:
+        """Whether it is there (m,) bool, by a batch of targets (`Targets.collate`)."""
+
+    def likelihoods(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability that is given to what each image (or label) truly is, float64."""
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """How many images of each class are answered by each, [true, answered] int64; None where an
+        image may have several labels.
+        """
+
+
 @dataclass(frozen=True)
 class DeviceDefinition:
     """A task's half without torch, by the task's name.
@@ -328,6 +370,9 @@ class DeviceDefinition:
     labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
     are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`). `reads_masks`: it
     takes masks (`Labels.mask_classes`), and nothing else.
+
+    `detection` tells damage from what is sound, by a spec and the classes that are damage; None of
+    tasks without classes.
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
@@ -344,6 +389,7 @@ class DeviceDefinition:
     has_order: bool = False
     reads_columns: bool = False
     reads_masks: bool = False
+    detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     rare_metrics: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ ACCURACY = Metric("accuracy", has_interval=True)
 # the other way round.
 AT_ALARMS = {f"recall@alarms={rate:g}": rate for rate in (0.01, 0.02, 0.05, 0.1)}
 AT_RECALL = {f"alarms@recall={rate:g}": rate for rate in (0.8, 0.9, 0.95, 0.99)}
+COST = "cost"  # of what is missed and of false alarms, an image, at the threshold where it is least
 BALANCED_ACCURACY = Metric("balanced_accuracy", is_macro=True)
 METRICS = {
     metric.name: metric
@@ -45,6 +46,7 @@ METRICS = {
         Metric("average_precision", of_damage=True),
         *(Metric(name, of_damage=True) for name in AT_ALARMS),
         *(Metric(name, of_damage=True, higher_is_better=False) for name in AT_RECALL),
+        Metric(COST, of_damage=True, higher_is_better=False, unit=""),
     )
 }
 TOLERANCE = 1e-3  # of a sum of probabilities
@@ -91,16 +93,15 @@ class ClassTargets:
 
     def collate(self, targets: Sequence[int]) -> np.ndarray:
         """(n,) int64."""
-        return np.array(targets, np.int64)
+        return by_class.collated(targets)
 
     def strata(self, targets: Sequence[int]) -> np.ndarray:
         """One-hot (n, classes) int64."""
-        return np.eye(len(self.classes), dtype=np.int64)[self.collate(targets)]
+        return by_class.one_hot(targets, self.classes)
 
     def missing(self, targets: Sequence[int]) -> tuple[str, ...]:
         """The classes without an image."""
-        present = set(targets)
-        return tuple(name for index, name in enumerate(self.classes) if index not in present)
+        return by_class.absent(targets, self.classes)
 
     def scales_of(self, targets: Sequence[int]) -> tuple[Scale, ...]:
         """None: nothing is a number."""
@@ -121,7 +122,7 @@ class ClassTargets:
 
     @cached_property
     def _indices(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.classes)}
+        return by_class.index_of_each(self.classes)
 
 
 def classes_of(labels: Labels) -> tuple[str, ...]:
@@ -186,20 +187,25 @@ class Classification:
 
     def threshold(self, given: float | None, damage: Sequence[str]) -> float:
         """A probability."""
-        return by_class.threshold_of(given)
+        return by_class.threshold_of(self.spec, given, damage)
 
     def choice(self, damage: Sequence[str], threshold: float) -> str:
         """Which classes are damage, and which are not."""
-        return by_class.choice_of(self.spec.classes, damage)
+        return by_class.choice_of(self.spec, damage, threshold)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Softmax over the classes."""
-        exponents = np.exp(outputs - outputs.max(1, keepdims=True))
+        logits = by_class.cooled(self.spec, outputs)
+        exponents = np.exp(logits - logits.max(1, keepdims=True))
         return exponents / exponents.sum(1, keepdims=True)
 
     def answers(self, predictions: np.ndarray) -> list[str]:
-        """The most probable class."""
-        return [self.spec.classes[index] for index in predictions.argmax(1)]
+        """The most probable class, of those that are damage alone from the threshold on."""
+        return [self.spec.classes[index] for index in self.decided(predictions)]
+
+    def decided(self, predictions: np.ndarray) -> np.ndarray:
+        """The index of each answer (n,) int64."""
+        return by_class.decided(self.spec, predictions, predictions.argmax(1))
 
     def values(self, predictions: np.ndarray) -> np.ndarray:
         """The predictions."""
@@ -222,10 +228,27 @@ class Classification:
         return by_class.is_near(predictions, others)
 
     def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-        """The same label, or one whose wanted logit is within `tolerance` of the highest."""
-        highest = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1)
-        chosen = np.take_along_axis(wanted, outputs.argmax(1)[:, None], 1)
-        return (highest - chosen)[:, 0] <= tolerance
+        """The same label, or one whose wanted logit is within `tolerance` of the highest; with a
+        threshold of those on the same side of it, where the probability of damage may lie within
+        `tolerance` of it, too.
+        """
+        given = self.decided(self.decode(outputs))
+        chosen = np.take_along_axis(wanted, given[:, None], 1)[:, 0]
+        is_damage = np.isin(np.arange(wanted.shape[1]), self._damage_indices)  # (classes,)
+        is_called = is_damage[given]
+        rivals = wanted
+        if self._damage_indices:
+            rivals = np.where(is_damage[None] == is_called[:, None], wanted, -np.inf)
+        is_on_side = by_class.is_on_side(self.spec, wanted, is_called, tolerance)
+        return (rivals.max(1) - chosen <= tolerance) & is_on_side
+
+    @property
+    def _damage_indices(self) -> list[int]:
+        """The classes that the threshold is for; none without one."""
+        decision = self.spec.decision
+        if decision is None or decision.threshold is None:
+            return []
+        return by_class.indices_of(self.spec.classes, decision.damage)
 
     def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
         """None: classes have no distance."""
@@ -252,12 +275,18 @@ class Classification:
         return by_class.findings_of(sums, values, tiles, damage, threshold)
 
 
+def detection_of(spec: TaskSpec, damage: Sequence[str]) -> by_class.OneOfSeveral:
+    """Damage by the probability of its classes together."""
+    return by_class.OneOfSeveral(spec, tuple(damage), Classification(spec).decided)
+
+
 DEFINITION = DeviceDefinition(
     NAME,
     METRICS,
     Classification,
     targets_of,
     doubt_of,
+    detection=detection_of,
     balances=("sampler", "loss"),
     has_focal=True,
     rare_metrics=(BALANCED_ACCURACY.name, "recall@alarms=0.05"),

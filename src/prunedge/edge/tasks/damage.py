@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from prunedge.errors import DataError
+from prunedge.utils.advice import option
+
 # Names of what nothing is wrong with, in the words of data sets of inspection.
 SOUND = frozenset(
     {
@@ -58,12 +61,41 @@ DAMAGE = (
 )
 
 
-def damage_among(classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes whose names don't say that all is well; () where that leaves all or none, so that
-    the names don't tell.
+def damage_among(classes: Sequence[str], named: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes that are damage: those that a user has `named`, else those whose names don't say
+    that all is well; () where that leaves all or none, so that the names don't tell.
     """
+    if named:
+        return tuple(name for name in classes if name in named)
     damage = tuple(name for name in classes if not is_sound(name, classes))
     return () if len(damage) == len(classes) else damage
+
+
+def damage_classes(
+    classes: Sequence[str], wanted: Sequence[str] = (), *, may_be_all: bool = False
+) -> tuple[str, ...]:
+    """The classes that count as damage: `wanted`, or those whose names don't say that all is well.
+
+    Raises DataError when a wanted class isn't there, or when the names leave all or none; all
+    `may_be_all` where an image can show none of them.
+    """
+    known = {name.casefold(): name for name in classes}
+    listed = ", ".join(classes)
+    if unknown := [name for name in wanted if name.casefold() not in known]:
+        raise DataError(
+            f"the model knows no class '{unknown[0]}'",
+            remedy=f"{option('damage')} takes some of: {listed}",
+        )
+    damage = {known[name.casefold()] for name in wanted} or {
+        name for name in classes if not is_sound(name, classes)
+    }
+    if not damage or (len(damage) == len(classes) and not may_be_all):
+        how = "all classes" if damage else "none of the classes"
+        verb = "count as damage" if wanted else "count as damage by their names"
+        raise DataError(
+            f"{how} {verb} ({listed})", remedy=f"say which do: {option('damage', 'CLASS,...')}"
+        )
+    return tuple(name for name in classes if name in damage)
 
 
 def is_sound(name: str, classes: Sequence[str] = ()) -> bool:

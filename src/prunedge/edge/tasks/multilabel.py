@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -36,7 +37,7 @@ METRICS = {
         Metric("exact", has_interval=True),
     )
 }
-THRESHOLD = 0.5  # from which probability on a class is there, unless the spec has another
+THRESHOLD = 0.5  # from which probability on a class is there, unless a decision says another
 
 LAYOUT = (
     f"list several labels of an image with {SEPARATOR} between them (crack{SEPARATOR}rust), or in "
@@ -169,8 +170,11 @@ def targets_of(labels: Labels) -> LabelTargets:
 
 def thresholds_of(spec: TaskSpec) -> np.ndarray:
     """(classes,) float64: from which probability on each class is there."""
-    known = spec.thresholds
-    return np.array([known.get(name, THRESHOLD) for name in spec.classes], np.float64)
+    thresholds = np.full(len(spec.classes), THRESHOLD)
+    decision = spec.decision
+    if decision is not None and decision.threshold is not None:
+        thresholds[by_class.indices_of(spec.classes, decision.damage)] = decision.threshold
+    return thresholds
 
 
 @dataclass(frozen=True)
@@ -196,16 +200,16 @@ class Multilabel:
 
     def threshold(self, given: float | None, damage: Sequence[str]) -> float:
         """A probability."""
-        return by_class.threshold_of(given)
+        return by_class.threshold_of(self.spec, given, damage)
 
     def choice(self, damage: Sequence[str], threshold: float) -> str:
         """Which classes are damage, and which are not."""
-        return by_class.choice_of(self.spec.classes, damage)
+        return by_class.choice_of(self.spec, damage, threshold)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """A sigmoid for each class."""
         # By the tangent, which is finite for the largest outputs, too.
-        return 0.5 + 0.5 * np.tanh(0.5 * outputs)
+        return 0.5 + 0.5 * np.tanh(0.5 * by_class.cooled(self.spec, outputs))
 
     def answers(self, predictions: np.ndarray) -> list[str]:
         """The classes that are there, as labels list them; empty where none is."""
@@ -244,8 +248,8 @@ class Multilabel:
         """The same labels, but for classes whose wanted logit is within `tolerance` of the
         threshold.
         """
-        thresholds = thresholds_of(self.spec)
-        cuts = np.log(thresholds / (1 - thresholds))
+        temperature = 1.0 if self.spec.decision is None else self.spec.decision.temperature
+        cuts = temperature * np.array([by_class.log_odds(p) for p in thresholds_of(self.spec)])
         is_same = (outputs >= cuts) == (wanted >= cuts)
         return (is_same | (np.abs(wanted - cuts) <= tolerance)).all(1)
 
@@ -273,7 +277,48 @@ class Multilabel:
         return by_class.findings_of(highest, values, tiles, damage, threshold)
 
 
+@dataclass(frozen=True)
+class EachByItself:
+    """Detection of each of the `damage` classes in each image; what is decided are all these,
+    image by image. Targets are (n, classes) of 0 and 1.
+    """
+
+    spec: TaskSpec
+    damage: tuple[str, ...]
+    unit: Literal["label"] = "label"
+
+    def scores(self, predictions: np.ndarray) -> np.ndarray:
+        """The probability of each class."""
+        return self._of_damage(predictions).astype(np.float64)
+
+    def is_damaged(self, targets: np.ndarray) -> np.ndarray:
+        """Whether each class is there."""
+        return self._of_damage(targets) > 0
+
+    def likelihoods(self, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability that each class is there, or that it is not."""
+        there = predictions.astype(np.float64)
+        return np.where(targets > 0, there, 1 - there).ravel()
+
+    def confusion(self, predictions: np.ndarray, targets: np.ndarray) -> None:
+        """None: no class excludes another."""
+
+    def _of_damage(self, values: np.ndarray) -> np.ndarray:
+        return values[:, by_class.indices_of(self.spec.classes, self.damage)].ravel()
+
+
+def detection_of(spec: TaskSpec, damage: Sequence[str]) -> EachByItself:
+    """Damage by the probability of each of its classes."""
+    return EachByItself(spec, tuple(damage))
+
+
 # An image that shows several classes can't be drawn for one of them alone: the loss it is.
 DEFINITION = DeviceDefinition(
-    NAME, METRICS, Multilabel, targets_of, balances=("loss",), has_focal=True
+    NAME,
+    METRICS,
+    Multilabel,
+    targets_of,
+    detection=detection_of,
+    balances=("loss",),
+    has_focal=True,
 )

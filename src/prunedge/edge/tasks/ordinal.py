@@ -101,16 +101,15 @@ class DegreeTargets:
 
     def collate(self, targets: Sequence[int]) -> np.ndarray:
         """(n,) int64."""
-        return np.array(targets, np.int64)
+        return by_class.collated(targets)
 
     def strata(self, targets: Sequence[int]) -> np.ndarray:
         """One-hot (n, degrees) int64."""
-        return np.eye(len(self.classes), dtype=np.int64)[self.collate(targets)]
+        return by_class.one_hot(targets, self.classes)
 
     def missing(self, targets: Sequence[int]) -> tuple[str, ...]:
         """The degrees without an image."""
-        present = set(targets)
-        return tuple(name for index, name in enumerate(self.classes) if index not in present)
+        return by_class.absent(targets, self.classes)
 
     def scales_of(self, targets: Sequence[int]) -> tuple[Scale, ...]:
         """None: nothing is a number."""
@@ -130,7 +129,7 @@ class DegreeTargets:
 
     @cached_property
     def _indices(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.classes)}
+        return by_class.index_of_each(self.classes)
 
 
 def degrees_of(labels: Labels) -> tuple[str, ...]:
@@ -254,22 +253,27 @@ class Ordinal:
 
     def threshold(self, given: float | None, damage: Sequence[str]) -> float:
         """A probability."""
-        return by_class.threshold_of(given)
+        return by_class.threshold_of(self.spec, given, damage)
 
     def choice(self, damage: Sequence[str], threshold: float) -> str:
         """Which degrees are damage, and which are not."""
-        return by_class.choice_of(self.spec.classes, damage)
+        return by_class.choice_of(self.spec, damage, threshold)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The probability of each degree: of reaching it, and of not going beyond."""
-        beyond = _sigmoid(outputs)
+        logits = by_class.cooled(self.spec, outputs)
+        beyond = _sigmoid(logits)
         reached = np.cumprod(np.pad(beyond, ((0, 0), (1, 0)), constant_values=1), 1)
-        stays = np.pad(_sigmoid(-outputs), ((0, 0), (0, 1)), constant_values=1)
+        stays = np.pad(_sigmoid(-logits), ((0, 0), (0, 1)), constant_values=1)
         return reached * stays
 
     def answers(self, predictions: np.ndarray) -> list[str]:
-        """The median degree."""
-        return [self.spec.classes[index] for index in degrees_in(predictions)]
+        """The median degree, of those that are damage alone from the threshold on."""
+        return [self.spec.classes[index] for index in self.decided(predictions)]
+
+    def decided(self, predictions: np.ndarray) -> np.ndarray:
+        """The index of each answer (n,) int64."""
+        return by_class.decided(self.spec, predictions, degrees_in(predictions))
 
     def values(self, predictions: np.ndarray) -> np.ndarray:
         """The predictions."""
@@ -300,9 +304,9 @@ class Ordinal:
         """The same degree, or one that wanted logits give when all of them are moved by no more
         than `tolerance`: degrees rise with each logit.
         """
-        given = degrees_in(self.decode(outputs))
-        lowest = degrees_in(self.decode(wanted - tolerance))
-        highest = degrees_in(self.decode(wanted + tolerance))
+        given = self.decided(self.decode(outputs))
+        lowest = self.decided(self.decode(wanted - tolerance))
+        highest = self.decided(self.decode(wanted + tolerance))
         return (lowest <= given) & (given <= highest)
 
     def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
@@ -328,7 +332,7 @@ class Ordinal:
         chosen = [self.spec.classes.index(label) for label in damage]
         values = predictions[:, chosen]  # (tiles, damaged degrees)
         sums = values.sum(1, dtype=np.float64).clip(0, 1).astype(np.float32)
-        is_given = degrees_in(predictions)[:, None] == np.array(chosen)
+        is_given = self.decided(predictions)[:, None] == np.array(chosen)
         preferred = np.where(is_given, 2.0, values)  # above every probability
         return by_class.findings_of(sums, preferred, tiles, damage, threshold)
 
@@ -347,11 +351,17 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * values)
 
 
+def detection_of(spec: TaskSpec, damage: Sequence[str]) -> by_class.OneOfSeveral:
+    """Damage by the probability of its degrees together."""
+    return by_class.OneOfSeveral(spec, tuple(damage), Ordinal(spec).decided)
+
+
 DEFINITION = DeviceDefinition(
     NAME,
     METRICS,
     Ordinal,
     targets_of,
+    detection=detection_of,
     has_order=True,
     reads_columns=True,
     balances=("sampler", "loss"),

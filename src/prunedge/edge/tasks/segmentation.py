@@ -49,9 +49,11 @@ Target = tuple[int, ...]
 Box = tuple[int, int, int, int]
 
 
-def damage_of(classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes that are damage: by their names, or else all but the first."""
-    return damage_among(classes) or tuple(classes[1:])
+def damage_of(classes: Sequence[str], said: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes that are damage: those of which the user said so, or by their names, or else all
+    but the first.
+    """
+    return damage_among(classes, said) or tuple(classes[1:])
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,8 @@ class Segmentation:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """Those whose names tell, or else all but the first."""
-        return damage_of(self.spec.classes)
+        """Those of which the user said so, or whose names tell, or else all but the first."""
+        return damage_of(self.spec.classes, self.spec.damage.classes)
 
     @property
     def noun(self) -> str:
@@ -184,11 +186,11 @@ class Segmentation:
 
     def threshold(self, given: float | None, damage: Sequence[str]) -> float:
         """A probability."""
-        return by_class.threshold_of(given)
+        return by_class.threshold_of(self.spec, given, damage)
 
     def choice(self, damage: Sequence[str], threshold: float) -> str:
         """Which classes are damage, and which are not."""
-        return by_class.choice_of(self.spec.classes, damage)
+        return by_class.choice_of(self.spec, damage, threshold)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """A softmax over the classes of each pixel."""

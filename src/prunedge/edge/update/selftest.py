@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from prunedge.edge.bundle import open_bundle
+from prunedge.edge.bundle import Bundle, open_bundle
 from prunedge.edge.image.read import read_image
 from prunedge.edge.session import Session, open_session
 from prunedge.edge.tasks.base import Decoder
@@ -85,11 +85,12 @@ class Predictor(Protocol):
     """What a trial needs of a session."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Predictions for images (n, height, width, 3) uint8."""
+        """Predictions for images (n, height, width, channels) uint8."""
 
 
 def try_out(session: Predictor, decoder: Decoder, pixels: np.ndarray) -> str | None:
-    """What is wrong with a model's answers to pixels (n, height, width, 3) uint8, or None.
+    """What is wrong with a model's answers to pixels (n, height, width, channels) uint8, or
+    None.
 
     They must be predictions of the decoder's task, and the same for an image alone, again, and
     among others.
@@ -115,11 +116,12 @@ def main() -> None:
         session = open_session(bundle, target=sys.argv[2] or None)
         session.self_test()
         task = bundle.manifest.task
-        noise = np.random.default_rng(0).integers(0, 256, (NOISE, *task.size, 3), dtype=np.uint8)
+        shape = (NOISE, *task.size, task.in_channels)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         pixels = [noise]
         for name in sys.argv[3:]:
             with suppress(PrunedgeError):  # it has gone meanwhile, or is of another depth
-                pixels.append(read_image(name, task.size, bundle.greys, task.resize)[None])
+                pixels.append(_seen(Path(name), bundle)[None])
         images = np.concatenate(pixels)
         answer = _tried(session, images)
     except Exception as error:  # whatever the model does, it is told in one line
@@ -128,6 +130,12 @@ def main() -> None:
         kind = "trouble" if isinstance(known, MachineError) else "error"
         answer = {kind: " ".join(why.split())[:300]}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+def _seen(image: Path, bundle: Bundle) -> np.ndarray:
+    """An image as the bundle's model sees it, (height, width, channels) uint8."""
+    task = bundle.manifest.task
+    return read_image(image, task.size, bundle.greys, task.resize, task.in_channels)
 
 
 def _tried(session: Session, images: np.ndarray) -> dict[str, str | float]:

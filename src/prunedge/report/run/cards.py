@@ -37,14 +37,16 @@ def cards(
     test: Mapping[str, Any] | None,
     bench: Mapping[str, Any] | None,
     latency: Mapping[str, Any] | None = None,
+    *,
+    leads: bool = True,
 ) -> list[dict[str, str]]:
     """The before/after figures of the first screen: name, before, after, change, and what was
-    measured where. The time is that of a `bench`, else what the device that steered took.
+    measured where. The time is that of a `bench`, else what the device that steered took. The
+    metric `leads`, or comes last.
     """
     size_before, size_after = megabytes_pair(first.size_mb, best.size_mb)
     work_before, _, work_after = amounts(first.macs, best.macs, between="→").partition("→")
     made = [
-        _metric_card(first, best, metric, test),
         card(
             "size",
             f"{size_before} MB",
@@ -64,7 +66,8 @@ def cards(
         made.append(_time_card(bench))
     elif first.latency_ms and best.latency_ms:
         made.append(_steered_card(first.latency_ms, best.latency_ms, latency))
-    return made
+    judged = _metric_card(first, best, metric, test)
+    return [judged, *made] if leads else [*made, judged]
 
 
 def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:

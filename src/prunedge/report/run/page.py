@@ -16,10 +16,14 @@ from prunedge.report.html import render, save
 from prunedge.report.metric_text import metric_of, value_text
 from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training, saved
-from prunedge.report.run.gallery import thumbnails
+from prunedge.report.run.data_card import data_card
+from prunedge.report.run.decision_sections import decision_of
+from prunedge.report.run.explain import explain
+from prunedge.report.run.gallery import shelves, shown_in, thumbnails
 from prunedge.report.run.repeat import OF_A_LOOP, command, facts
 from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
+from prunedge.runs.decision_rates import decisions_in
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
 from prunedge.utils.wording import megabytes, unit_of
@@ -43,6 +47,11 @@ def write_report(run: Run) -> Path:
     latency = run.read("latency.json")
 
     is_training = run.verb() == "train"
+    decision = decision_of(test, config.data.classes)
+    if is_training:
+        top = cards_of_training(first, metric)
+    else:
+        top = cards(first, best, metric, test, bench, latency, leads=decision is None)
     # The first model of the chain leads the steps of a run that started from a pruned one.
     drawn_steps = [first, *steps] if first is not references[-1].step else steps
     audit = kept_audit(run.path / "audit")
@@ -59,9 +68,11 @@ def write_report(run: Run) -> Path:
         trained_only=is_training,
         bench=bench,
         stop=run.stopped(),
-        cards=cards_of_training(first, metric)
-        if is_training
-        else cards(first, best, metric, test, bench, latency),
+        decision=decision,
+        shelves=_shelves(run),
+        data_card=data_card(run),
+        learning=sections.learning_of(run, steps),
+        cards=top,
         figures=sections.figures_of(drawn_steps, best, config, audit, latency),
         time=sections.time_of_run(run, steps),
         layers=sections.layers_of(run),
@@ -101,6 +112,10 @@ def write_loop_report(
         trained_only=False,
         bench=None,
         stop=None,
+        decision=None,
+        shelves=None,
+        data_card=None,
+        learning=[],
         cards=cards(first, best, metric_of(config), test, None),
         figures=sections.figures_of(steps, best, config, None, None, knows_rule=knows_rule),
         time=sections.time_of_steps(steps),
@@ -113,6 +128,21 @@ def write_loop_report(
         machine={},
     )
     return save(page, out)
+
+
+def _shelves(run: Run) -> dict[str, Any] | None:
+    """The gallery of what is decided wrongly, or nearly so; None where the run has none."""
+    test = run.test()
+    decisions = decisions_in(test)
+    if test is None or not decisions:
+        return None
+    images = shown_in(test)
+    if not images:
+        return None
+    best = decisions["best"]
+    explanation = explain(run, best, images)
+    made = shelves(images, best, explanation, run.config.data.range)
+    return {"all": made, "line": explanation.line}
 
 
 def _of_steps(

@@ -15,6 +15,7 @@ OF_A_LOOP = (
     "classes",
     "size",
     "resize",
+    "in_channels",
     "image_norm",
     "model",
     "task",

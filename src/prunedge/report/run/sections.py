@@ -16,11 +16,12 @@ from prunedge.pruning.from_config import max_drop_of
 from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn
 from prunedge.report.metric_text import metric_of, value_text
-from prunedge.report.run import audit_figures, figures, time_figures
+from prunedge.report.run import audit_figures, figures, learning_figures, time_figures
 from prunedge.report.run.cards import timed_on
 from prunedge.report.steps_text import name_of
 from prunedge.report.text import ms_text
 from prunedge.runs.compared import Compared, compared, times
+from prunedge.runs.learning import learned
 from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
@@ -94,6 +95,22 @@ def time_of_run(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
         rows.append({**part, "within": seen, "places": spans})
     figure = drawn(time_figures.time_by_part(profile), "time")
     return {"profile": profile, "rows": rows, "figure": figure}
+
+
+def learning_of(run: Run, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """The learning curves of the first training and each fine-tuning, with what is read in them;
+    none of a run that kept no epochs, or one alone.
+    """
+    epochs = learned(run)
+    if sum(map(len, epochs.values())) < 2:
+        return []
+    metric = metric_of(run.config)
+    loss = learning_figures.loss_by_epoch(steps, epochs)
+    judged = learning_figures.metric_by_epoch(steps, epochs, metric)
+    return [
+        {"title": "loss", "html": drawn(loss, "loss")},
+        {"title": metric.name, "html": drawn(judged, "metric")},
+    ]
 
 
 def layers_of(run: Run) -> list[dict[str, Any]]:
