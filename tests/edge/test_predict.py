@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -175,3 +176,30 @@ def test_images_beyond_a_batch_come_in_order(bundle: Path, photos: Path) -> None
     assert [each.path for each in found] == paths
     assert done == [32, 45]
     assert found[0].values == pytest.approx(found[42].values, abs=1e-6)
+
+
+def test_answers_and_outputs_come_as_json(
+    bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(bundle), str(photos / "a.png"), "--out", "-", "--json"])
+    assert end.value.code == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    session = open_session(open_bundle(bundle))
+    (wanted,) = predict(Predictor.of(session), [str(photos / "a.png")])
+    assert (row["answer"], row["a"]) == (wanted.answer, pytest.approx(wanted.values[0]))
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    with pytest.raises(SystemExit):
+        main(["predict", str(bundle), str(tmp_path / "pixels.npy"), "--out", "-", "--json"])
+    outputs = json.loads(capsys.readouterr().out)["outputs"]
+    np.testing.assert_allclose(outputs, session.answer(pixels), rtol=1e-6)
+
+    np.save(tmp_path / "other.npy", pixels[:, :8])
+    line = refusal("predict", bundle, tmp_path / "other.npy", "--out", "-", "--json")
+    assert "uint8 of shape (3, 8, 16, 3), not uint8 of (n, 16, 16, 3)" in line
+    (tmp_path / "no.npy").write_bytes(b"no")
+    line = refusal("predict", bundle, tmp_path / "no.npy", "--out", "-", "--json")
+    assert "no .npy file of pixels" in line
+    assert "--out -" in refusal("predict", bundle, photos, "--out", tmp_path / "t.csv", "--json")

@@ -93,6 +93,30 @@ def test_heat_maps_stand_below_their_images(shown: Run) -> None:
     assert all(image.size == (160, 160) for image in explanation.images.values())
 
 
+@pytest.mark.parametrize("in_channels", [3, 1])
+def test_what_is_explained_is_the_probability_of_the_decision(
+    in_channels: int, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("captum")
+    changes = {"model": "timm/test_resnet", "size": (16, 32), "resize": "pad", "train_epochs": 8}
+    recipe = small_recipe(tiny_data, in_channels=in_channels, lr=0.02, **changes)
+    run = execute.prune(recipe, tmp_path / "run")
+    scores = []
+
+    def noted(score: explaining.Score, inputs: torch.Tensor) -> np.ndarray:
+        assert inputs.shape == (1, in_channels, 16, 32)
+        scores.append(float(score(inputs)[0]))
+        return heat_map(score, inputs)
+
+    monkeypatch.setattr(explaining, "heat_map", noted)
+    test = run.test() or {}
+    images = shown_in(test)
+    explain(run, DecisionRecord(**test["decisions"]["best"]), images)
+    told = [record.probability for record in in_turn(list(images.values()), 36)]
+    assert scores == pytest.approx(told, abs=1e-5)
+    assert scores
+
+
 def test_every_image_with_a_part_that_matters_is_explained(
     shown: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ def evaluate(
     resamples: int = 2000,
     seed: int = 0,
     threads: int | None = None,
+    device: str | None = None,
     trust_code: TrustCode = False,
     json: Flag = False,
 ) -> None:
@@ -63,6 +64,9 @@ def evaluate(
         Decides which.
     threads
         Threads that the model may use; all cores, unless given.
+    device
+        Another machine that computes a bundle's answers: ssh://user@host, with prunedge installed
+        there. Images are decoded and scaled here.
     json
         Print the result as JSON.
     """
@@ -82,7 +86,8 @@ def evaluate(
             group_by=group_by,
             masks=masks,
             tile=tile,
-            threads=cores() if threads is None else threads,
+            threads=cores() if threads is None and device is None else threads,
+            device=device,
             trust_code=trust_code,
             resamples=resamples,
             seed=seed,

@@ -27,6 +27,7 @@ def predict(
     baseline: Flag = False,
     threads: int | None = None,
     trust_code: TrustCode = False,
+    json: Flag = False,
 ) -> None:
     """Answer whole images: a CSV with a row for each, its answer, and the probability of each class
     (or the numbers).
@@ -55,9 +56,12 @@ def predict(
         Of a run, the unpruned model.
     threads
         Threads that the model may use; all cores, unless given.
+    json
+        Print JSON to stdout (--out -) instead of a table. IMAGES may then be a .npy file of pixels
+        as the model sees them, (n, height, width, channels) uint8, to which it has the outputs.
     """
     from prunedge.cli.console import say
-    from prunedge.edge.predict import images_in
+    from prunedge.edge.predict import images_in, is_pixels
     from prunedge.errors import DataError
     from prunedge.utils import trust
     from prunedge.utils.files import refuse_url
@@ -68,22 +72,62 @@ def predict(
         refuse_url(Path(out))
         if Path(out).exists():
             raise DataError("there is a file already", where=out, remedy="name another --out")
+    if json and out != STDOUT:
+        raise DataError("--json prints to stdout", remedy="give --out -")
     if not images:
         raise DataError("no images are named", remedy="prunedge predict BUNDLE IMAGES --out FILE")
     trust.trust_everything(trust_code)
     limit_memory_to_machine()
+    if json and is_pixels(images):
+        count = cores() if threads is None else threads
+        _print_outputs(_predictor(model, runtime, step, count, baseline=baseline), images[0])
+        return
     files = images_in(images, lambda line: say(f"mind: {line}"))
     count = cores() if threads is None else threads
     predictor = _predictor(model, runtime, step, count, baseline=baseline)
 
     if masks is not None:
         _make_folder_of(masks, files)
-    answered, failed = _write(predictor, files, out, masks)
+    if json:
+        answered, failed = _print_predictions(predictor, files, masks)
+    else:
+        answered, failed = _write(predictor, files, out, masks)
     place = "" if out == STDOUT else f": {out}"
     say(f"{counted(answered, 'image')} answered{place}")
     if failed:
         say(f"{counted(failed, 'image')} can't be read: the column error says why")
         raise SystemExit(1)
+
+
+def _print_outputs(predictor: Predictor, file: str) -> None:
+    """The outputs for pixels in a file, as JSON."""
+    from prunedge.cli.console import print_json
+    from prunedge.edge.predict import BATCH, read_pixels
+
+    pixels = read_pixels(file, predictor.spec)
+    outputs = []
+    for start in range(0, len(pixels), BATCH):
+        outputs += predictor.outputs(pixels[start : start + BATCH]).tolist()
+    print_json({"outputs": outputs})
+
+
+def _print_predictions(
+    predictor: Predictor, files: list[str], masks: Path | None
+) -> tuple[int, int]:
+    """The predictions as JSON. How many images were answered, and how many can't be read."""
+    from prunedge.cli.console import print_json
+    from prunedge.edge.predict import columns_of
+    from prunedge.edge.predict import predict as answers_of
+
+    predictions = list(answers_of(predictor, files, masks=masks))
+    columns = columns_of(predictor.spec)
+    rows = []
+    for each in predictions:
+        values = dict(zip(columns, each.values, strict=False))  # none of one that can't be read
+        rows.append({"path": each.path, "answer": each.answer, **values, "error": each.error})
+    print_json(rows)
+    failed = sum(bool(each.error) for each in predictions)
+    return len(predictions) - failed, failed
 
 
 def _make_folder_of(masks: Path, files: list[str]) -> None:

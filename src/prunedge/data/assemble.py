@@ -15,6 +15,7 @@ from prunedge.config import IMAGE_KEYS, RunConfig, as_size, settings
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.cached_array import read_pixels
+from prunedge.data.copies import joined
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, decode, seen_as
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
@@ -124,6 +125,8 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     splits that can't be trained on.
     """
     refuse_without_training(listing)
+    if DEFINITIONS[options.task].has_several:
+        listing = joined(listing)
     labelling = targets_of(options.task, listing.labels, options.order)
     damage = _damage(listing, labelling, options)
     refuse_impossible_shares(options.shares, options.fold, options.seed)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from prunedge.data.coco import is_coco, list_coco
 from prunedge.data.decode import Progress
 from prunedge.data.manifest import EXTRA, is_manifest, labelled_lines
 from prunedge.data.paths import is_url, written
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 def list_data(
     data: Path | str, cache_dir: Path | str | None = None, progress: Progress | None = None
 ) -> Listing:
-    """The images of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of
-    shards. Raises DataError.
+    """The images of a CSV manifest, of a folder with a `manifest.csv`, of class folders, of a COCO
+    file, or of shards. Raises DataError.
 
     The index of shards is kept in the cache folder `cache_dir`.
     """
@@ -46,7 +47,7 @@ def list_data(
     if not path.exists():
         raise DataError("no such file or folder", where=data, remedy=LAYOUT)
     _refuse_other_files(path)
-    return list_manifest(path)
+    return list_coco(path) if is_coco(path) else list_manifest(path)
 
 
 def _refuse_own_folders(root: Path) -> None:

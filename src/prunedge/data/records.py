@@ -30,8 +30,9 @@ SPLIT_NAMES = {
 }
 LAYOUT = (
     "expected DATA/<class>/*.jpg, DATA/train/<class>/*.jpg, a CSV with the columns path,label, "
-    "or shards (*.tar)"
+    "a COCO file (*.json), or shards (*.tar)"
 )
+FOLDER_NAMES = "folder names"  # what holds the labels of class folders
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def finish(
     records: Sequence[Record],
     where: Path | None = None,
     *,
-    held: str = "folder names",
+    held: str = FOLDER_NAMES,
     columns: tuple[str, ...] = (),
 ) -> Listing:
     """Check what every layout must give: images, and a split for all of them or for none.

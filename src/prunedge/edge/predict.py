@@ -61,6 +61,28 @@ class Prediction:
     error: str = ""
 
 
+def is_pixels(places: Sequence[str]) -> bool:
+    """Whether a single .npy file is named instead of images."""
+    return len(places) == 1 and places[0].endswith(".npy")
+
+
+def read_pixels(file: str, spec: TaskSpec) -> np.ndarray:
+    """Pixels as a model sees them, (n, height, width, channels) uint8. DataError where a file holds
+    none.
+    """
+    require_regular(Path(file), DataError)
+    try:
+        pixels: np.ndarray = np.load(file, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        pass_on_reading(error, file)
+        raise DataError("no .npy file of pixels", where=file, remedy=REMEDY) from None
+    wanted = (*spec.size, spec.in_channels)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
+        what = f"{pixels.dtype} of shape {pixels.shape}, not uint8 of (n, {str(wanted)[1:]}"
+        raise DataError(what, where=file, remedy="give pixels as the model sees them")
+    return pixels
+
+
 def images_in(places: Sequence[str], failed: Failed) -> list[str]:
     """The files that files, folders and patterns name, each once, those of a folder or pattern
     sorted. `failed` hears of folders that are left out.

@@ -41,6 +41,7 @@ def demo_config(images: Path) -> RunConfig:
         polish=POLISH,
         max_steps=MAX_STEPS,
         max_drop=3.0,
+        operate="recall >= 0.8",
     )
 
 

@@ -137,6 +137,7 @@ def evaluate_on(
     masks: Path | str | None = None,
     tile: int | None = None,
     threads: int | None = None,
+    device: str | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
@@ -153,8 +154,8 @@ def evaluate_on(
     those of `resamples` resamples of the images, drawn by `seed`; images of one source (`group_by`:
     see `prunedge.data.groups`) are drawn together. `tile` is the side of the squares that
     photographs with masks are cut into; a run's own unless given. `threads` is how many the model
-    may use.
-    `trust_code`: see `prunedge.load`.
+    may use. On a `device` (`ssh://user@host`, with prunedge installed there) a bundle's answers are
+    that machine's. `trust_code`: see `prunedge.load`.
 
     Gives an `Evaluation`: `judged` is the metric that the model is judged by, with `value`, `low`
     and `high` of its 95 % interval; `intervals` has all of them and those of each class. Raises
@@ -167,7 +168,9 @@ def evaluate_on(
     require_path("data", data)
     _refuse_wrong(split, resamples, seed)
     trust.trust_everything(trust_code)
-    model = open_model(Path(place), target=target, step=step, baseline=baseline, threads=threads)
+    model = open_model(
+        Path(place), target=target, step=step, baseline=baseline, threads=threads, device=device
+    )
     if tile is not None:
         model = replace(model, sight=replace(model.sight, tile=tile))
     images = _images(model, data, masks, split, group_by, progress)

@@ -4,6 +4,7 @@ to.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from prunedge.config import RunConfig
 from prunedge.data import Dataset, Split
 from prunedge.data.judged import Sight
 from prunedge.edge import open_bundle
+from prunedge.edge.bench.ssh import Host, files_of
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.normalise import normalise, statistics
 from prunedge.edge.image.read import Greys, parse_range
@@ -72,15 +74,24 @@ def open_model(
     step: int | None = None,
     baseline: bool = False,
     threads: int | None = None,
+    device: str | None = None,
 ) -> JudgedModel:
     """The model of a run (its best, the one after a `step` as `show` numbers them, or the first
-    unpruned one as `baseline`), or that of a bundle for a `target`.
+    unpruned one as `baseline`), or that of a bundle for a `target`; on a `device`
+    (`ssh://user@host`) it is a bundle's alone, computed by the prunedge there.
 
     Raises RunError or BundleError where it is not there or asked for in a way that it has not.
     """
     if threads is not None:
         require_threads(threads)
     if is_run(place):
+        if device is not None:
+            exporting = command("export", place, "--out", "BUNDLE")
+            raise RunError(
+                "a device runs bundles, and no run's model",
+                where=place,
+                remedy=f"evaluate its bundle there ({exporting} makes one)",
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         return _of_run(open_run(place), target, step, baseline=baseline)
@@ -90,7 +101,10 @@ def open_model(
             where=place,
             remedy="leave them out, or name the run that it was exported from",
         )
-    return _of_bundle(open_bundle(place), target, cores() if threads is None else threads)
+    bundle = open_bundle(place)
+    if device is not None:
+        return _of_device(Host.parse(device), bundle, target, threads)
+    return _of_bundle(bundle, target, cores() if threads is None else threads)
 
 
 def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -> JudgedModel:
@@ -167,13 +181,31 @@ def _greys(config: RunConfig, own: Dataset | PrunedgeError | None) -> Greys | No
 
 def _of_bundle(bundle: Bundle, target: str | None, threads: int) -> JudgedModel:
     session = open_session(bundle, threads, target)
-    manifest = bundle.manifest
+    name = session.target.name
+    return _answering(bundle, name, name, lambda split: _observed(session, split))
+
+
+def _of_device(host: Host, bundle: Bundle, target: str | None, threads: int | None) -> JudgedModel:
+    name = bundle.target if target is None else target
+    bundle.form(name)  # BundleError where it has none
+
+    def observed(split: Split) -> Meter:
+        return _observed_on(host, bundle, name, threads, split)
+
+    return _answering(bundle, name, f"{name} on {host.destination}", observed)
+
+
+def _answering(
+    bundle: Bundle, target: str, form: str, observe: Callable[[Split], Meter]
+) -> JudgedModel:
+    """A bundle's model for a target, whose answers `observe` gives."""
+    manifest = bundle.seen_as(target).manifest
     task = make_task(manifest.task)
     validated = manifest.metrics.get("validation") or {}
     judged = [name for name in validated if name in task.metrics]
     return JudgedModel(
         title=str(bundle.path),
-        form=session.target.name,
+        form=form,
         task=task,
         metric=judged[0] if judged else next(iter(task.metrics)),
         sight=Sight(
@@ -183,14 +215,47 @@ def _of_bundle(bundle: Bundle, target: str | None, threads: int) -> JudgedModel:
             in_channels=manifest.task.in_channels,
             greys=bundle.greys,
         ),
-        observe=lambda split: _observed(session, split, task),
-        decision=lambda: session.bundle.manifest.task.decision,
+        observe=observe,
+        decision=lambda: manifest.task.decision,
     )
 
 
-def _observed(session: Session, split: Split, task: Task) -> Meter:
-    """The meter of a bundle's answers, which normalises pixels as its manifest says."""
+def _observed_on(
+    host: Host, bundle: Bundle, target: str, threads: int | None, split: Split
+) -> Meter:
+    """The meter of a bundle's answers on another machine: pixels go there, outputs come back."""
+    task = make_task(bundle.manifest.task)
+    spec = bundle.manifest.task
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pixels.npy")
+        shape = (len(split), *spec.size, spec.in_channels)
+        pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        for start in range(0, len(split), BATCH):
+            chosen = np.arange(start, min(start + BATCH, len(split)))
+            pixels[start : start + len(chosen)] = split.pixels(chosen)
+        pixels.flush()
+        words = ["predict", "bundle", file.name, "--out", "-", "--json", f"--runtime={target}"]
+        if threads is not None:
+            words.append(f"--threads={threads}")
+        answer = host.run(words, {**files_of(bundle, "bundle"), file.name: file})
+    try:
+        outputs = torch.tensor(answer["outputs"], dtype=torch.float32)
+    except (KeyError, TypeError, ValueError):
+        outputs = torch.empty(0)
+    if len(outputs) != len(split):
+        raise BundleError(
+            "its answer is another prunedge's",
+            where=host.destination,
+            remedy="install the same version there",
+        )
     meter = task.meter()
+    meter.update(meter.observe(outputs, torch.from_numpy(split.targets())))
+    return meter
+
+
+def _observed(session: Session, split: Split) -> Meter:
+    """The meter of a bundle's answers, which normalises pixels as its manifest says."""
+    meter = make_task(session.bundle.manifest.task).meter()
     for start in range(0, len(split), BATCH):
         chosen = np.arange(start, min(start + BATCH, len(split)))
         outputs = torch.from_numpy(session.answer(split.pixels(chosen)))

@@ -368,8 +368,9 @@ class DeviceDefinition:
     a model's outputs. `targets` are what images are labelled with: DataError where the labels are
     none of this task's. `has_order`: it asks for the order of the
     labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
-    are its own. `reads_columns`: it takes columns of numbers (`Labels.columns`). `reads_masks`: it
-    takes masks (`Labels.mask_classes`), and nothing else.
+    are its own. `has_several`: an image may have several labels. `reads_columns`: it takes columns
+    of numbers (`Labels.columns`). `reads_masks`: it takes masks (`Labels.mask_classes`), and
+    nothing else.
 
     `detection` tells damage from what is sound, by a spec and the classes that are damage; None of
     tasks without classes.
@@ -387,6 +388,7 @@ class DeviceDefinition:
     targets: Callable[[Labels], Targets]
     doubt: Callable[[Labels], str | None] = lambda labels: None
     has_order: bool = False
+    has_several: bool = False
     reads_columns: bool = False
     reads_masks: bool = False
     detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None

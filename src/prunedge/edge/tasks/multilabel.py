@@ -318,6 +318,7 @@ DEFINITION = DeviceDefinition(
     METRICS,
     Multilabel,
     targets_of,
+    has_several=True,
     detection=detection_of,
     balances=("loss",),
     has_focal=True,

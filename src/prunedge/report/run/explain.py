@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from prunedge.data.decode import source_of
-from prunedge.edge.image.normalise import NORMS, normalise
+from prunedge.edge.image.normalise import normalise, statistics
 from prunedge.edge.image.read import Greys, parse_range, read_image
 from prunedge.edge.image.size import Size
 from prunedge.errors import PrunedgeError
@@ -95,23 +95,22 @@ def in_turn(kinds: Sequence[Sequence[ShownRecord]], most: int) -> list[ShownReco
 
 
 def heat_map(score: Score, inputs: torch.Tensor) -> np.ndarray:
-    """By how much the score (n,) of inputs (1, 3, height, width) falls when a part is grey, on
-    average over the windows that hold it: (height, width) float32.
+    """By how much the score (n,) of inputs (1, channels, height, width) falls when a part is grey,
+    on average over the windows that hold it: (height, width) float32.
     """
     # Two seconds to import.
     from captum.attr import Occlusion
 
-    height, width = inputs.shape[2:]
-    window = (3, max(1, height // WINDOW), max(1, width // WINDOW))
-    stride = (3, max(1, window[1] // STEPS), max(1, window[2] // STEPS))
-    with torch.no_grad():
-        heat = Occlusion(score).attribute(
-            inputs,
-            sliding_window_shapes=window,
-            strides=stride,
-            baselines=0.0,  # the mean colour of the images that the model began with
-            perturbations_per_eval=AT_ONCE,
-        )
+    channels, height, width = inputs.shape[1:]
+    window = (channels, max(1, height // WINDOW), max(1, width // WINDOW))
+    stride = (channels, max(1, window[1] // STEPS), max(1, window[2] // STEPS))
+    heat = Occlusion(score).attribute(
+        inputs,
+        sliding_window_shapes=window,
+        strides=stride,
+        baselines=0.0,  # the mean colour of the images that the model began with
+        perturbations_per_eval=AT_ONCE,
+    )
     return np.asarray(heat[0].mean(0).numpy(), np.float32)
 
 
@@ -139,13 +138,19 @@ def _explained(
     part of it matters.
     """
     data = run.config.data
-    pixels = _pixels(run, record.path, data.size)
-    # As sharp as the gallery's other images.
-    shown = _pixels(run, record.path, scaled(data.size, SHOWN_SIDE))
-    if pixels is None or shown is None:
+    spec = task_of(run.config).spec
+    assert spec is not None
+    greys = None if data.range is None else Greys(*parse_range(data.range), mixed=True)
+    try:
+        seen = read_image(source_of(record.path), spec.size, greys, spec.resize, spec.in_channels)
+        # As sharp as the gallery's other images.
+        shown = read_image(
+            source_of(record.path), scaled(spec.size, SHOWN_SIDE), greys, spec.resize
+        )
+    except (PrunedgeError, FileNotFoundError):
         return None
-    inputs = torch.from_numpy(normalise(pixels[None], *NORMS[data.image_norm]))
-    heat = heat_map(_score(run, model, decision, record.part), inputs)
+    pixels = normalise(seen[None], *statistics(data.image_norm, spec.in_channels))
+    heat = heat_map(_score(run, model, decision, record.part), torch.from_numpy(pixels))
     return None if is_faint(heat) else overlaid(Image.fromarray(shown), heat)
 
 
@@ -153,18 +158,6 @@ def scaled(size: Size, longer: int) -> Size:
     """A size of the same shape whose longer side is this."""
     factor = longer / max(size)
     return Size(max(1, round(size.height * factor)), max(1, round(size.width * factor)))
-
-
-def _pixels(run: Run, path: str, size: Size) -> np.ndarray | None:
-    """An image as the model sees it but for its size, (height, width, 3) uint8; None where it can't
-    be read any more.
-    """
-    data = run.config.data
-    greys = None if data.range is None else Greys(*parse_range(data.range), mixed=True)
-    try:
-        return read_image(source_of(path), size, greys, data.resize)
-    except (PrunedgeError, FileNotFoundError):
-        return None
 
 
 def _score(run: Run, model: nn.Module, decision: DecisionRecord, part: str) -> Score:
@@ -175,7 +168,7 @@ def _score(run: Run, model: nn.Module, decision: DecisionRecord, part: str) -> S
     place = decision.damage.index(part) if part else 0
 
     def score(inputs: torch.Tensor) -> torch.Tensor:
-        with evaluating(model), full_float32():
+        with evaluating(model), torch.no_grad(), full_float32():
             outputs = task.outputs_of(model(inputs)).float().numpy()
         return torch.from_numpy(scores_of(spec, outputs).reshape(len(outputs), -1)[:, place])
 

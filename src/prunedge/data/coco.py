@@ -1,0 +1,126 @@
+"""Labels in the form of COCO: a JSON file with `images`, `categories` and `annotations`; an image
+has the categories of its annotations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prunedge.data.records import Listing, Record, finish
+from prunedge.edge.tasks.base import SEPARATOR
+from prunedge.errors import DataError
+from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.records import first_mistake
+from prunedge.utils.wording import counted, first_of
+
+REMEDY = "give the JSON of COCO: images, categories and annotations"
+
+
+class _Part(BaseModel):
+    """What is read of an entry; COCO has more."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Image(_Part):
+    id: int | str
+    file_name: str
+
+
+class _Category(_Part):
+    id: int | str
+    name: str
+
+
+class _Annotation(_Part):
+    image_id: int | str
+    category_id: int | str
+
+
+class _Coco(_Part):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+def is_coco(file: Path) -> bool:
+    """Whether a file is named like one."""
+    return file.suffix.lower() == ".json"
+
+
+def list_coco(file: Path, root: Path | None = None) -> Listing:
+    """The images of a COCO file, each labelled with the categories of its annotations, none where
+    it has no annotation. Their paths are relative to `root`, by default the folder of the file.
+
+    Raises DataError where it is no such file, or names images and categories that it doesn't list.
+    """
+    found = _read(file)
+    names = {category.id: category.name for category in found.categories}
+    _refuse_categories(found.categories, file)
+    listed = {image.id for image in found.images}
+    labels: dict[int | str, set[str]] = defaultdict(set)
+    faults = []
+    if len(listed) < len(found.images):
+        faults.append("images: several have the same id")
+    if len({image.file_name for image in found.images}) < len(found.images):
+        faults.append("images: several have the same file_name")
+    for place, annotation in enumerate(found.annotations):
+        if annotation.image_id not in listed:
+            faults.append(f"annotations.{place}: no image has the id {annotation.image_id!r}")
+        elif annotation.category_id not in names:
+            faults.append(f"annotations.{place}: no category has the id {annotation.category_id!r}")
+        else:
+            labels[annotation.image_id].add(names[annotation.category_id])
+    if faults:
+        raise DataError(
+            f"{counted(len(faults), 'entry', 'entries')} can't be used: {first_of(faults)}",
+            where=file,
+            remedy="list what is annotated, or take these annotations out",
+        )
+    base = file.parent if root is None else root
+    records = []
+    for image in found.images:
+        name = image.file_name.replace("\\", "/")
+        if "\0" in name or not name:
+            raise DataError(f"{image.file_name!r} is no file's name", where=file, remedy=REMEDY)
+        label = SEPARATOR.join(sorted(labels[image.id]))
+        records.append(Record(base / name, name, label))
+    return finish(base, records, file, held="categories of annotations")
+
+
+def _read(file: Path) -> _Coco:
+    try:
+        value: Any = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        pass_on_reading(error, file)
+        raise DataError(f"can't be read ({error.strerror})", where=file, remedy=REMEDY) from None
+    except (ValueError, RecursionError) as error:
+        why = f"this is no JSON ({error})" if isinstance(error, ValueError) else "too deep a JSON"
+        raise DataError(why, where=file, remedy=REMEDY) from None
+    try:
+        return _Coco.model_validate(value)
+    except ValidationError as error:
+        what = f"this is no COCO file: {first_mistake(error)}"
+        raise DataError(what, where=file, remedy=REMEDY) from None
+
+
+def _refuse_categories(categories: list[_Category], file: Path) -> None:
+    """DataError for names that labels can't have: that of another category, and what separates
+    them.
+    """
+    for category in categories:
+        if SEPARATOR in category.name or not category.name.strip():
+            raise DataError(
+                f"a category can't be called '{category.name[:100]}'",
+                where=file,
+                remedy=f"give it a name without {SEPARATOR}",
+            )
+    ids = [category.id for category in categories]
+    if len(set(ids)) < len(ids):
+        what = "several categories have the same id"
+        raise DataError(what, where=file, remedy="give each its own")
