@@ -34,6 +34,9 @@ ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
         (
             "data",
+            "masks",
+            "tile",
+            "overlap",
             "size",
             "resize",
             "in_channels",
@@ -175,7 +178,7 @@ def test_a_config_knows_whether_its_metric_was_asked_for() -> None:
 
 def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
     assert settings()["task"].full_help.endswith(
-        "One of classification, multilabel, ordinal, regression."
+        "One of classification, multilabel, ordinal, regression, segmentation."
     )
     said = settings()["metric"].full_help
     assert "lassification: accuracy, f1, auroc, balanced_accuracy, damage_f1, " in said

@@ -129,6 +129,9 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     elif key == "data":
         assert code == 2, "there are no images"
         assert "/nowhere/else" in lines[0], "there are no images"
+    elif key == "masks":
+        assert code == 2, said
+        assert "--masks /nowhere/else acts only with --task segmentation" in lines[0], said
     elif key == "target_latency":
         assert code == 2, said
         assert "--target-latency needs --device" in lines[0], said

@@ -16,6 +16,7 @@ from prunedge.study import Grid
 from prunedge.study.grid import trials
 from prunedge.tasks import TASKS
 from tests.graded import DEGREES, write_degrees, write_widths
+from tests.masked_images import write_lines
 from tests.several_labels import write_several
 from tests.tiny_images import write_tiny
 
@@ -106,6 +107,28 @@ def test_the_regression_script_goes_from_images_to_the_device(tmp_path: Path) ->
     answers = re.findall(r"png: value ([\d.]+), in truth ([\d.]+)", done.stdout)
     assert len(answers) == 5
     assert all(abs(float(answer) - float(truth)) < 1000 for answer, truth in answers)
+    assert (out / "report.html").is_file()
+
+
+def test_the_segmentation_script_goes_from_masks_to_lengths(tmp_path: Path) -> None:
+    images = write_lines(tmp_path / "walls", 60)
+    out = tmp_path / "result"
+    options = ["--weights", "none", "--size", "32", "--epochs", "8", "--max-drop", "90"]
+    script = [sys.executable, EXAMPLES / "segmentation.py", images / "photos", images / "masks"]
+    model = ["--model", "tests.masked_images:tiny_unet", "--max-steps", "1", "--out", out]
+
+    done = subprocess.run(
+        [*script, *model, *options], capture_output=True, text=True, timeout=300, env=environment()
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "classes: background, damage" in done.stdout
+    found = re.search(r"test unpruned: IoU ([\d.]+)%", done.stdout)
+    assert found is not None
+    assert float(found[1]) >= 50
+    assert "test pruned: IoU" in done.stdout
+    assert len(re.findall(r"png: [\d.]+% damaged", done.stdout)) == 5
+    assert re.search(r"    \d+ pixels long, [\d.]+ wide", done.stdout)
     assert (out / "report.html").is_file()
 
 

@@ -12,6 +12,7 @@ from prunedge.study.engines.local import Failures
 from prunedge.study.validate import check
 from prunedge.utils.advice import speaking
 from tests.commands import prunedge
+from tests.masked_images import write_lines
 
 
 def grid(images: Path, **values: object) -> Grid:
@@ -64,6 +65,16 @@ def test_a_sound_grid_passes_and_elsewhere_files_are_not_looked_for(tiny_data: P
     check(grid(tiny_data, criterion=["taylor", "random"]))
     check(grid(Path("/there"), weights="/there/weights.pth", model="there:model"), here=False)
     check(grid(Path("/there"), small=["resnet18=/there/weights.pth", "there:model"]), here=False)
+
+
+def test_photographs_are_listed_with_their_masks(tmp_path: Path) -> None:
+    write_lines(tmp_path, 6)
+    of_masks = {"masks": str(tmp_path / "masks"), "model": "lraspp_mobilenet_v3_large"}
+    check(grid(tmp_path / "photos", **of_masks, tile=[16, 32], metric=["iou", "recall"]))
+    (tmp_path / "masks" / "003.png").unlink()
+    with pytest.raises(PrunedgeError, match="1 of 6 photographs have no mask: 003"):
+        check(grid(tmp_path / "photos", **of_masks))
+    check(grid(tmp_path / "photos", **of_masks, skip_unreadable=True))
 
 
 def test_no_trial_is_started_for_a_grid_that_can_not_be_run(

@@ -139,7 +139,12 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     [
         ("multilabel", "sampler", 0.0, "use balance='loss'"),
         ("regression", "loss", 0.0, "has no classes: leave it out"),
-        ("regression", "none", 2.0, "but with classification and multilabel: leave it out"),
+        (
+            "regression",
+            "none",
+            2.0,
+            "but with classification, multilabel and segmentation: leave it out",
+        ),
         ("ordinal", "none", 2.0, "focal=2.0 can't be had with task='ordinal'"),
     ],
 )

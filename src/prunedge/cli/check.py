@@ -10,6 +10,7 @@ from typing import Any
 from prunedge.cli.options import Flag
 from prunedge.cli.settings import with_settings
 from prunedge.config import IMAGE_KEYS
+from prunedge.edge.tasks import usual_model
 from prunedge.utils.advice import command, option
 
 
@@ -65,4 +66,5 @@ def _pruning(data: str, values: Mapping[str, object]) -> str:
     words = [f"{option(key)}={value}" for key, value in values.items()]
     folder = Path(data).stem
     run = folder if re.fullmatch(r"\w[\w.-]*", folder) else "NAME"
-    return command("prune", data, "--model", "resnet18", *words, "--out", f"runs/{run}")
+    model = usual_model(values)
+    return command("prune", data, "--model", model, *words, "--out", f"runs/{run}")

@@ -16,6 +16,8 @@ def evaluate(
     baseline: Flag = False,
     split: str | None = None,
     group_by: str | None = None,
+    masks: str | None = None,
+    tile: int | None = None,
     resamples: int = 2000,
     seed: int = 0,
     threads: int | None = None,
@@ -50,6 +52,12 @@ def evaluate(
     group_by
         `parent`, or a regular expression on each path: images of one group come from one photograph
         or structure, and are drawn together for the intervals.
+    masks
+        A folder of the photographs' masks, for a model that finds damage pixel by pixel; DATA is
+        the folder of the photographs then. A run's own are known.
+    tile
+        Cut the photographs with masks into squares of so many pixels, as a run's own were; a bundle
+        doesn't know.
     resamples
         How many resamples the intervals are made of.
     seed
@@ -76,6 +84,8 @@ def evaluate(
             baseline=baseline,
             split=split,
             group_by=group_by,
+            masks=masks,
+            tile=tile,
             threads=cores() if threads is None and device is None else threads,
             device=device,
             trust_code=trust_code,

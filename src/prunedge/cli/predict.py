@@ -21,6 +21,7 @@ def predict(
     model: Path,
     *images: str,
     out: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    masks: Path | None = None,
     runtime: str | None = None,
     step: int | None = None,
     baseline: Flag = False,
@@ -44,6 +45,9 @@ def predict(
         Images, folders of them, and patterns ('photos/*.jpg').
     out
         The CSV file to make; - for stdout.
+    masks
+        A folder to make, with the mask of each image by its name and as large as itself: of a model
+        that finds damage pixel by pixel.
     runtime
         Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...). Without it, its first.
     step
@@ -82,10 +86,12 @@ def predict(
     count = cores() if threads is None else threads
     predictor = _predictor(model, runtime, step, count, baseline=baseline)
 
+    if masks is not None:
+        _make_folder_of(masks, files)
     if json:
-        answered, failed = _print_predictions(predictor, files)
+        answered, failed = _print_predictions(predictor, files, masks)
     else:
-        answered, failed = _write(predictor, files, out)
+        answered, failed = _write(predictor, files, out, masks)
     place = "" if out == STDOUT else f": {out}"
     say(f"{counted(answered, 'image')} answered{place}")
     if failed:
@@ -105,13 +111,15 @@ def _print_outputs(predictor: Predictor, file: str) -> None:
     print_json({"outputs": outputs})
 
 
-def _print_predictions(predictor: Predictor, files: list[str]) -> tuple[int, int]:
+def _print_predictions(
+    predictor: Predictor, files: list[str], masks: Path | None
+) -> tuple[int, int]:
     """The predictions as JSON. How many images were answered, and how many can't be read."""
     from prunedge.cli.console import print_json
     from prunedge.edge.predict import columns_of
     from prunedge.edge.predict import predict as answers_of
 
-    predictions = list(answers_of(predictor, files))
+    predictions = list(answers_of(predictor, files, masks=masks))
     columns = columns_of(predictor.spec)
     rows = []
     for each in predictions:
@@ -122,7 +130,30 @@ def _print_predictions(predictor: Predictor, files: list[str]) -> tuple[int, int
     return len(predictions) - failed, failed
 
 
-def _write(predictor: Predictor, files: list[str], out: str) -> tuple[int, int]:
+def _make_folder_of(masks: Path, files: list[str]) -> None:
+    """The folder of the masks; DataError where it holds something, or two images have one name."""
+    from collections import Counter
+
+    from prunedge.edge.predict import mask_file
+    from prunedge.errors import DataError
+    from prunedge.utils.files import make_folder, refuse_url
+    from prunedge.utils.wording import first_of
+
+    refuse_url(masks)
+    if masks.exists() and (not masks.is_dir() or any(masks.iterdir())):
+        raise DataError("there is something already", where=masks, remedy="name another --masks")
+    times = Counter(mask_file(masks, file).name for file in files)
+    twice = [name for name, count in times.items() if count > 1]
+    if twice:
+        raise DataError(
+            f"several images would have the mask {first_of(twice)}",
+            where=masks,
+            remedy="answer one folder at a time",
+        )
+    make_folder(masks)
+
+
+def _write(predictor: Predictor, files: list[str], out: str, masks: Path | None) -> tuple[int, int]:
     """Write the table, to a file as a whole or not at all. How many images were answered, and how
     many can't be read.
     """
@@ -132,7 +163,8 @@ def _write(predictor: Predictor, files: list[str], out: str) -> tuple[int, int]:
     from prunedge.utils.files import written
 
     with ExitStack() as stack:
-        predictions = answers_of(predictor, files, stack.enter_context(progress("predicting")))
+        advance = stack.enter_context(progress("predicting"))
+        predictions = answers_of(predictor, files, advance, masks)
         if out == STDOUT:
             return write_predictions(sys.stdout, predictor.spec, predictions)
         hidden = stack.enter_context(written(Path(out)))

@@ -11,12 +11,13 @@ from prunedge.cli.new_run import config_to_train, new_folder
 from prunedge.cli.options import OTHER, Flag, TrustCode
 from prunedge.cli.settings import BASIC, with_settings
 from prunedge.config import START_KEYS
-
-MODEL = "resnet18"
+from prunedge.edge.tasks import usual_model
 
 
 @with_settings(
-    set(START_KEYS) - {"data"}, names={"train_epochs": "--epochs"}, defaults={"model": MODEL}
+    set(START_KEYS) - {"data"},
+    names={"train_epochs": "--epochs"},
+    defaults={"model": usual_model({})},
 )
 def train(
     data: Annotated[str | None, Parameter(group=BASIC)] = None,
@@ -67,7 +68,7 @@ def train(
                 resume, callbacks, changes_to(resume, out, values, "train")
             )
         else:
-            config = config_to_train({"model": MODEL, **values})
+            config = config_to_train({"model": usual_model(values), **values})
             run = execute.train(config, new_folder(out), callbacks)
 
     if json:

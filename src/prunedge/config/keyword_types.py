@@ -5,12 +5,21 @@ Made from `sections` by `python -m prunedge.config.keywords`: change them there.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, TypedDict
 
 
 class DataKeywords(TypedDict, total=False):
     """Which images there are, and how they are read."""
 
+    masks: str | Path | None
+    """A folder with a mask for each image, by its name: white, or a class number above 0, where
+    there is damage. The task is segmentation then. Default: `None`."""
+    tile: int | None
+    """Cut photographs with masks into squares of so many pixels, each an image of its own; all of a
+    photograph lie on one side of the split. Default: `None`."""
+    overlap: float
+    """The share of such a square that the next one shows again. Default: `0.0`."""
     size: int | str | tuple[int, int]
     """Pixels of the images that the model sees: 224, or 128x384 (height x width). Default:
     `224`."""

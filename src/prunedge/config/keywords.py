@@ -43,6 +43,7 @@ _OF_OTHER_SECTIONS = ("metric", "seed")
 
 # What the library takes beside what a file or the command line can say.
 _WIDER = {
+    "masks": "str | Path | None",
     "size": "int | str | tuple[int, int]",
     "range": "str | tuple[float, float] | None",
     "metric": "str | None",
@@ -159,6 +160,7 @@ def types_text() -> str:
         "",
         "from __future__ import annotations",
         "",
+        "from pathlib import Path",
         "from typing import Literal, TypedDict",
         *_typed_dict("DataKeywords", "Which images there are, and how they are read.", IMAGE_KEYS),
         *_typed_dict("FitKeywords", "How `pe.fit` trains.", fit_keys(), OF_TRAINING),

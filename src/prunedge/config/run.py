@@ -22,7 +22,7 @@ from prunedge.config.sections import (
 )
 from prunedge.config.setting import Notes, Section, Setting
 from prunedge.config.toml import read_toml, toml_text
-from prunedge.edge.tasks import refusal_of
+from prunedge.edge.tasks import refusal_of, refusal_of_masks, with_task_of_masks
 from prunedge.errors import ConfigError, DataError
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
@@ -71,8 +71,14 @@ class RunConfig(Section):
                 "ones have to learn"
             )
         refusal = refusal_of(self.task.name, self.train.balance, self.train.focal)
+        if refusal is None and self.data.masks is not None:
+            refusal = refusal_of_masks(self.task.name, self.data.masks)
         if refusal is not None:
             raise ValueError(refusal)
+        if self.data.tile is not None and self.data.masks is None:
+            raise ValueError(f"{option('tile')} cuts photographs with {option('masks')} alone")
+        if self.data.overlap and self.data.tile is None:
+            raise ValueError(f"{option('overlap')} acts only with {option('tile')}")
         if self.device.address is None and self.device != DeviceSection():
             raise ValueError(
                 f"{option('runtime')} and {option('device_threads')} act only with "
@@ -110,6 +116,7 @@ class RunConfig(Section):
     @classmethod
     def make(cls, where: str, **values: Any) -> RunConfig:
         """A config from values by their keys; ConfigError that lists every mistake at once."""
+        values = with_task_of_masks(values)
         problems = [_unknown(key) for key in values if key not in settings()]
         sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
         for key, value in values.items():

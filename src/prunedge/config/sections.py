@@ -5,6 +5,7 @@ A new setting is one entry here, and the place where it acts.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
@@ -16,7 +17,7 @@ from prunedge.config.small_networks import SmallNetwork
 from prunedge.config.times import Milliseconds, Minutes
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import InChannels
-from prunedge.edge.image.size import Resize
+from prunedge.edge.image.size import LARGEST, SMALLEST, Resize
 from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import COST
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
@@ -48,6 +49,25 @@ class DataSection(Section):
     title = "Data"
 
     path: str = setting(..., "Where the images lie.", Notes(key="data"))
+    masks: str | None = setting(
+        None,
+        (
+            "A folder with a mask for each image, by its name: white, or a class number above 0, "
+            "where there is damage. The task is segmentation then."
+        ),
+    )
+    tile: int | None = setting(
+        None,
+        (
+            "Cut photographs with masks into squares of so many pixels, each an image of its own; "
+            "all of a photograph lie on one side of the split."
+        ),
+        ge=SMALLEST,
+        le=LARGEST,
+    )
+    overlap: float = setting(
+        0.0, "The share of such a square that the next one shows again.", ge=0, le=0.9
+    )
     fingerprint: str = derived("", key="data_fingerprint")
     classes: list[str] = derived([])
     scales: list[list[float]] = derived([])
@@ -113,6 +133,12 @@ class DataSection(Section):
         ),
     )
 
+    @field_validator("masks", mode="before")
+    @classmethod
+    def _masks_are_a_place(cls, masks: Any) -> Any:
+        # Wherever a run is gone on with from, they are the same.
+        return os.path.abspath(masks) if isinstance(masks, str | os.PathLike) else masks
+
 
 class ModelSection(Section):
     """Which model is taught, and what it knows already."""
@@ -120,7 +146,12 @@ class ModelSection(Section):
     title = "Model"
 
     name: str = basic(
-        ..., "Any torchvision or timm name, or package.module:function of your own.", key="model"
+        ...,
+        (
+            "Any torchvision or timm name, smp:unet-resnet18 and the like "
+            "(segmentation-models-pytorch), or package.module:function of your own."
+        ),
+        key="model",
     )
     weights: str = basic(
         "imagenet",

@@ -20,12 +20,13 @@ from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, decode, seen_as
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.groups import SIMILAR, group_ids, groups_of, similar_sources
+from prunedge.data.mask_array import Masks, masks_of
 from prunedge.data.records import SPLITS, LabelledImages, Listing, refuse_without_training
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import COLOURS, DeepGreys, Greys, InChannels, parse_range
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks import DEFINITIONS, targets_of
+from prunedge.edge.tasks import DEFINITIONS, targets_of, with_task_of_masks
 from prunedge.edge.tasks.base import Targets, TaskSpec
 from prunedge.edge.tasks.damage import damage_classes
 from prunedge.edge.tasks.decision import DamageSpec, damage_named
@@ -41,11 +42,15 @@ log = logging.getLogger(__name__)
 class LoadOptions:
     """How images become a Dataset: the arguments of `prunedge.data.load`.
 
-    `task` is the task's name, `order` names its labels from the lowest up, `damage` those that are
-    damage, with commas between them; `costs` is what a miss and a false alarm cost. `shares` are
-    those of val and test; `range` is `LOW:HIGH` or two numbers.
+    `masks` is the folder of the images' masks, `tile` and `overlap` how both are cut. `task` is the
+    task's name, `order` names its labels from the lowest up, `damage` those that are damage, with
+    commas between them; `costs` is what a miss and a false alarm cost. `shares` are those of val
+    and test; `range` is `LOW:HIGH` or two numbers.
     """
 
+    masks: Path | str | None
+    tile: int | None
+    overlap: float
     task: str
     order: str | None
     damage: str | None
@@ -78,7 +83,7 @@ class LoadOptions:
         plain = {key: value for key, value in given.items() if key not in ("size", "range")}
         RunConfig.make("images", data="given", model="given", **plain)
         values: dict[str, Any] = {key: settings()[key].default for key in IMAGE_KEYS}
-        values.update(given)
+        values.update(with_task_of_masks(given))
         folds = values.pop("folds")
         number = values.pop("fold")
         return cls(
@@ -135,6 +140,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     split = _split(images, options, span)
     _warn_of_colours(listing, split.decoded)
     labelling = _scaled(images, split.on("train"))
+    masks = _masks(listing, labelling, options)
 
     samples = []
     for path, target, source in zip(images.paths, images.targets, split.sources, strict=True):
@@ -152,6 +158,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
             resize=options.resize,
             in_channels=options.in_channels,
             image_norm=options.image_norm,
+            masks=masks,
             damage=damage,
         )
     check_splits(listing, list(splits.values()))
@@ -168,11 +175,26 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
         fingerprint=_fingerprint(
             images,
             split,
+            masks,
             seen_as(options.size, options.resize, options.image_norm, options.in_channels),
         ),
         skipped=tuple(listing.records[index].path for index in unreadable),
         greys=split.greys,
         extremes=split.extremes,
+    )
+
+
+def _masks(listing: Listing, labelling: Targets, options: LoadOptions) -> Masks | None:
+    """The masks of the images, where they have some."""
+    if listing.masked is None:
+        return None
+    return masks_of(
+        listing.masked,
+        labelling.classes,
+        options.size,
+        options.resize,
+        folder=options.cache_dir,
+        progress=options.progress,
     )
 
 
@@ -357,13 +379,15 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
         log.warning(text, listing.where, counted(count, "image has", "images have"))
 
 
-def _fingerprint(images: LabelledImages, split: _Split, seen: str) -> str:
-    """Stands for pixels, labels and splits; not for where the files lie nor when they were
+def _fingerprint(images: LabelledImages, split: _Split, masks: Masks | None, seen: str) -> str:
+    """Stands for pixels, labels, masks and splits; not for where the files lie nor when they were
     written. `seen` is how a model sees the images (`seen_as`).
     """
     digest = hashlib.sha256(f"{seen} {images.labelling.classes}".encode())
     for index, side in zip(split.kept, split.sides, strict=True):
         record = images.listing.records[index]
         line = f"\n{record.name}\t{record.label}\t{side}\t{split.decoded.digests[index]}"
+        if masks is not None:
+            line += f"\t{masks.digests[index]}"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]

@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from prunedge.data.cached_array import Notes, digest_of, is_open, is_sound, notes_of, write_array
-from prunedge.data.decode import Progress, appearance, at_once, try_looking
+from prunedge.data.decode import TILE, Progress, appearance, at_once, try_looking
 from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
 from prunedge.edge.image.read import Greys, InChannels, Look
@@ -78,10 +78,28 @@ def decode_all(
 
     work = decoder(size, greys, resize, in_channels)
     blank = np.zeros((*size, in_channels), np.uint8)
-    home = cache_folder(folder)
-    seen = appearance(size, resize, in_channels)
-    target = home / f"{fingerprint(paths, seen, greys)}.npy"
+    use = appearance(size, resize, in_channels)
     shape = (len(paths), *blank.shape)
+    cache, notes = keep_array(paths, use, shape, fill, greys=greys, folder=folder, limit=limit)
+    return Decoded(cache, *notes)
+
+
+def keep_array(
+    paths: Sequence[Path],
+    use: str,
+    shape: tuple[int, ...],
+    fill: Callable[[IO[bytes] | None], Notes],
+    *,
+    greys: Greys | None = None,
+    folder: Path | str | None = None,
+    limit: int = LIMIT_BYTES,
+) -> tuple[Path | None, Notes]:
+    """The file of the array (N, ...) uint8 that `fill` makes of these files for this use, and its
+    notes: made now, or found from before. Without room for it there is no file, and `fill` is given
+    none. Raises MachineError when the cache folder can't be written.
+    """
+    home = cache_folder(folder)
+    target = home / f"{fingerprint(paths, use, greys)}.npy"
     needed = int(np.prod(shape))
     try:
         make_folder(home)
@@ -96,11 +114,11 @@ def decode_all(
                         "%.1f GB of decoded images don't fit the cache %s: decoding anew each epoch"
                     )
                     log.warning(text, needed / 2**30, home)
-                    return Decoded(None, *fill(None))
+                    return None, fill(None)
                 _make_room(home, limit - needed)
                 write_array(target, shape, fill)
             drop_copies(paths)
-            return Decoded(target, *notes_of(target))
+            return target, notes_of(target)
     except OSError as error:
         raise unusable_cache(error, home) from None
 
@@ -119,7 +137,7 @@ def fingerprint(paths: Sequence[Path], use: str, greys: Greys | None = None) -> 
 def _stamp(path: Path) -> str:
     """What changes with a file."""
     try:
-        status = path.stat()
+        status = (path.parent if path.suffix == TILE else path).stat()
     except OSError:
         return f"{path.absolute()}\tmissing"
     return f"{path.absolute()}\t{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}"

@@ -1,4 +1,5 @@
-"""One array of decoded images in a file: uint8 (N, H, W, channels), read at any of its rows.
+"""One array of decoded images in a file: uint8 (N, H, W, channels), or of masks (N, H, W), read at
+any of its rows.
 
 Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one
 epoch of 100,000 images.
@@ -59,7 +60,8 @@ class Notes(NamedTuple):
 
 @dataclass(frozen=True)
 class _Array:
-    """An open array: its file, where in it the pixels begin, their shape (N, H, W, channels),
+    """An open array: its file, where in it the pixels begin, their shape (N, H, W, channels), or of
+    masks (N, H, W),
     and the notes behind them.
 
     `checked` has a 1 at each row that was compared with its digest.
@@ -88,8 +90,8 @@ def is_open(cache: Path) -> bool:
 
 
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """These rows of an array, in this order: (len(rows), H, W, channels) uint8, read anew; several
-    threads may.
+    """These rows of an array, in this order: (len(rows), H, W, channels) uint8, or of masks
+    (len(rows), H, W), read anew; several threads may.
 
     Raises DataError when the file was deleted or is damaged; it is removed then, so that the next
     command makes it anew.
@@ -136,9 +138,8 @@ def _read_at(cache: Path, array: _Array, rows: np.ndarray) -> np.ndarray:
 
 
 def write_array(target: Path, shape: tuple[int, ...], fill: Callable[[IO[bytes]], Notes]) -> None:
-    """Write an array (N, H, W, channels) under another name and rename it when whole; the notes
-    follow the pixels, so that both come at once. `fill` writes the pixels in order, and gives the
-    notes.
+    """Write an array (N, ...) under another name and rename it when whole; the notes follow the
+    pixels, so that both come at once. `fill` writes the pixels in order, and gives the notes.
     """
     # Written in order, not through a mapping: a full disk is then an error and not a crash of the
     # process.

@@ -225,6 +225,14 @@ def balance_line(report: CheckReport) -> str:
 
 def _about_balance(report: CheckReport, has: Balancing) -> list[str]:
     commonest, _ = _ends(report)
+    if len(report.classes) < 2:  # masks of one kind of damage
+        share = _share(report, commonest)
+        if has.balance is None or share > 1 - LARGE:
+            return []
+        return [
+            f"few images show {commonest} ({share:.1%} of the training images): train with "
+            f"--balance {has.balance}"
+        ]
     is_rare = report.imbalance >= RARER or _share(report, commonest) > LARGE
     if has.balance is not None and is_rare:
         advice = f"train with --balance {has.balance}"

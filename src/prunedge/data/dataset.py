@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunedge.data.loader import Batches
+    from prunedge.data.mask_array import Masks
     from prunedge.data.transforms import Augment
 
 
@@ -49,7 +50,8 @@ class Split:
     `cache` is None when images are decoded anew each time. `greys` says what greys of more than
     eight bits mean, None where there are none. `resize` is how images of another shape get this
     size, `in_channels` whether they have three colours or are grey, `image_norm` how they are
-    normalised. `damage` is what the user says of it.
+    normalised. `damage` is what the user says of it. `masks` are those of all images by `rows`,
+    where that is predicted: targets say then only which classes each shows.
     """
 
     samples: tuple[Sample, ...]
@@ -61,11 +63,17 @@ class Split:
     resize: Resize = "stretch"
     in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
+    masks: Masks | None = field(default=None, repr=False)
     damage: DamageSpec = NOTHING_SAID
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.samples)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether targets are masks, which move with their image."""
+        return self.masks is not None
 
     @property
     def spec(self) -> TaskSpec:
@@ -118,8 +126,11 @@ class Split:
 
     def targets(self, indices: np.ndarray | list[int] | None = None) -> np.ndarray:
         """What is predicted of these images, or of all, as batches hold it: for classification
-        (len(indices),) int64.
+        (len(indices),) int64, where there are masks (len(indices), H, W) uint8.
         """
+        if self.masks is not None:
+            rows = self.rows if indices is None else [self.rows[i] for i in indices]
+            return self.masks.read(rows)
         chosen = self.samples if indices is None else [self.samples[i] for i in indices]
         return self.labelling.collate([sample.target for sample in chosen])
 

@@ -38,6 +38,7 @@ from prunedge.utils.machine import pass_on_reading, require_memory
 A = TypeVar("A")
 B = TypeVar("B")
 
+TILE = ".tile"  # of `prunedge.data.tiles`
 PAUSES_S = (0.2, 1.0)  # before a second and a third try, when the machine is in trouble
 
 Progress = Callable[[int, int, str], None]
@@ -144,7 +145,8 @@ def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
 
 
 def source_of(path: Path | str) -> Path | BytesIO:
-    """What a decoder opens for this image: the file, or the bytes of an image in a shard.
+    """What a decoder opens for this image: the file, or the bytes of an image in a shard, or of a
+    tile of a photograph.
 
     Raises FileNotFoundError or DataError when the shard can't give it, or where it is no regular
     file.
@@ -152,6 +154,13 @@ def source_of(path: Path | str) -> Path | BytesIO:
     data = read_member(path)
     if data is not None:
         return BytesIO(data)
+    if Path(path).suffix == TILE:
+        # A photograph is cut by what patches are cut by, which reads images itself.
+        from prunedge.data.tiles import read_tile
+
+        tile = read_tile(Path(path))
+        if tile is not None:
+            return tile
     require_regular(path, DataError)
     return Path(path)
 

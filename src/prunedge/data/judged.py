@@ -14,13 +14,14 @@ from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
-from prunedge.data.listing import list_data
+from prunedge.data.mask_array import Masks, masks_of
+from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import DeepGreys, Greys, InChannels
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks import matched
+from prunedge.edge.tasks import matched, refusal_of_masks
 from prunedge.edge.tasks.base import Labels, Targets, Unmatched
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
@@ -32,7 +33,9 @@ SIDES = (TEST, "val", "train", ALL)
 
 @dataclass(frozen=True)
 class Sight:
-    """How a model sees images: what `Split` has of it. `targets` are what it knows."""
+    """How a model sees images: what `Split` has of it. `targets` are what it knows; `tile` is the
+    side of the squares that photographs with masks are cut into, None where they stay whole.
+    """
 
     targets: Targets
     size: Size
@@ -40,6 +43,7 @@ class Sight:
     in_channels: InChannels = 3
     image_norm: ImageNorm = "imagenet"
     greys: Greys | None = None
+    tile: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,18 +75,30 @@ def read_judged(
     data: Path | str,
     sight: Sight,
     *,
+    masks: Path | str | None = None,
     side: str | None = None,
     group_by: str | None = None,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> JudgedImages:
-    """The images of whatever `list_data` reads, with the labels that the model knows by name.
+    """The images of whatever `list_data` reads, with the labels that the model knows by name; where
+    there is a folder of `masks`, photographs with these.
 
     `side` is `test`, `val` or `train` where images come with splits, or `all`; unless given, it is
     the test split where there is one, and otherwise all. Raises DataError where nothing is left to
     judge by.
     """
-    listing = list_data(data, cache_dir, progress)
+    refusal = refusal_of_masks(sight.targets.task, masks)
+    if refusal is not None:
+        raise DataError(refusal, where=data)
+    how = MaskOptions(
+        skips=True,
+        tile=sight.tile,
+        known=sight.targets.classes,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+    listing = list_images(data, masks, how)
     chosen, records = _of_side(listing, side)
     if group_by is not None:
         groups = groups_of(replace(listing, records=tuple(records)), group_by)
@@ -110,8 +126,32 @@ def read_judged(
         resize=sight.resize,
         in_channels=sight.in_channels,
         image_norm=sight.image_norm,
+        masks=_masks(listing, known, sight, cache_dir, progress),
     )
     return JudgedImages(split, chosen, unreadable, left_out)
+
+
+def _masks(
+    listing: Listing,
+    records: Sequence[Record],
+    sight: Sight,
+    cache_dir: Path | str | None,
+    progress: Progress | None,
+) -> Masks | None:
+    """The masks of these images as the model numbers its classes, where there are masks."""
+    if listing.masked is None:
+        return None
+    pairs = zip(listing.records, listing.masked.pairs, strict=True)
+    by_path = {record.path: pair for record, pair in pairs}
+    masked = replace(listing.masked, pairs=tuple(by_path[record.path] for record in records))
+    return masks_of(
+        masked,
+        sight.targets.classes,
+        sight.size,
+        sight.resize,
+        folder=cache_dir,
+        progress=progress,
+    )
 
 
 def _decoded(

@@ -13,7 +13,11 @@ from prunedge.config.keywords import with_keywords
 from prunedge.data.assemble import LoadOptions, assemble
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
-from prunedge.data.listing import list_data, list_folder, list_manifest
+from prunedge.data.listing import list_folder, list_manifest
+from prunedge.data.mask_listing import MaskOptions, list_images
+from prunedge.data.records import Listing
+from prunedge.edge.tasks import refusal_of_masks
+from prunedge.errors import DataError
 from prunedge.utils.arguments import require_path
 
 # Shares of the images, where they don't come split.
@@ -31,15 +35,16 @@ def load(
     progress: Progress | None = None,
     **settings: Unpack[DataKeywords],
 ) -> Dataset:
-    """The Dataset of class folders, of a folder with a `manifest.csv`, of a CSV manifest, or of
-    shards.
+    """The Dataset of class folders, of a folder with a `manifest.csv`, of a CSV manifest, of
+    shards, or of photographs with masks.
 
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them,
     or an fsspec URL of any of these.
 
     `task` says what the labels are: `classification`, one class an image; `multilabel`, any number
     of classes an image; `ordinal`, one of several degrees, whose `order` is that of numbers or is
-    given; `regression`, one number or several, in their own units.
+    given; `regression`, one number or several, in their own units; `segmentation`, the class of
+    each pixel, which the masks in the folder `masks` say.
 
     Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
     of another shape as `resize` says. Greys of more than eight bits become eight: `range`
@@ -57,8 +62,28 @@ def load(
     `skip_unreadable`.
     """
     require_path("data", data)
-    listing = list_data(data, cache_dir, progress)
-    return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
+    options = LoadOptions.of(settings, (val, test), cache_dir, progress)
+    return assemble(_listed(data, options), options)
+
+
+def _listed(data: Path | str, options: LoadOptions) -> Listing:
+    """The images, with their masks where these are asked for."""
+    _refuse_unmasked(data, options)
+    how = MaskOptions(
+        skips=options.skip_unreadable,
+        tile=options.tile,
+        overlap=options.overlap,
+        cache_dir=options.cache_dir,
+        progress=options.progress,
+    )
+    return list_images(data, options.masks, how)
+
+
+def _refuse_unmasked(data: Path | str, options: LoadOptions) -> None:
+    """DataError where the task learns from masks, and nobody says where they are."""
+    refusal = refusal_of_masks(options.task, options.masks)
+    if refusal is not None:
+        raise DataError(refusal, where=data)
 
 
 @with_keywords(IMAGE_KEYS)
@@ -80,8 +105,11 @@ def load_folder(
     Example: `data = pe.load_folder("cracks/", size=224, seed=0)`
     """
     require_path("root", root)
-    listing = list_folder(Path(root), cache_dir, progress)
-    return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
+    options = LoadOptions.of(settings, (val, test), cache_dir, progress)
+    if options.masks is not None:
+        return assemble(_listed(root, options), options)
+    _refuse_unmasked(root, options)
+    return assemble(list_folder(Path(root), cache_dir, progress), options)
 
 
 @with_keywords(IMAGE_KEYS)
@@ -106,5 +134,9 @@ def load_manifest(
     Example: `data = pe.load_manifest("cracks.csv", root="images", size=224)`
     """
     require_path("csv", csv)
-    listing = list_manifest(Path(csv), None if root is None else Path(root))
-    return assemble(listing, LoadOptions.of(settings, (val, test), cache_dir, progress))
+    options = LoadOptions.of(settings, (val, test), cache_dir, progress)
+    if options.masks is not None:
+        remedy = "name the folder of the photographs, not a manifest"
+        raise DataError("masks belong to a folder of photographs", where=csv, remedy=remedy)
+    _refuse_unmasked(csv, options)
+    return assemble(list_manifest(Path(csv), None if root is None else Path(root)), options)

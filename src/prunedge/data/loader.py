@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from prunedge.data.sampler import balanced_order
-from prunedge.data.transforms import Augment, augment, draw
+from prunedge.data.transforms import Augment, augment, draw, moved
 from prunedge.edge.image.normalise import ImageNorm, normalise, normalise_planes, statistics
 from prunedge.utils.distributed import BatchShard, partition
 from prunedge.utils.machine import require_memory
@@ -44,6 +44,10 @@ class Images(Protocol):
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
         """These images: (len(indices), H, W, channels) uint8."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether targets are masks (len(indices), H, W), which move with their image."""
 
     def rarest_strata(self) -> np.ndarray:
         """The rarest stratum that each image counts in (len(self),) int64."""
@@ -134,7 +138,10 @@ class Batches:
                 with span("normalise"):
                     made = normalise_planes(planes, mean, std)
             images = torch.from_numpy(made)
-            targets = torch.from_numpy(self.split.targets(chosen))
+            wanted = self.split.targets(chosen)
+            if changes is not None and self.split.has_masks:
+                wanted = moved(wanted, changes.at(start, stop))
+            targets = torch.from_numpy(wanted)
             return _within_reach(images), _within_reach(targets)
 
         return _side_by_side(make, bounds, _makers())

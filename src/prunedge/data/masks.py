@@ -27,21 +27,23 @@ from prunedge.utils.files import real_path
 from prunedge.utils.wording import first_of
 
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
-_LOSSY = {".jpg", ".jpeg", ".webp"}
-_HALF = 127
-_MOST_CLASSES = 32  # a lossless mask with no value above this holds class numbers, not grey
+LOSSY = {".jpg", ".jpeg", ".webp"}
+HALF = 127
+MOST_CLASSES = 32  # a lossless mask with no value above this holds class numbers, not grey
 _MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 
 
 @dataclass(frozen=True)
 class Pair:
     """A photograph, its mask if it has one, and a name for both: the path from the folder of
-    photographs, without suffix.
+    photographs, without suffix. `box` (left, top, right, bottom) is the part of both that is meant;
+    None: all.
     """
 
     name: str
     photo: Path
     mask: Path | None
+    box: tuple[int, int, int, int] | None = None
 
 
 def pair_up(photos: Path, masks: Path) -> list[Pair]:
@@ -79,25 +81,43 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     class numbers (palette, bilevel, or no value above 32). Raises ValueError when the mask's size
     is another, and whatever Pillow raises when it can't be read.
     """
+    values, mode = mask_values(mask, photo)
+    if threshold is None:
+        is_numbers = mode in ("1", "P") or (
+            mask.suffix.lower() not in LOSSY and values.max(initial=0) <= MOST_CLASSES
+        )
+        threshold = 0 if is_numbers else HALF
+    return values > threshold
+
+
+def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> tuple[np.ndarray, str]:
+    """What a mask holds (height, width), int64 or floats without fractions, for its photograph as
+    it is seen upright; and the mode in which Pillow reads its file.
+
+    Raises ValueError when the mask's size is another, or it has colours and must be `is_grey`, and
+    whatever Pillow raises when it can't be read.
+    """
     with Image.open(source_of(photo)) as opened:
         width, height = upright_size(opened)
         turn = TURN.get(orientation_of(opened) or 1)
     with Image.open(source_of(mask)) as opened:
         image = upright(settled(opened))
-    is_palette = image.mode in ("1", "P")
-    grey = image if is_palette or is_deep(image) else image.convert("L")
+    if is_grey and image.mode in ("RGB", "RGBA") and _has_colours(image):
+        raise ValueError("its mask has colours and no palette: save it with class numbers")
+    grey = image if image.mode in ("1", "P") or is_deep(image) else image.convert("L")
     if grey.size == (height, width) != (width, height) and turn is not None:
         # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
         grey = grey.transpose(turn)
     values = _whole_numbers(np.asarray(grey))
     if values.shape != (height, width):
         raise ValueError(f"its mask is {image.width}x{image.height} and not {width}x{height}")
-    if threshold is None:
-        is_numbers = is_palette or (
-            mask.suffix.lower() not in _LOSSY and values.max(initial=0) <= _MOST_CLASSES
-        )
-        threshold = 0 if is_numbers else _HALF
-    return values > threshold
+    return values, image.mode
+
+
+def _has_colours(image: Image.Image) -> bool:
+    """Whether red, green and blue differ by more than a JPEG makes them."""
+    colours = np.asarray(image)[:, :, :3]
+    return int((colours.max(2) - colours.min(2)).max(initial=0)) > MOST_CLASSES
 
 
 def _whole_numbers(values: np.ndarray) -> np.ndarray:
@@ -133,7 +153,7 @@ def _within(folder: Path) -> list[Pair]:
     for name, files in groups.items():
         is_mask = [_TAG.search(path.stem) is not None for path in files]
         if not any(is_mask) and len(files) == 2:
-            is_mask = [path.suffix.lower() not in _LOSSY for path in files]
+            is_mask = [path.suffix.lower() not in LOSSY for path in files]
         photos = [path for path, masked in zip(files, is_mask, strict=True) if not masked]
         masks = [path for path, masked in zip(files, is_mask, strict=True) if masked]
         if len(photos) != 1 or len(masks) > 1:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prunedge.data.paths import written
 from prunedge.edge.tasks.base import Labels, Targets
 from prunedge.errors import DataError
+
+if TYPE_CHECKING:
+    from prunedge.data.mask_reading import MaskReading
+    from prunedge.data.masks import Pair
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -46,14 +50,23 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """The photographs of a listing with their masks, in its order, and how these are read."""
+
+    pairs: tuple[Pair, ...]
+    reading: MaskReading
+
+
+@dataclass(frozen=True)
 class Listing:
     """All images of a root, in an order that does not depend on the file system, and the labels
-    that they have there.
+    that they have there. `masked` are their masks, where they have some.
     """
 
     root: Path
     records: tuple[Record, ...]
     labels: Labels
+    masked: Masked | None = None
 
     @property
     def where(self) -> str:

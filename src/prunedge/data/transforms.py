@@ -7,7 +7,9 @@ takes: where images are not square, those turns are left out (half turns and fli
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -72,22 +74,39 @@ def augment(pixels: np.ndarray, changes: Changes) -> np.ndarray:
     """
     n, height, width, channels = pixels.shape
     made = np.empty((n, channels, height, width), dtype=np.float32)
-    flip = changes.flip.tolist()
-    turns = (changes.turns if height == width else _half_turns(changes.turns)).tolist()
     brightness = changes.brightness.tolist()
     contrast = changes.contrast.tolist()
     # One image after the other, in place: it stays in the processor's cache from the first change
     # to the last.
-    for i, planes in enumerate(made):
-        image = pixels[i].transpose(2, 0, 1)
-        if flip[i]:
-            image = image[:, :, ::-1]
-        planes[:] = np.rot90(image, turns[i], axes=(1, 2))
+    for i, (planes, move) in enumerate(zip(made, _moves(changes, height, width), strict=True)):
+        planes[:] = move(pixels[i].transpose(2, 0, 1))
         grey = brightness[i] * float(planes.reshape(channels, -1).mean(axis=1) @ SHARES[channels])
         planes *= np.float32(contrast[i] * brightness[i])
         planes += np.float32((1 - contrast[i]) * grey)
         np.clip(planes, 0, 255, out=planes)
     return made
+
+
+def moved(masks: np.ndarray, changes: Changes) -> np.ndarray:
+    """Masks (n, H, W) laid as `augment` lays their images; `masks` stay as they are."""
+    laid = np.empty_like(masks)
+    for mask, own, move in zip(laid, masks, _moves(changes, *masks.shape[1:]), strict=True):
+        mask[:] = move(own)
+    return laid
+
+
+def _moves(
+    changes: Changes, height: int, width: int
+) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """How each image (..., H, W) is laid: flipped, then turned."""
+    turns = changes.turns if height == width else _half_turns(changes.turns)
+    for is_flipped, times in zip(changes.flip.tolist(), turns.tolist(), strict=True):
+        yield partial(_laid, is_flipped, times)
+
+
+def _laid(is_flipped: bool, times: int, image: np.ndarray) -> np.ndarray:
+    seen = image[..., ::-1] if is_flipped else image
+    return np.rot90(seen, times, axes=(-2, -1))
 
 
 def _half_turns(turns: Tensor) -> Tensor:

@@ -7,18 +7,20 @@ import glob
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+from PIL import Image
 
 from prunedge.edge.folders import DEEPEST, walk
-from prunedge.edge.image.read import SUFFIXES, Greys, read_image
+from prunedge.edge.image.read import SUFFIXES, Greys, read_image, upright_size
 from prunedge.edge.session import Session
 from prunedge.edge.tasks import decoder_of
-from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError, DataError, MachineError
-from prunedge.utils.files import require_regular
+from prunedge.utils.files import require_regular, write_bytes
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.systems import cores
 from prunedge.utils.wording import words_of
@@ -49,7 +51,8 @@ class Predictor:
 @dataclass(frozen=True)
 class Prediction:
     """What was answered to an image: in the words of its labels, and `values`, one for each of the
-    task's classes: its probability, or the number. `error` says why there is none.
+    task's classes: its probability, its share of the pixels, or the number. `error` says why there
+    is none.
     """
 
     path: str
@@ -129,8 +132,13 @@ def predict(
     predictor: Predictor,
     images: Sequence[str],
     progress: Callable[[int, int, str], None] | None = None,
+    masks: Path | None = None,
 ) -> Iterator[Prediction]:
     """The prediction of each image, in their order; of one that can't be read the reason.
+
+    In the folder `masks`, where it is named, each image has its mask, by its name and as large as
+    itself: white for the second of two classes, else the numbers of the classes. BundleError where
+    the model answers whole images.
 
     Images are read a few at a time. Raises MachineError where the machine can't read one now,
     BundleError where the model's outputs are none of its task.
@@ -139,7 +147,7 @@ def predict(
         for start in range(0, len(images), BATCH):
             chosen = images[start : start + BATCH]
             pixels = list(pool.map(lambda path: _pixels(path, predictor), chosen))
-            yield from _answered(predictor, chosen, pixels)
+            yield from _answered(predictor, chosen, pixels, masks)
             if progress is not None:
                 progress(start + len(chosen), len(images), "predicting")
 
@@ -161,9 +169,12 @@ def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
 
 
 def _answered(
-    predictor: Predictor, paths: Sequence[str], pixels: Sequence[np.ndarray | str]
+    predictor: Predictor,
+    paths: Sequence[str],
+    pixels: Sequence[np.ndarray | str],
+    masks: Path | None,
 ) -> Iterator[Prediction]:
-    """The predictions of a batch."""
+    """The predictions of a batch, whose masks are written where they are asked for."""
     decoder = decoder_of(predictor.spec)
     readable = [each for each in pixels if not isinstance(each, str)]
     rows: Iterator[tuple[str, list[float]]] = iter(())
@@ -174,13 +185,43 @@ def _answered(
         wrong = wrong or decoder.check_predictions(predictions, len(readable))
         if wrong:
             raise BundleError(wrong, remedy="export the model again, or try another --runtime")
-        rows = zip(decoder.answers(predictions), predictions.tolist(), strict=True)
+        if masks is not None:
+            answered = [
+                path for path, each in zip(paths, pixels, strict=True) if not isinstance(each, str)
+            ]
+            _write_masks(masks, decoder, answered, predictions)
+        values = decoder.values(predictions).tolist()
+        rows = zip(decoder.answers(predictions), values, strict=True)
     for path, each in zip(paths, pixels, strict=True):
         if isinstance(each, str):
             yield Prediction(path, error=each)
         else:
             answer, values = next(rows)
             yield Prediction(path, answer, tuple(values))
+
+
+def _write_masks(
+    folder: Path, decoder: Decoder, paths: Sequence[str], predictions: np.ndarray
+) -> None:
+    """Write the mask of each image."""
+    for path, prediction in zip(paths, predictions, strict=True):
+        with Image.open(path) as opened:
+            width, height = upright_size(opened)
+        mask = decoder.mask(prediction, width, height)
+        if mask is None:
+            raise BundleError(
+                "the model answers whole images, and has no masks", remedy="leave --masks out"
+            )
+        if len(prediction) == 2:
+            mask = mask * np.uint8(255)
+        content = BytesIO()
+        Image.fromarray(mask).save(content, "PNG")
+        write_bytes(mask_file(folder, path), content.getvalue())
+
+
+def mask_file(folder: Path, image: str) -> Path:
+    """Where the mask of an image is written."""
+    return folder / f"{Path(image).stem}.png"
 
 
 def write_predictions(

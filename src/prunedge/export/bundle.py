@@ -31,6 +31,7 @@ from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import Decision
 from prunedge.edge.tasks.metric import POINTS, Drop, Metric
 from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport, PrunedgeError
+from prunedge.export.logits import giving_logits
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
 from prunedge.graph import copied
@@ -121,14 +122,15 @@ def export_bundle(
         if any(x.device.type != "cpu" for x in model.parameters()):
             model = copied(model)  # the caller's stays where it is
         model = model.cpu().eval()
-        refuse_probabilities(model, images[:SELFTEST_IMAGES], model_name)
+        answering = giving_logits(model, images[:1])
+        refuse_probabilities(answering, images[:SELFTEST_IMAGES], model_name)
         # Inside, and gone before the files are counted: whatever happens, the next command finds
         # and removes all of it at once.
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             is_kept = any(TARGETS[name].file == ONNX.file for name in formats)
             onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
-            onnx = _once(model, onnx_file, task.image_shape)
-            source = Source(model, task, folder, onnx, calibration)
+            onnx = _once(answering, onnx_file, task.image_shape)
+            source = Source(answering, task, folder, onnx, calibration)
             forms: dict[str, Form] = {}
             failures: dict[str, PrunedgeError] = {}
             for name in dict.fromkeys(formats):
@@ -149,7 +151,7 @@ def export_bundle(
             (folder / PLAN).write_text(
                 json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
             )
-        _write_selftest(model, images[:SELFTEST_IMAGES], (mean, std), folder / SELFTEST)
+        _write_selftest(answering, images[:SELFTEST_IMAGES], (mean, std), folder / SELFTEST)
         write_manifest(
             folder,
             sorted(file.name for file in folder.iterdir()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,14 @@ from prunedge.errors import ModelError, WeightsError
 from prunedge.models.init import calm_head, initialise
 from prunedge.models.makers import Maker, made, made_on_meta, maker_of, other_weights
 from prunedge.models.one_channel import of_grey, see_grey, sees_grey
-from prunedge.models.weight_files import open_weights, refuse_other_files
+from prunedge.models.weight_files import Found, open_weights, refuse_other_files
 from prunedge.models.weights import Loaded, load_opened, load_weights
 from prunedge.utils import trust
 from prunedge.utils.advice import option
 from prunedge.utils.arguments import require
 from prunedge.utils.tracing import traced
+
+IMAGENET_CLASSES = 1000
 
 
 def build(
@@ -36,7 +39,8 @@ def build(
 ) -> nn.Module:
     """Build the model `name` with one output per class, in training mode, on the CPU, in float32.
 
-    `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or
+    `name` is a torchvision name, a timm name (`timm/NAME` when both have it),
+    `smp:ARCHITECTURE-ENCODER` of segmentation-models-pytorch (`smp:unet-resnet18`), or
     `package.module:function`, called as `function(num_classes=n)` with the working directory
     importable. `weights` is `imagenet` (the library's own, downloaded), `none` (random, from `seed`
     alone) or a file or folder that `read_weights` reads; a head of another number of classes, or
@@ -134,13 +138,78 @@ def build_with_report(
                 see_grey(model, image_norm, name)
                 opened = replace(opened, state=grey)
                 is_to_see_grey = False
-            loaded = load_opened(model, opened, weights, head=head, model_name=name)
+            loaded = _from_file(maker, model, opened, weights, head)
         if loaded is not None:
             _start_afresh(model, loaded.fresh, head, own=maker.own)
         if is_to_see_grey:
             summed = see_grey(model, image_norm, name)
             loaded = None if loaded is None else _with_sum(loaded, summed)
     return model.train(), loaded
+
+
+def _from_file(
+    maker: Maker,
+    model: nn.Module,
+    opened: Found,
+    file: str | Path,
+    head: Callable[[], frozenset[str]],
+) -> Loaded:
+    """Load the weights of a file: those of the whole model, or a classifier's into its encoder."""
+    try:
+        return load_opened(model, opened, file, head=head, model_name=maker.name)
+    except WeightsError:
+        ways = [_into_encoder] if maker.encoder else []
+        ways += [_by_way_of_classifier] if maker.classifier else []
+        for way in ways:
+            with suppress(WeightsError):
+                return way(maker, model, opened, file, head)
+        raise
+
+
+def _into_encoder(
+    maker: Maker,
+    model: nn.Module,
+    opened: Found,
+    file: str | Path,
+    head: Callable[[], frozenset[str]],
+) -> Loaded:
+    """Load a classifier's weights into the encoder, whose names are its own."""
+    encoder = model.get_submodule(maker.encoder)
+    loaded = load_opened(encoder, opened, file, model_name=f"{maker.name}, {maker.encoder}")
+    prefix = f"{maker.encoder}."
+    beyond = [name for name in model.state_dict() if not name.startswith(prefix)]
+    return replace(
+        loaded,
+        pairs={f"{prefix}{name}": given for name, given in loaded.pairs.items()},
+        fresh=(*(f"{prefix}{name}" for name in loaded.fresh), *beyond),
+    )
+
+
+def _by_way_of_classifier(
+    maker: Maker,
+    model: nn.Module,
+    opened: Found,
+    file: str | Path,
+    head: Callable[[], frozenset[str]],
+) -> Loaded:
+    """Load a classifier's weights under other names: first into that classifier, which has as many
+    tensors, and from there into the encoder.
+    """
+    whole = maker_of(maker.classifier)
+    classifier = made(whole, IMAGENET_CLASSES)
+    read = load_opened(
+        classifier,
+        opened,
+        file,
+        head=lambda: _head(whole, classifier, IMAGENET_CLASSES),
+        model_name=maker.classifier,
+    )
+    loaded = load_weights(model, classifier.state_dict(), where=file, head=head)
+    # Counters of batches may be missing in the file.
+    known = read.pairs
+    pairs = {name: known[given] for name, given in loaded.pairs.items() if given in known}
+    left_out = [known[given] for given in loaded.left_out if given in known]
+    return replace(loaded, pairs=pairs, left_out=tuple(left_out), how=read.how)
 
 
 def _refuse_colours(model: nn.Module, name: str) -> None:

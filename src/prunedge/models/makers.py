@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from prunedge.edge.image.normalise import HALF, IMAGENET_MEAN
-from prunedge.errors import ModelError, WeightsError
+from prunedge.errors import ExtraMissing, ModelError, WeightsError
 from prunedge.models.downloads import offline_unless_hub_answers, one_clear_line
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on
@@ -31,6 +31,8 @@ TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
     "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
 }
+SMP = "smp:"  # segmentation-models-pytorch, by its architecture and its encoder
+AUXILIARY = "aux_classifier."  # a head that helped to train torchvision's models of pixels
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,34 @@ class Maker:
     make: Callable[[int], nn.Module]
     imagenet: Callable[[nn.Module], dict[str, torch.Tensor]]
     own: bool = False  # the user's function: its random start is the user's affair
+    encoder: str = ""  # the module in front of a decoder, which a classifier's weights fit
+    classifier: str = ""  # the name of that classifier, where it is known
 
 
 def known_names() -> tuple[str, ...]:
     """List every name that `build` knows, torchvision's and timm's, sorted."""
     import timm
+
+    return tuple(sorted({*_names_of_torchvision(), *timm.list_models()}))
+
+
+def _names_of_torchvision() -> list[str]:
+    """torchvision's models of whole images, and those of pixels."""
     import torchvision
 
-    own = torchvision.models.list_models(module=torchvision.models)
-    return tuple(sorted({*own, *timm.list_models()}))
+    modules = (torchvision.models, torchvision.models.segmentation)
+    return [name for module in modules for name in torchvision.models.list_models(module=module)]
 
 
 def maker_of(name: str) -> Maker:
     """How to make the model of that name; ModelError with near names where nobody knows it."""
-    if ":" in name:
+    if name.startswith(SMP):
+        return smp_maker(name)
+    bare = name.removeprefix("torchvision:")
+    if ":" in bare:
         return _users(name)
-    import torchvision
-
-    if name in torchvision.models.list_models(module=torchvision.models):
-        return _torchvisions(name)
+    if bare in _names_of_torchvision():
+        return _torchvisions(bare)
 
     import timm  # after torchvision: it takes a second, which only its own models need
 
@@ -85,16 +96,24 @@ def _torchvisions(name: str) -> Maker:
     def download(model: nn.Module) -> dict[str, torch.Tensor]:
         best = torchvision.models.get_model_weights(name).DEFAULT
         with one_clear_line(name, other_weights()):
-            return dict(best.get_state_dict(progress=False, check_hash=True))
+            state = best.get_state_dict(progress=False, check_hash=True)
+        return {key: values for key, values in state.items() if not key.startswith(AUXILIARY)}
 
+    is_of_pixels = "weights_backbone" in options
     return Maker(
         name,
         lambda n: torchvision.models.get_model(name, weights=None, num_classes=n, **options),
         download,
+        encoder="backbone" if is_of_pixels else "",
     )
 
 
-def _torchvision_options(name: str) -> dict[str, bool]:
+def _torchvision_options(name: str) -> dict[str, Any]:
+    import torchvision
+
+    if name in torchvision.models.list_models(module=torchvision.models.segmentation):
+        # Unless told, its backbone downloads weights.
+        return {"weights_backbone": None}
     if name.startswith("vgg") and not name.endswith("_bn"):
         # `initialise` draws the start of 130 million weights; once is enough.
         return {"init_weights": False}
@@ -115,6 +134,51 @@ def _timms(name: str) -> Maker:
         return trained.state_dict()
 
     return Maker(name, lambda n: timm.create_model(name, pretrained=False, num_classes=n), download)
+
+
+def smp_maker(name: str) -> Maker:
+    """The maker of `smp:ARCHITECTURE-ENCODER`: `smp:unet-resnet18`, `smp:fpn-tu-tinynet_e`.
+
+    ExtraMissing where segmentation-models-pytorch is not installed, ModelError where it has no such
+    architecture or encoder.
+    """
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError:
+        raise ExtraMissing(
+            f"{name} needs segmentation-models-pytorch",
+            remedy="pip install 'prunedge[segmentation]'",
+        ) from None
+
+    architecture, _, encoder = name.removeprefix(SMP).partition("-")
+    known = {
+        "architecture": (architecture, list(smp.MODEL_ARCHITECTURES_MAPPING)),
+        "encoder": (encoder, smp.encoders.get_encoder_names()),
+    }
+    for noun, (given, names) in known.items():
+        if given not in names and not given.startswith("tu-"):
+            near = difflib.get_close_matches(given, names, n=3, cutoff=0.4) or names[:3]
+            raise ModelError(
+                f"segmentation-models-pytorch has no {noun} called '{given}'",
+                where=name,
+                remedy=(
+                    f"did you mean {', '.join(near)}? write smp:ARCHITECTURE-ENCODER, as "
+                    "smp:unet-resnet18; tu-NAME is timm's encoder of that name"
+                ),
+            )
+
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
+        with one_clear_line(name, other_weights()), offline_unless_hub_answers():
+            trained = smp.encoders.get_encoder(encoder, weights="imagenet")
+        return {f"encoder.{key}": values for key, values in trained.state_dict().items()}
+
+    return Maker(
+        name,
+        lambda n: smp.create_model(architecture, encoder, encoder_weights=None, classes=n),
+        download,
+        encoder="encoder",
+        classifier=encoder.replace("tu-", "timm/", 1) if encoder.startswith("tu-") else "",
+    )
 
 
 def _users(name: str) -> Maker:

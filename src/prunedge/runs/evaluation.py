@@ -5,7 +5,7 @@ best constant answer scores, and what the model had seen before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,8 @@ def evaluate_on(
     baseline: bool = False,
     split: str | None = None,
     group_by: str | None = None,
+    masks: Path | str | None = None,
+    tile: int | None = None,
     threads: int | None = None,
     device: str | None = None,
     resamples: int = RESAMPLES,
@@ -142,17 +144,18 @@ def evaluate_on(
     trust_code: bool = False,
 ) -> Evaluation:
     """Judge the model in a run's folder or a bundle's on labelled images: class folders, a CSV
-    manifest or shards. They are decoded, resized and normalised as the model's own were, and their
-    labels matched by name.
+    manifest or shards, or photographs with a folder of `masks`. They are decoded, resized and
+    normalised as the model's own were, and their labels matched by name.
 
     Of a run it is the best model, the one after a `step` (as `show` numbers them), or the unpruned
     one (`baseline`); of a bundle its form for a `target` (`onnx-int8`), the first unless given.
     `split` is `test`, `val`, `train` or `all`: unless given, the test split of images that come
     with splits, else all; a run's own images keep the sides that they have there. The intervals are
     those of `resamples` resamples of the images, drawn by `seed`; images of one source (`group_by`:
-    see `prunedge.data.groups`) are drawn together. `threads` is how many the model may use. On a
-    `device` (`ssh://user@host`, with prunedge installed there) a bundle's answers are that
-    machine's. `trust_code`: see `prunedge.load`.
+    see `prunedge.data.groups`) are drawn together. `tile` is the side of the squares that
+    photographs with masks are cut into; a run's own unless given. `threads` is how many the model
+    may use. On a `device` (`ssh://user@host`, with prunedge installed there) a bundle's answers are
+    that machine's. `trust_code`: see `prunedge.load`.
 
     Gives an `Evaluation`: `judged` is the metric that the model is judged by, with `value`, `low`
     and `high` of its 95 % interval; `intervals` has all of them and those of each class. Raises
@@ -168,7 +171,9 @@ def evaluate_on(
     model = open_model(
         Path(place), target=target, step=step, baseline=baseline, threads=threads, device=device
     )
-    images = _images(model, data, split, group_by, progress)
+    if tile is not None:
+        model = replace(model, sight=replace(model.sight, tile=tile))
+    images = _images(model, data, masks, split, group_by, progress)
     meter = model.observe(images.split)
     try:
         metrics = meter.compute()
@@ -235,6 +240,7 @@ def _refuse_wrong(side: str | None, resamples: int, seed: int) -> None:
 def _images(
     model: JudgedModel,
     data: Path | str,
+    masks: Path | str | None,
     side: str | None,
     group_by: str | None,
     progress: Progress | None,
@@ -248,7 +254,9 @@ def _images(
             raise DataError(model.own.what, where=model.own.where, remedy=remedy)
         assert model.own is not None
         return own_judged(model.own, side, group_by)
-    return read_judged(data, model.sight, side=side, group_by=group_by, progress=progress)
+    return read_judged(
+        data, model.sight, masks=masks, side=side, group_by=group_by, progress=progress
+    )
 
 
 def _constant(task: Task, metrics: Metrics, judged: str) -> tuple[str, dict[str, float]]:

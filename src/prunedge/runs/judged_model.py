@@ -125,6 +125,7 @@ def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -
             in_channels=task.spec.in_channels,
             image_norm=run.config.data.image_norm,
             greys=_greys(run.config, own),
+            tile=run.config.data.tile,
         ),
         observe=lambda split: observe(model, split, engine, task),
         decision=lambda: _decision_of(run, own, lambda split: observe(model, split, engine, task)),

@@ -40,6 +40,9 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
     _refuse_other(settings, values, "in_channels", "whose images have this many channels:")
     # The weights learned from images of one mean and deviation, and see nothing in others.
     _refuse_other(settings, values, "image_norm", "that learned from images normalised by")
+    # Other tiles of the same photographs would lie on other sides of the split, unseen.
+    _refuse_other(settings, values, "tile", "that learned from tiles of")
+    _refuse_other(settings, values, "overlap", "that learned from tiles with an overlap of")
     _refuse_unknown_rate(settings, values)
     kept = {key: settings[key] for key in TRAINING_KEYS}
     return RunConfig.make(

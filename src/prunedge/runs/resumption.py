@@ -35,7 +35,8 @@ RULE_KEYS = (
 JUDGING = ("max_drop", "confidence")
 # What the polish goes by, when the search has ended.
 POLISHING = ("polish", "max_drop")
-CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
+PLACES = ("data", "masks")
+CHANGEABLE = {"prune": (*PLACES, *RULE_KEYS), "train": PLACES}
 # What was measured of the model that was the result until then.
 RESULTS = (
     "test.json",
@@ -96,7 +97,7 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     if steps and steps[0].only_answer is not None and set(changes) & set(RULE_KEYS):
         # Nothing in it can be pruned under any rule: whoever goes on refuses it, and says so.
         return run
-    data = _loaded(run, config) if {"data", *JUDGING} & set(changes) else None
+    data = _loaded(run, config) if {*PLACES, *JUDGING} & set(changes) else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
         _agrees(run, config, changes, sources)

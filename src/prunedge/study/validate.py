@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from prunedge.config import RunConfig
 from prunedge.config.small_networks import SmallNetwork
-from prunedge.data.listing import list_data
+from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.paths import is_url
 from prunedge.data.records import refuse_without_training
 from prunedge.edge.tasks import targets_of
@@ -22,6 +22,10 @@ from prunedge.study.grid import Grid, trials
 from prunedge.train.engine import NAMES
 from prunedge.utils import trust
 from prunedge.utils.advice import option
+
+# What listed images are taken for: the task and the order of its labels, the folder of the masks,
+# and how these are read.
+_Listed = tuple[str, str | None, str | None, MaskOptions]
 
 
 def check(grid: Grid, *, here: bool = True) -> None:
@@ -83,21 +87,24 @@ def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[P
 
 def _images(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
     """What is wrong with images that can't be listed, or are labelled for another task."""
-    paths: dict[tuple[str, str | None], set[str]] = {}
+    paths: dict[_Listed, set[str]] = {}
     for config in configs:
-        if not is_url(config.data.path):
-            key = (config.task.name, config.task.order)
-            paths.setdefault(key, set()).add(config.data.path)
+        data = config.data
+        if not is_url(data.path):
+            how = MaskOptions(skips=data.skip_unreadable, tile=data.tile, overlap=data.overlap)
+            key = (config.task.name, config.task.order, data.masks, how)
+            paths.setdefault(key, set()).add(data.path)
 
     faults = []
-    for (task, order), of_task in paths.items():
+    for of_task, places in paths.items():
 
-        def use(path: str, task: str = task, order: str | None = order) -> None:
-            listing = list_data(path)
+        def use(path: str, of_task: _Listed = of_task) -> None:
+            task, order, masks, how = of_task
+            listing = list_images(path, masks, how)
             refuse_without_training(listing)
             targets_of(task, listing.labels, order)
 
-        faults += _of("data", of_task, use)
+        faults += _of("data", places, use)
     return faults
 
 

@@ -180,7 +180,7 @@ def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(
 @given(grids, st.integers(1, 9))
 def test_a_map_in_squares_has_the_value_of_each_square_s_centre(grid: Grid, cell: int) -> None:
     values = np.random.default_rng(0).random((len(grid.down.edges) - 1, len(grid.across.edges) - 1))
-    found = grid.uniform(values, cell)
+    found = grid.uniform(values, grid.edges, cell)
     assert found.shape == (-(-grid.height // cell), -(-grid.width // cell))
     y, x = (found.shape[0] - 1) * cell, (found.shape[1] - 1) * cell
     centre = ((y + grid.height) / 2, (x + grid.width) / 2)

@@ -100,17 +100,25 @@ def cropped_box(width: int, height: int, size: Size) -> tuple[float, float, floa
     return left, top, left + seen_width, top + seen_height
 
 
+def padded_box(width: int, height: int, size: Size) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of where `pad` puts an image of width x height pixels within
+    `size`.
+    """
+    scale = min(size.width / width, size.height / height)
+    across = max(1, min(size.width, round(width * scale)))
+    down = max(1, min(size.height, round(height * scale)))
+    left = (size.width - across) // 2
+    top = (size.height - down) // 2
+    return left, top, left + across, top + down
+
+
 def _padded(image: Image.Image, size: Size) -> np.ndarray:
-    scale = min(size.width / image.width, size.height / image.height)
-    width = max(1, min(size.width, round(image.width * scale)))
-    height = max(1, min(size.height, round(image.height * scale)))
-    left = (size.width - width) // 2
-    top = (size.height - height) // 2
-    scaled = _pixels(_scaled(image, width, height))
+    left, top, right, bottom = padded_box(image.width, image.height, size)
+    scaled = _pixels(_scaled(image, right - left, bottom - top))
     channels = scaled.shape[-1]
     pixels = np.empty((size.height, size.width, channels), np.uint8)
     pixels[:] = GREY_PADDING if channels == 1 else PADDING
-    pixels[top : top + height, left : left + width] = scaled
+    pixels[top:bottom, left:right] = scaled
     return pixels
 
 

@@ -70,6 +70,11 @@ class Grid:
         return len(self.ys), len(self.xs)
 
     @property
+    def extent(self) -> tuple[int, int]:
+        """Width and height of the photograph."""
+        return self.width, self.height
+
+    @property
     def patches(self) -> int:
         """How many patches there are."""
         left, right = self._columns
@@ -173,13 +178,20 @@ class Grid:
             lost[rows.begin[y] : rows.end[y], columns.begin[x] : columns.end[x]] = True
         return lost
 
-    def uniform(self, values: np.ndarray, cell: int) -> np.ndarray:
-        """A map's values (rows, columns) in squares of `cell` pixels, each that of its centre, 0
-        where nothing was seen; at the right and bottom what is left.
+    @property
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """The edges of the rows and of the columns of cells, in pixels."""
+        return self.down.edges, self.across.edges
+
+    def uniform(
+        self, values: np.ndarray, edges: tuple[np.ndarray, np.ndarray], cell: int
+    ) -> np.ndarray:
+        """A map's values (rows, columns) between these edges in squares of `cell` pixels, each that
+        of its centre, 0 where nothing was seen; at the right and bottom what is left.
         """
         padded = np.pad(values, 1)  # what is not seen is 0
-        rows = _cells_at(self.down.edges, self.height, cell)
-        columns = _cells_at(self.across.edges, self.width, cell)
+        rows = _cells_at(edges[0], self.height, cell)
+        columns = _cells_at(edges[1], self.width, cell)
         return padded[np.ix_(rows + 1, columns + 1)]
 
     def _highest(self, values: np.ndarray) -> np.ndarray:

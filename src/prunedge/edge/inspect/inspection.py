@@ -18,13 +18,16 @@ from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
 from prunedge.edge.inspect.levels import number_at
+from prunedge.edge.inspect.measure import can_measure
 from prunedge.edge.inspect.regions import Region, find_regions
 from prunedge.edge.inspect.settings import Settings
 from prunedge.edge.inspect.tiling import Tiling, tiling_of
 from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import Findings
 from prunedge.errors import BundleError, DataError
 
 MOST_SQUARES = 4_000_000  # of a map
+UNMEASURED = "lengths and widths need scikit-image: pip install 'prunedge[measure]'"
 Progress = Callable[[int, int], None]  # patches done, patches in all
 
 
@@ -50,7 +53,8 @@ class Inspection:
     and altitude (metres) from the EXIF.
 
     Of a model that predicts numbers, `numbers` are what the image is estimated at, by name, and a
-    number's place in `span` stands for the probability (`prunedge.edge.tasks.base.Findings`).
+    number's place in `span` stands for the probability (`prunedge.edge.tasks.base.Findings`). Of
+    one that finds damage pixel by pixel, `mask` (rows, columns) bool is where it is.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Inspection:
     mm_per_pixel: float | None = None
     span: tuple[float, float] | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    mask: np.ndarray | None = None
 
     @property
     def damaged_share(self) -> float:
@@ -152,37 +157,48 @@ def inspect_photo(
             remedy="raise --patch or lower --overlap",
         )
     batches = _predictions(photo, tiling, session, settings.batch, progress)
-    predictions = np.concatenate(list(batches))
     decoder = decoder_of(manifest.task)
+    predictions = decoder.joined(batches, grid)
     assert settings.threshold is not None  # after `fitted`
     findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
-    cell = _cell(grid)
+    rows, columns = findings.edges or grid.edges
+    cell = _cell(grid, findings)
+    has_lines = findings.edges is not None and bool(findings.is_damaged.any())
+    is_measured = has_lines and can_measure()
+    regions = find_regions(findings, columns, rows, settings.threshold if is_measured else None)
+    notes = (*photo.notes, *tiling.notes)
+    if has_lines and not is_measured:
+        notes += (UNMEASURED,)
     return Inspection(
         name=name,
         width=photo.width,
         height=photo.height,
         patches=grid.patches,
         damaged=findings.tiles,
-        regions=find_regions(findings, grid.across.edges, grid.down.edges),
+        regions=regions,
         probability=findings.surest,
-        map=grid.uniform(findings.mean, cell),
+        map=grid.uniform(findings.mean, (rows, columns), cell),
         cell=cell,
         patch=grid.patch,
         seconds=perf_counter() - started,
         position=photo.position,
-        notes=(*photo.notes, *tiling.notes),
+        notes=notes,
         mm_per_pixel=settings.mm_per_pixel,
         span=findings.span,
         numbers=findings.numbers,
+        mask=None if findings.edges is None else findings.is_damaged,
     )
 
 
-def _cell(grid: Grid) -> int:
-    """The side of the map's squares, in pixels: a quarter of a step between patches, larger where
-    that would make too many.
+def _cell(grid: Grid, findings: Findings) -> int:
+    """The side of the map's squares, in pixels: that of findings with cells of their own, else a
+    quarter of a step between patches; larger where that would make too many.
     """
     fewest = ceil(sqrt(grid.width * grid.height / MOST_SQUARES))
-    return max(1, min(grid.stride) // 4, fewest)
+    side = min(grid.stride) // 4
+    if findings.edges is not None:
+        side = int(findings.edges[0][1])
+    return max(1, side, fewest)
 
 
 def _predictions(

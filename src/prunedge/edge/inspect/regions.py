@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from prunedge.edge.inspect.levels import Span, number_at
+from prunedge.edge.inspect.measure import Measures, measure
 from prunedge.edge.tasks.base import Findings
+
+MOST_MEASURED = 50  # regions of a photograph: the heaviest
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Region:
 
     `label` is the most probable damage class of its surest patch, `probability` that patch's,
     `mean_probability` the mean of the map over the area, `area` the pixels that its cells cover.
+    `measures` are its length and widths, where these were taken.
     """
 
     left: int
@@ -28,6 +32,7 @@ class Region:
     probability: float
     mean_probability: float
     area: int
+    measures: Measures | None = None
 
     @property
     def weight(self) -> float:
@@ -42,6 +47,9 @@ class Region:
         """
         width, height = self.right - self.left, self.bottom - self.top
         record = {**asdict(self), "width": width, "height": height}
+        del record["measures"]
+        if self.measures is not None:
+            record |= self.measures.to_json(mm_per_pixel)
         if span is not None:
             record |= {
                 "number": number_at(self.probability, span),
@@ -88,9 +96,12 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, len(names)
 
 
-def find_regions(findings: Findings, columns: np.ndarray, rows: np.ndarray) -> tuple[Region, ...]:
+def find_regions(
+    findings: Findings, columns: np.ndarray, rows: np.ndarray, threshold: float | None = None
+) -> tuple[Region, ...]:
     """The connected damaged areas of a photograph's findings, heaviest first. `columns` and `rows`
-    are the edges of the findings' cells in pixels.
+    are the edges of the findings' cells in pixels. With a `threshold`, from which on places are
+    damaged, the heaviest `MOST_MEASURED` are measured.
     """
     labels, count = label_components(findings.is_damaged)
     if not count:
@@ -101,6 +112,7 @@ def find_regions(findings: Findings, columns: np.ndarray, rows: np.ndarray) -> t
     areas = np.outer(np.diff(rows), np.diff(columns))
 
     regions = []
+    boxes = {}
     for cells in np.split(np.arange(len(order)), starts):
         at = (y[cells], x[cells])
         area = int(areas[at].sum())
@@ -116,4 +128,20 @@ def find_regions(findings: Findings, columns: np.ndarray, rows: np.ndarray) -> t
             area=area,
         )
         regions.append(region)
-    return tuple(sorted(regions, key=lambda region: (-region.weight, region.top, region.left)))
+        spans = (slice(at[0].min(), at[0].max() + 1), slice(at[1].min(), at[1].max() + 1))
+        boxes[id(region)] = (int(labels[at][0]), spans)
+    regions.sort(key=lambda region: (-region.weight, region.top, region.left))
+    if threshold is None:
+        return tuple(regions)
+
+    cell = int(rows[1] - rows[0])
+    for place, region in enumerate(regions[:MOST_MEASURED]):
+        label, spans = boxes[id(region)]
+        # Beside it lie places of less probability, by which its edge is found; others' count not.
+        is_other = (labels[spans] > 0) & (labels[spans] != label)
+        values = np.where(is_other, 0.0, findings.mean[spans]).astype(np.float32)
+        measures = measure(values, threshold, cell)
+        if measures is not None:
+            measures = measures.moved(region.left, region.top)
+        regions[place] = replace(region, measures=measures)
+    return tuple(regions)

@@ -15,6 +15,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from prunedge.edge.image.photograph import Photo
@@ -54,6 +56,16 @@ COLUMNS = (
 )
 
 
+# What is measured of damage that is found pixel by pixel, behind its box.
+MEASURES = (
+    "length_px",
+    "mean_width_px",
+    "largest_width_px",
+    "direction_deg",
+    "length_mm",
+    "mean_width_mm",
+    "largest_width_mm",
+)
 # The numbers of a model that predicts some, behind the probabilities that they stand for.
 NUMBERS = ("number", "mean_number")
 
@@ -144,6 +156,8 @@ class Results:
         grey_map(inspection.map).save(grey, "PNG")
         self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
+        if inspection.mask is not None:
+            self._write(self._file(item.name, ".mask.png"), _mask_png(inspection))
         record = {
             **inspection.to_json(),
             **item.about,
@@ -255,6 +269,9 @@ def _table(records: Sequence[Record]) -> str:
     columns = list(COLUMNS)
     if any(NUMBERS[0] in region for region in regions):
         columns[place:place] = NUMBERS
+    if any(MEASURES[0] in region for region in regions):
+        place = columns.index("latitude")
+        columns[place:place] = MEASURES
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
@@ -267,6 +284,16 @@ def _table(records: Sequence[Record]) -> str:
 def _cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
+def _mask_png(inspection: Inspection) -> bytes:
+    """The mask of a photograph at its size: white where there is damage."""
+    assert inspection.mask is not None
+    image = Image.fromarray(inspection.mask.astype(np.uint8) * np.uint8(255))
+    size = (inspection.width, inspection.height)
+    content = io.BytesIO()
+    image.resize(size, Image.Resampling.NEAREST).save(content, "PNG")
+    return content.getvalue()
 
 
 def _feature(record: Record) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Every module of this folder that has a `DEFINITION` is a task.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,9 +65,9 @@ def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:
 
 def matched(targets: Targets, labels: Labels) -> list[Any | Unmatched]:
     """What a model's targets make of each image of other data. DataError where labels are numbers
-    in columns, and the task reads none.
+    in columns or masks, and the task reads none.
     """
-    _refuse_columns(DEFINITIONS[targets.task], labels)
+    _refuse_other_kinds(DEFINITIONS[targets.task], labels)
     return targets.matched(labels)
 
 
@@ -76,10 +77,10 @@ def refusal_of(task: str, balance: str, focal: float) -> str | None:
     """
     definition = DEFINITIONS[task]
     if focal and not definition.has_focal:
-        others = [name for name, other in DEFINITIONS.items() if other.has_focal]
+        *others, last = (name for name, other in DEFINITIONS.items() if other.has_focal)
         return (
             f"{option('focal', focal)} can't be had with {option('task', task)}, but with "
-            f"{' and '.join(others)}: leave it out"
+            f"{', '.join(others)} and {last}: leave it out"
         )
     if balance == "none" or balance in definition.balances:
         return None
@@ -90,17 +91,65 @@ def refusal_of(task: str, balance: str, focal: float) -> str | None:
     return f"{refused}: use {suited}"
 
 
+def refusal_of_masks(task: str, masks: object) -> str | None:
+    """Why a task, by its name, can't go with this folder of masks, or without one, with what can be
+    done; None where it can.
+    """
+    reads_masks = DEFINITIONS[task].reads_masks
+    if reads_masks and masks is None:
+        return f"{option('task', task)} needs the folder of the masks: {option('masks', 'MASKS')}"
+    if masks is not None and not reads_masks:
+        others = " or ".join(option("task", name) for name in _of_masks())
+        return f"{option('masks', masks)} acts only with {others}"
+    return None
+
+
+def with_task_of_masks(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, with the task that reads masks where there are masks and no task was asked
+    for.
+    """
+    if values.get("masks") is None or "task" in values:
+        return dict(values)
+    return {**values, "task": _of_masks()[0]}
+
+
+def usual_model(values: Mapping[str, Any]) -> str:
+    """The name of a model for the task that settings ask for, where nobody names one."""
+    task = with_task_of_masks(values).get("task")
+    return DEFINITIONS.get(str(task), DEFINITIONS["classification"]).usual_model
+
+
+def _of_masks() -> list[str]:
+    """The tasks that learn from masks."""
+    return [name for name, definition in DEFINITIONS.items() if definition.reads_masks]
+
+
 def order_in(text: str) -> tuple[str, ...]:
     """The labels that a text lists from the lowest up, with commas between them."""
     return tuple(name.strip() for name in text.split(","))
 
 
 def _targets(definition: DeviceDefinition, labels: Labels) -> Targets:
-    _refuse_columns(definition, labels)
+    _refuse_other_kinds(definition, labels)
     return definition.targets(labels)
 
 
-def _refuse_columns(definition: DeviceDefinition, labels: Labels) -> None:
+def _refuse_other_kinds(definition: DeviceDefinition, labels: Labels) -> None:
+    """DataError where a task reads no masks and images have some, or the other way round, and where
+    it reads no columns of numbers.
+    """
+    if definition.reads_masks and not labels.mask_classes:
+        raise DataError(
+            f"{definition.name} learns from masks, and these images have labels ({labels.held})",
+            where=labels.where,
+            remedy=f"name the folder of the masks: {option('masks', 'MASKS')}",
+        )
+    if labels.mask_classes and not definition.reads_masks:
+        raise DataError(
+            f"no labels, but masks ({labels.held})",
+            where=labels.where,
+            remedy=f"leave {option('masks')} out",
+        )
     if labels.columns and not definition.reads_columns:
         raise DataError(
             f"no labels, but numbers ({labels.held})",

@@ -4,7 +4,7 @@ whether these can be right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
@@ -106,7 +106,9 @@ class Labels:
     For messages, `where` is the place that has them, `held` what they are there (`column label`),
     and `layout` how images may be laid out. `order` are labels from the lowest up, where the user
     says so. `columns` are the names of the numbers that each label holds, with a `SEPARATOR`
-    between them, where a table has a column for each.
+    between them, where a table has a column for each. `mask_classes` are the classes that masks
+    number from 0 up, where images have masks: their labels are then those of these that a mask
+    shows, but for the first.
     """
 
     images: Sequence[ListedImage]
@@ -115,6 +117,7 @@ class Labels:
     layout: str
     order: tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
+    mask_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,13 @@ class Tiles(Protocol):
     def shape(self) -> tuple[int, int]:
         """Rows and columns of tiles."""
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Width and height of the photograph in pixels."""
+
+    def boxes(self) -> Iterator[tuple[int, int, int, int]]:
+        """Left, top, right, bottom of each tile in pixels, row by row."""
+
     def maps(self, values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """From a value a tile (rows, columns) to each cell's mean (float32), and the place of its
         highest in `values.ravel()` (int64).
@@ -213,6 +223,8 @@ class Tiles(Protocol):
 @dataclass(frozen=True)
 class Findings:
     """What a photograph's tiles tell of its damage. Arrays are (rows, columns) of cells.
+
+    `edges` are those of the rows and of the columns of cells, in pixels; None: those of the tiles.
 
     `mean` float32 is the probability of damage; `peak` float32 that of the surest tile that holds
     the cell, `labels` (str) that tile's damage class; `is_damaged` bool. `surest` is the highest
@@ -231,6 +243,7 @@ class Findings:
     tiles: int
     span: tuple[float, float] | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    edges: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Decoder(Protocol):
@@ -268,6 +281,16 @@ class Decoder(Protocol):
     def answers(self, predictions: np.ndarray) -> list[str]:
         """The answer to each image, in the words of its labels."""
 
+    def values(self, predictions: np.ndarray) -> np.ndarray:
+        """A number for each class of each image, for a table (n, classes): for classification its
+        probability.
+        """
+
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """The number of each pixel's class (height, width) uint8, by the prediction of one image of
+        this size; None where answers are of whole images.
+        """
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Why outputs of this shape can't be those of `count` images, in words; None where they
         can.
@@ -282,8 +305,9 @@ class Decoder(Protocol):
         """
 
     def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-        """For each image whether outputs mean the same as those that are `wanted`, (n,) bool; what
-        these can't tell apart within `tolerance` counts as the same.
+        """For each image whether outputs mean the same as those that are `wanted`, (n,) bool, or
+        in what share of it they do, (n,) float64; what these can't tell apart within `tolerance`
+        counts as the same.
         """
 
     def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
@@ -298,11 +322,16 @@ class Decoder(Protocol):
         strong; it costs a pass.
         """
 
+    def joined(self, batches: Iterable[np.ndarray], tiles: Tiles) -> np.ndarray:
+        """What `findings` reads of a photograph's tiles, whose predictions come a batch at a time,
+        row by row: all of them, or what is kept of maps, which together would fill the memory.
+        """
+
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
     ) -> Findings:
-        """What an inspection draws, measures and sends of a photograph, by the predictions of its
-        tiles, row by row. `damage` are the classes that count, from a probability (or number) of
+        """What an inspection draws, measures and sends of a photograph, by what `joined` gives of
+        its tiles. `damage` are the classes that count, from a probability (or number) of
         `threshold` on.
         """
 
@@ -340,7 +369,8 @@ class DeviceDefinition:
     none of this task's. `has_order`: it asks for the order of the
     labels (`Labels.order`). `doubt` says why labels that it takes may be another's, None where they
     are its own. `has_several`: an image may have several labels. `reads_columns`: it takes columns
-    of numbers (`Labels.columns`).
+    of numbers (`Labels.columns`). `reads_masks`: it takes masks (`Labels.mask_classes`), and
+    nothing else.
 
     `detection` tells damage from what is sound, by a spec and the classes that are damage; None of
     tasks without classes.
@@ -348,7 +378,8 @@ class DeviceDefinition:
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
     `rare_metrics` suit images of which one class has most: the first is used there unless another
-    is asked for; () where the usual ones do.
+    is asked for; () where the usual ones do. `usual_model` is the name of a model that torchvision
+    has, where nobody names one.
     """
 
     name: str
@@ -359,7 +390,9 @@ class DeviceDefinition:
     has_order: bool = False
     has_several: bool = False
     reads_columns: bool = False
+    reads_masks: bool = False
     detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     rare_metrics: tuple[str, ...] = ()
+    usual_model: str = "resnet18"

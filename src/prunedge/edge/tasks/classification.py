@@ -5,7 +5,7 @@ softmax.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -207,6 +207,14 @@ class Classification:
         """The index of each answer (n,) int64."""
         return by_class.decided(self.spec, predictions, predictions.argmax(1))
 
+    def values(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions."""
+        return predictions
+
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""
         return by_class.check_logits(outputs, count, len(self.spec.classes))
@@ -252,6 +260,10 @@ class Classification:
         if squash is None and is_share(outputs):
             squash = "sigmoid" if is_sigmoid(outputs, loud()) else None
         return None if squash is None else squash_warning(squash)
+
+    def joined(self, batches: Iterable[np.ndarray], tiles: Tiles) -> np.ndarray:
+        """The predictions of all tiles."""
+        return np.concatenate(list(batches))
 
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float

@@ -5,7 +5,7 @@ each decided by itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -217,6 +217,14 @@ class Multilabel:
         is_there = predictions >= thresholds_of(self.spec)
         return [SEPARATOR.join(names[row]) for row in is_there]
 
+    def values(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions."""
+        return predictions
+
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit for each class of each image."""
         return by_class.check_logits(outputs, count, len(self.spec.classes))
@@ -254,6 +262,10 @@ class Multilabel:
         if is_share(outputs) and is_sigmoid(outputs, loud()):
             return squash_warning("sigmoid")
         return None
+
+    def joined(self, batches: Iterable[np.ndarray], tiles: Tiles) -> np.ndarray:
+        """The predictions of all tiles."""
+        return np.concatenate(list(batches))
 
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float

@@ -10,7 +10,7 @@ the outputs are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -275,6 +275,14 @@ class Ordinal:
         """The index of each answer (n,) int64."""
         return by_class.decided(self.spec, predictions, degrees_in(predictions))
 
+    def values(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions."""
+        return predictions
+
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is one logit between each two degrees of each image."""
         if outputs.shape == (count, len(self.spec.classes) - 1):
@@ -310,6 +318,10 @@ class Ordinal:
         if is_share(outputs) and is_sigmoid(outputs, loud()):
             return squash_warning("sigmoid")
         return None
+
+    def joined(self, batches: Iterable[np.ndarray], tiles: Tiles) -> np.ndarray:
+        """The predictions of all tiles."""
+        return np.concatenate(list(batches))
 
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float

@@ -6,7 +6,7 @@ mean, which it learns best from; the bundle keeps both, so that predictions are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -330,6 +330,14 @@ class Regression:
         """The numbers, as labels list them."""
         return [SEPARATOR.join(f"{number:.6g}" for number in row) for row in predictions.tolist()]
 
+    def values(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions."""
+        return predictions
+
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:
+        """None: answers are of whole images."""
+        return None
+
     def check(self, outputs: np.ndarray, count: int) -> str | None:
         """Whether there is an output for each number of each image."""
         if outputs.shape == (count, len(self.spec.classes)):
@@ -359,6 +367,10 @@ class Regression:
     def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
         """Nothing: any number may be right."""
         return None
+
+    def joined(self, batches: Iterable[np.ndarray], tiles: Tiles) -> np.ndarray:
+        """The predictions of all tiles."""
+        return np.concatenate(list(batches))
 
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float

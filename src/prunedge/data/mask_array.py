@@ -1,0 +1,122 @@
+"""The masks of images at the size that a model sees, beside the images' own array in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from prunedge.data.cache import keep_array
+from prunedge.data.cached_array import Notes, digest_of, read_pixels
+from prunedge.data.decode import Progress, appearance, at_once, reason
+from prunedge.data.mask_reading import values_of
+from prunedge.data.masks import Pair
+from prunedge.data.records import Masked
+from prunedge.data.tiles import tile_path
+from prunedge.edge.image.size import Resize, Size, cropped_box, padded_box
+from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.errors import DataError
+from prunedge.utils.machine import pass_on_reading
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of all listed images, by their rows: the number of each pixel's class, uint8, and
+    IGNORE where it counts for nothing (also in the border around an image that is padded).
+
+    `cache` is the file that holds them, None where it would not fit: masks are read anew then.
+    """
+
+    pairs: tuple[Pair, ...]
+    table: bytes
+    size: Size
+    resize: Resize
+    cache: Path | None
+    digests: tuple[str, ...]
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """These masks, (len(rows), height, width) uint8. Raises DataError when one can't be read
+        any more.
+        """
+        if self.cache is not None:
+            return read_pixels(self.cache, rows)
+        chosen = [self.pairs[int(row)] for row in rows]
+        return np.stack(list(at_once(_reader(self.table, self.size, self.resize), chosen)))
+
+
+def masks_of(
+    masked: Masked,
+    classes: Sequence[str],
+    size: Size,
+    resize: Resize,
+    *,
+    folder: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Masks:
+    """The masks at this size, with the numbers of these classes, read once into the cache folder.
+
+    DataError where one can't be read any more.
+    """
+    table = masked.reading.table(classes).tobytes()
+    read = _reader(table, size, resize)
+
+    def fill(file: IO[bytes] | None) -> Notes:
+        digests = []
+        for mask in at_once(read, masked.pairs):
+            if file is not None:
+                file.write(mask.tobytes())
+            digests.append(digest_of(mask))
+            if progress is not None:
+                progress(len(digests), len(masked.pairs), "decoding masks")
+        return Notes(tuple(digests), {}, (None,) * len(digests))
+
+    paths = []
+    for pair in masked.pairs:
+        photo = pair.photo if pair.box is None else tile_path(pair.photo, pair.box)
+        paths += [photo] if pair.mask is None else [photo, pair.mask]
+    use = f"masks {appearance(size, resize)} {hashlib.sha256(table).hexdigest()[:16]}"
+    cache, notes = keep_array(paths, use, (len(masked.pairs), *size), fill, folder=folder)
+    return Masks(masked.pairs, table, size, resize, cache, notes.digests)
+
+
+def _reader(table: bytes, size: Size, resize: Resize) -> Callable[[Pair], np.ndarray]:
+    """What reads a mask as (height, width) uint8."""
+    numbers = np.frombuffer(table, np.uint8)
+
+    def read(pair: Pair) -> np.ndarray:
+        try:
+            values, _ = values_of(pair)
+        except Exception as error:  # a damaged file can make a decoder raise anything
+            pass_on_reading(error, pair.mask or pair.photo)
+            raise DataError(
+                f"can't read a mask any more: {reason(error, pair.mask)}",
+                where=pair.mask,
+                remedy="load the data again",
+            ) from None
+        return resized_mask(numbers[values], size, resize)
+
+    return read
+
+
+def resized_mask(numbers: np.ndarray, size: Size, resize: Resize) -> np.ndarray:
+    """A mask (rows, columns) uint8 as its image is resized, each pixel that of the nearest place:
+    classes have no mean. A border is IGNORE.
+    """
+    image = Image.fromarray(numbers)
+    if image.size == (size.width, size.height):
+        return numbers
+    nearest = Image.Resampling.NEAREST
+    if resize == "crop":
+        box = cropped_box(image.width, image.height, size)
+        return np.asarray(image.resize((size.width, size.height), nearest, box=box))
+    if resize == "stretch":
+        return np.asarray(image.resize((size.width, size.height), nearest))
+    left, top, right, bottom = padded_box(image.width, image.height, size)
+    mask = np.full(size, IGNORE, np.uint8)
+    mask[top:bottom, left:right] = np.asarray(image.resize((right - left, bottom - top), nearest))
+    return mask

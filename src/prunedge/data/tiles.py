@@ -1,0 +1,80 @@
+"""Tiles of photographs as images of their own, cut when they are read.
+
+A tile has a path as if its photograph were a folder: `wall.jpg/0-256-256-512.tile` (left, top,
+right, bottom, in pixels of the upright photograph).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+
+from prunedge.data.decode import TILE
+from prunedge.data.patch_grid import corners
+from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.edge.image.size import Size, square
+
+MOST_MEGAPIXELS = 1000.0  # photographs of one's own are no bombs
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.tile")
+_PLAIN = ("L", "RGB")  # what is kept without compression; other greys are a TIFF
+
+Box = tuple[int, int, int, int]
+
+_lock = Lock()
+
+
+def boxes_of(width: int, height: int, side: int, overlap: float) -> Iterator[Box]:
+    """Squares of `side` pixels that cover a photograph and share `overlap` of themselves with the
+    next one, the last of a row or column flush with the edge; narrower or lower where the
+    photograph is.
+    """
+    across = min(side, width)
+    down = min(side, height)
+    stride = square(max(1, round(side * (1 - overlap))))
+    for left, top in corners(width, height, Size(down, across), stride).tolist():
+        yield left, top, left + across, top + down
+
+
+def tile_path(photo: Path, box: Box) -> Path:
+    """The path of a tile of a photograph."""
+    return photo / f"{'-'.join(map(str, box))}{TILE}"
+
+
+def tile_of(path: Path) -> tuple[Path, Box] | None:
+    """The photograph and the box of a tile; None of any other path."""
+    match = _NAME.fullmatch(path.name) if path.suffix == TILE else None
+    if match is None:
+        return None
+    left, top, right, bottom = map(int, match.groups())
+    return path.parent, (left, top, right, bottom)
+
+
+def read_tile(path: Path) -> BytesIO | None:
+    """A tile as an image's file, upright, its greys as they are stored; None of any other path.
+
+    Raises FileNotFoundError where the photograph is gone, and what `open_photo` does.
+    """
+    tile = tile_of(path)
+    if tile is None:
+        return None
+    file, box = tile
+    status = file.stat()
+    with _lock:  # several threads come for tiles of one photograph at once
+        photo = _opened(file, status.st_mtime_ns, status.st_size)
+    part = photo.crop(box)
+    content = BytesIO()
+    part.save(content, "PPM" if part.mode in _PLAIN else "TIFF")
+    content.seek(0)
+    return content
+
+
+@lru_cache(maxsize=2)
+def _opened(file: Path, changed_ns: int, size: int) -> Photo:
+    """The photograph, as long as others don't take its place: its tiles are read one after the
+    other.
+    """
+    return open_photo(file, MOST_MEGAPIXELS, as_stored=True)

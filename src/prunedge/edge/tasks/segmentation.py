@@ -1,0 +1,407 @@
+"""One of several classes for each pixel: masks. The first class is what is not damaged, unless the
+names say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, sqrt
+
+import numpy as np
+from PIL import Image
+
+from prunedge.edge.image.size import cropped_box, padded_box
+from prunedge.edge.probabilities import TOLERANCE, squash_of, squash_warning
+from prunedge.edge.tasks import by_class
+from prunedge.edge.tasks.base import (
+    SEPARATOR,
+    DeviceDefinition,
+    Findings,
+    Labels,
+    ListedImage,
+    Scale,
+    TaskSpec,
+    Tiles,
+    Unmatched,
+)
+from prunedge.edge.tasks.damage import damage_among
+from prunedge.edge.tasks.metric import Metric
+from prunedge.errors import BundleError, DataError
+
+NAME = "segmentation"
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("iou", is_macro=True),
+        Metric("dice", is_macro=True),
+        Metric("precision", is_macro=True),
+        Metric("recall", is_macro=True),
+        Metric("cliou"),
+        Metric("cldice"),
+    )
+}
+IGNORE = 255  # a mask's number for pixels that count neither for nor against anything
+MOST_PIXELS = 8_000_000  # of a photograph's map: a larger photograph has one of every second pixel
+
+Target = tuple[int, ...]
+Box = tuple[int, int, int, int]
+
+
+def damage_of(classes: Sequence[str], said: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes that are damage: those of which the user said so, or by their names, or else all
+    but the first.
+    """
+    return damage_among(classes, said) or tuple(classes[1:])
+
+
+@dataclass(frozen=True)
+class MaskTargets:
+    """Targets are the numbers of the classes that an image's mask shows, but for the first, in
+    ascending order; each of these classes is a stratum. The masks themselves lie beside the images
+    (`prunedge.data.dataset.Split.masks`).
+    """
+
+    classes: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        """`segmentation`."""
+        return NAME
+
+    @property
+    def outputs(self) -> int:
+        """One for each class."""
+        return len(self.classes)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    @property
+    def heading(self) -> str:
+        """`class`."""
+        return "class"
+
+    @property
+    def strata_names(self) -> tuple[str, ...]:
+        """The classes but for the first, which nearly all images show."""
+        return self.classes[1:]
+
+    def target(self, image: ListedImage) -> Target:
+        """The numbers of the classes that the image's mask shows."""
+        return tuple(sorted(self._numbers[name] for name in _labels_in(image.label)))
+
+    def matched(self, labels: Labels) -> list[Target | Unmatched]:
+        """The same of each image whose mask shows no other class."""
+        matched: list[Target | Unmatched] = []
+        for image in labels.images:
+            others = [name for name in _labels_in(image.label) if name not in self._numbers]
+            if others:
+                matched.append(Unmatched(f"class '{others[0][:100]}'"))
+            else:
+                matched.append(self.target(image))
+        return matched
+
+    def collate(self, targets: Sequence[Target]) -> np.ndarray:
+        """(n, classes) int64 of 0 and 1: which classes images show. Batches have the masks
+        instead.
+        """
+        batch = np.zeros((len(targets), len(self.classes)), np.int64)
+        for row, target in zip(batch, targets, strict=True):
+            row[list(target)] = 1
+        return batch
+
+    def strata(self, targets: Sequence[Target]) -> np.ndarray:
+        """The same without the first class."""
+        return self.collate(targets)[:, 1:]
+
+    def missing(self, targets: Sequence[Target]) -> tuple[str, ...]:
+        """The classes, but for the first, that no image shows."""
+        present = {number for target in targets for number in target}
+        names = enumerate(self.classes[1:], 1)
+        return tuple(name for number, name in names if number not in present)
+
+    def scales_of(self, targets: Sequence[Target]) -> tuple[Scale, ...]:
+        """None: nothing is a number."""
+        return ()
+
+    def scaled(self, scales: Sequence[Scale]) -> MaskTargets:
+        """Itself."""
+        return self
+
+    def baseline(self, targets: Sequence[Target]) -> str:
+        """How many images an empty mask is right for."""
+        empty = sum(not target for target in targets)
+        return f"an empty mask is right for {empty / len(targets):.1%} of the images"
+
+    def doubt(self, counts: Mapping[str, int]) -> str | None:
+        """Nothing: masks are masks."""
+        return None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.classes)}
+
+
+def _labels_in(text: str) -> list[str]:
+    return [name for name in text.split(SEPARATOR) if name]
+
+
+def targets_of(labels: Labels) -> MaskTargets:
+    """Targets of the classes that masks number. DataError where none shows any of them."""
+    if not any(image.label for image in labels.images):
+        raise DataError(
+            f"all {len(labels.images):,} masks are empty",
+            where=labels.where,
+            remedy="are they the right ones? damage is white, or a class number above 0",
+        )
+    return MaskTargets(labels.mask_classes)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Outputs are logits (n, classes, height, width), predictions the probabilities of each
+    pixel's classes in the same shape, both float32.
+    """
+
+    spec: TaskSpec
+
+    @property
+    def allows_none(self) -> bool:
+        """No: a pixel of no damage class is of another one."""
+        return False
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those of which the user said so, or whose names tell, or else all but the first."""
+        return damage_of(self.spec.classes, self.spec.damage.classes)
+
+    @property
+    def noun(self) -> str:
+        """`pixels`."""
+        return "pixels"
+
+    def threshold(self, given: float | None, damage: Sequence[str]) -> float:
+        """A probability."""
+        return by_class.threshold_of(self.spec, given, damage)
+
+    def choice(self, damage: Sequence[str], threshold: float) -> str:
+        """Which classes are damage, and which are not."""
+        return by_class.choice_of(self.spec, damage, threshold)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """A softmax over the classes of each pixel."""
+        raised = np.exp(outputs - outputs.max(1, keepdims=True))
+        return (raised / raised.sum(1, keepdims=True)).astype(np.float32)
+
+    def answers(self, predictions: np.ndarray) -> list[str]:
+        """The classes that an image's pixels are taken for, but for the first; empty where there
+        are none.
+        """
+        shares = self.values(predictions)[:, 1:] > 0
+        names = np.array(self.spec.classes[1:])
+        return [SEPARATOR.join(names[row]) for row in shares]
+
+    def values(self, predictions: np.ndarray) -> np.ndarray:
+        """The share of an image's pixels that are taken for each class, (n, classes) float64."""
+        chosen = predictions.argmax(1)
+        shares = [(chosen == number).mean((1, 2)) for number in range(len(self.spec.classes))]
+        return np.stack(shares, axis=1)
+
+    def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray:
+        """The most probable class of each pixel; `IGNORE` where the model's images are cropped."""
+        whole = (0, 0, width, height)
+        left, top, right, bottom = whole
+        if self.spec.resize == "crop":
+            left, top, right, bottom = map(round, cropped_box(width, height, self.spec.size))
+        shape = (bottom - top, right - left)
+        highest = np.full(shape, -np.inf, np.float32)
+        chosen = np.zeros(shape, np.uint8)
+        for number, layer in enumerate(self._seen(prediction, whole)):
+            values = _scaled(layer, shape)
+            is_higher = values > highest
+            highest[is_higher] = values[is_higher]
+            chosen[is_higher] = number
+        mask = np.full((height, width), IGNORE, np.uint8)
+        mask[top:bottom, left:right] = chosen
+        return mask
+
+    def check(self, outputs: np.ndarray, count: int) -> str | None:
+        """Whether there is one logit for each class of each pixel."""
+        wanted = self._shape(count)
+        if outputs.shape == wanted:
+            return None
+        return f"the model gives {outputs.shape}, the manifest wants {wanted}"
+
+    def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
+        """Whether they are a distribution over the classes for each pixel."""
+        wanted = self._shape(count)
+        if predictions.shape != wanted:
+            return f"answers of shape {predictions.shape}, wanted {wanted}"
+        pixels = np.moveaxis(predictions, 1, -1).reshape(-1, wanted[1])
+        return by_class.check_distribution(pixels, pixels.shape, TOLERANCE)
+
+    def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
+        """Whether no pixel's probability differs by more than `by_class.NEAR`."""
+        return by_class.is_near(predictions, others)
+
+    def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
+        """The share of each image's pixels that get the same class, but for those whose two highest
+        wanted logits lie within `tolerance`.
+        """
+        is_same = outputs.argmax(1) == wanted.argmax(1)
+        highest = np.partition(wanted, -2, axis=1)
+        is_close = highest[:, -1] - highest[:, -2] <= tolerance
+        return (is_same | is_close).mean((1, 2))
+
+    def differences(self, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """None: classes have no distance."""
+        return {}
+
+    def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
+        """Whether the outputs are probabilities already: a second softmax would squeeze them."""
+        squash = squash_of(outputs)
+        return None if squash is None else squash_warning(squash)
+
+    def joined(self, batches: Iterable[np.ndarray], tiles: Tiles) -> np.ndarray:
+        """The probability of each class but the first at each place of the photograph's map,
+        (classes - 1, rows, columns) float16: tiles that overlap are blended without a seam, each
+        counting the less the nearer to its own edge.
+        """
+        rows, columns = (len(edges) - 1 for edges in map_edges(tiles))
+        canvas = np.zeros((len(self.spec.classes) - 1, rows, columns), np.float16)
+        cell = _cell(tiles)
+        down = _total_weights({(top, bottom) for _, top, _, bottom in tiles.boxes()}, rows, cell)
+        across = _total_weights(
+            {(left, right) for left, _, right, _ in tiles.boxes()}, columns, cell
+        )
+
+        boxes = tiles.boxes()
+        for predictions in (each for batch in batches for each in batch):
+            box = next(boxes)
+            left, top, right, bottom = _place(box, cell)
+            seen = self._seen(predictions[1:], box)
+            weights = np.outer(
+                _ramp(bottom - top) / down[top:bottom], _ramp(right - left) / across[left:right]
+            )
+            for layer, values in zip(canvas, seen, strict=True):
+                layer[top:bottom, left:right] += weights * _scaled(values, weights.shape)
+        return canvas
+
+    def findings(
+        self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
+    ) -> Findings:
+        """Damage place by place, from what `joined` gives."""
+        chosen = np.stack([self._layer(predictions, name) for name in damage])
+        mean = chosen.sum(0)
+        is_damaged = mean >= threshold
+        labels = np.broadcast_to(np.array(damage[0]), mean.shape)
+        if len(damage) > 1:
+            labels = np.array(damage)[chosen.argmax(0)]
+        damaged_tiles = 0
+        for box in tiles.boxes():
+            left, top, right, bottom = _place(box, _cell(tiles))
+            damaged_tiles += bool(is_damaged[top:bottom, left:right].any())
+        return Findings(
+            mean=mean,
+            peak=mean,
+            labels=labels,
+            is_damaged=is_damaged,
+            surest=float(mean.max()),
+            tiles=damaged_tiles,
+            edges=map_edges(tiles),
+        )
+
+    def _shape(self, count: int) -> tuple[int, int, int, int]:
+        """The shape of the outputs of so many images."""
+        return (count, len(self.spec.classes), *self.spec.size)
+
+    def _layer(self, joined: np.ndarray, name: str) -> np.ndarray:
+        """The probability of a class at each place (rows, columns) float32."""
+        number = self.spec.classes.index(name)
+        if number == 0:
+            return 1 - joined.sum(0, dtype=np.float32)
+        return joined[number - 1].astype(np.float32)
+
+    def _seen(self, predictions: np.ndarray, box: Box) -> np.ndarray:
+        """The part of a tile's map (classes, height, width) that shows the tile, and no border
+        around it.
+        """
+        if self.spec.resize != "pad":
+            return predictions
+        width = box[2] - box[0]
+        height = box[3] - box[1]
+        left, top, right, bottom = padded_box(width, height, self.spec.size)
+        return predictions[:, top:bottom, left:right]
+
+
+def map_edges(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+    """The edges of the rows and of the columns of a photograph's map, in pixels: the map has a
+    place for each pixel, or for several of a photograph of more than `MOST_PIXELS`.
+    """
+    width, height = tiles.extent
+    cell = _cell(tiles)
+    down = np.append(np.arange(0, height, cell), height)
+    across = np.append(np.arange(0, width, cell), width)
+    return down, across
+
+
+def _cell(tiles: Tiles) -> int:
+    """The side of a place of the map, in pixels."""
+    width, height = tiles.extent
+    return max(1, ceil(sqrt(width * height / MOST_PIXELS)))
+
+
+def _place(box: Box, cell: int) -> Box:
+    """Where a tile lies on a map with places of `cell` pixels: its first column and row, and the
+    first after it.
+    """
+    left, top, right, bottom = box
+    return left // cell, top // cell, -(-right // cell), -(-bottom // cell)
+
+
+def _ramp(length: int) -> np.ndarray:
+    """How much each place along a tile counts (length,) float32: the middle most."""
+    places = np.arange(length)
+    return np.minimum(places + 1, length - places).astype(np.float32)
+
+
+def _total_weights(spans: Iterable[tuple[int, int]], length: int, cell: int) -> np.ndarray:
+    """The sum of the weights of tiles with these different spans in pixels, at each of `length`
+    places of `cell` pixels along a side, float32.
+    """
+    total = np.zeros(length, np.float32)
+    for start, stop in spans:
+        first, last = start // cell, -(-stop // cell)
+        total[first:last] += _ramp(last - first)
+    return total
+
+
+def _scaled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map (height, width) float32 in another size, as images are scaled."""
+    if values.shape == shape:
+        return values
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+
+
+def decoder_of(spec: TaskSpec) -> Segmentation:
+    """The decoder of a bundle. BundleError where it has a single class."""
+    if len(spec.classes) < 2:
+        raise BundleError("the manifest has one class", remedy="export the bundle again")
+    return Segmentation(spec)
+
+
+DEFINITION = DeviceDefinition(
+    NAME,
+    METRICS,
+    decoder_of,
+    targets_of,
+    reads_masks=True,
+    balances=("sampler",),
+    has_focal=True,
+    usual_model="lraspp_mobilenet_v3_large",
+)

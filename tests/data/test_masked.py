@@ -1,0 +1,290 @@
+"""Photographs with masks as a data set: what masks mean, how they move, what is refused."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import prunedge as pe
+from prunedge.config import RunConfig
+from prunedge.data.dataset import Dataset
+from prunedge.data.judged import Sight, read_judged
+from prunedge.data.mask_array import resized_mask
+from prunedge.data.transforms import augment, draw, moved
+from prunedge.edge.image.size import Size, resized
+from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
+from prunedge.errors import ConfigError, DataError
+from tests.masked_images import numbers_with, write_kinds, write_lines, write_pair
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def loaded(root: Path, **settings: object) -> Dataset:
+    return pe.load_folder(root / "photos", masks=root / "masks", **{"size": 32, **settings})
+
+
+def all_masks(data: Dataset) -> dict[str, np.ndarray]:
+    """The mask of each image by its name."""
+    masks = {}
+    for split in data.splits().values():
+        for sample, mask in zip(split.samples, split.targets(), strict=True):
+            masks[sample.path.name] = mask
+    return masks
+
+
+def test_black_and_white_masks_are_two_classes_and_the_task_is_segmentation(tmp_path: Path) -> None:
+    data = loaded(write_lines(tmp_path))
+    assert data.spec.name == "segmentation"
+    assert data.classes == ("background", "damage")
+    assert data.outputs == 2
+    masks = all_masks(data)
+    assert len(masks) == 40
+    for index in range(40):
+        np.testing.assert_array_equal(
+            masks[f"{index:03d}.png"], numbers_with(index, line=index % 5 > 0)
+        )
+
+
+def test_masks_of_numbers_have_the_names_beside_them(tmp_path: Path) -> None:
+    data = loaded(write_kinds(tmp_path))
+    assert data.classes == ("sound", "crack", "spalling")
+    for name, mask in all_masks(data).items():
+        index = int(name[:3])
+        np.testing.assert_array_equal(
+            mask, numbers_with(index, line=index % 3 > 0, blot=index % 2 > 0)
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "names", "wanted"),
+    [
+        ((0, 1, 2), "L", None, ("background", "class 1", "class 2")),
+        ((0, 1, 2), "P", None, ("background", "class 1", "class 2")),
+        ((0, 1, 255), "L", None, ("background", "damage")),
+        ((0, 1, 1), "L", None, ("background", "damage")),
+        ((0, 60, 200), "L", None, ("background", "damage")),
+        ((0, 255, 255), "L", "crack", ("background", "crack")),
+        ((0, 3, 40), "P", None, ("background", "class 3", "class 40")),
+    ],
+)
+def test_what_the_values_of_a_set_mean(
+    tmp_path: Path, values: tuple[int, ...], mode: str, names: str | None, wanted: tuple[str, ...]
+) -> None:
+    for index in range(12):
+        numbers = numbers_with(index, line=True, blot=True)
+        write_pair(tmp_path, f"{index}", numbers, values=values, seed=index)
+        file = tmp_path / "masks" / f"{index}.png"
+        if mode == "P":
+            image = Image.open(file)
+            image.putpalette([channel for value in range(256) for channel in (value, 0, 0)])
+            image.save(file)
+    if names is not None:
+        (tmp_path / "masks" / "classes.txt").write_text(names)
+    data = loaded(tmp_path)
+    assert data.classes == wanted
+    mask = all_masks(data)["1.png"]
+    numbers = numbers_with(1, line=True, blot=True)
+    if values == (0, 1, 255):
+        numbers = np.where(numbers == 2, IGNORE, numbers)
+    elif values == (0, 60, 200):
+        numbers = np.where(numbers == 2, 1, 0)
+    elif len(wanted) == 2:
+        numbers = numbers > 0
+    np.testing.assert_array_equal(mask, numbers)
+
+
+def test_bilevel_and_deep_masks_are_black_and_white(tmp_path: Path) -> None:
+    write_lines(tmp_path, 12)
+    for index in range(12):
+        file = tmp_path / "masks" / f"{index:03d}.png"
+        white = np.asarray(Image.open(file)) > 0
+        deep = Image.fromarray(white.astype(np.uint16) * 65535)
+        (Image.fromarray(white) if index % 2 else deep).save(file)
+    data = loaded(tmp_path)
+    np.testing.assert_array_equal(all_masks(data)["001.png"], numbers_with(1))
+    np.testing.assert_array_equal(all_masks(data)["002.png"], numbers_with(2))
+
+
+def test_a_mask_moves_as_its_image_does() -> None:
+    masks = np.random.default_rng(0).integers(0, 3, (40, 6, 6), dtype=np.uint8)
+    pixels = np.repeat(masks[..., None] * np.uint8(100), 3, axis=3)
+    for kind in ("flips", "full"):
+        changes = draw(40, torch.Generator().manual_seed(3), kind)
+        changes = replace(changes, brightness=torch.ones(40), contrast=torch.ones(40))
+        image = augment(pixels, changes)
+        np.testing.assert_array_equal(image[:, 0], moved(masks, changes) * 100.0)
+        assert not np.array_equal(moved(masks, changes), masks)
+    wide = np.random.default_rng(1).integers(0, 3, (40, 4, 8), dtype=np.uint8)
+    turned = moved(wide, draw(40, torch.Generator().manual_seed(0), "full"))
+    assert turned.shape == wide.shape
+
+
+def test_batches_are_moved_with_their_images(tmp_path: Path) -> None:
+    data = loaded(write_lines(tmp_path))
+    seen = []
+    for images, masks in data.train.batches(7, shuffle_seed=1, augment="flips"):
+        dark = images.mean(1) < -1
+        assert masks.dtype == torch.uint8
+        torch.testing.assert_close(dark, masks == 1)
+        seen.append(masks)
+    assert sum(map(len, seen)) == len(data.train)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
+def test_masks_are_resized_as_images_are(resize: str) -> None:
+    numbers = np.zeros((20, 40), np.uint8)
+    numbers[5:15, 10:20] = 1
+    size = Size(16, 16)
+    mask = resized_mask(numbers, size, resize)  # type: ignore[arg-type]
+    image = resized(
+        Image.fromarray(np.repeat(numbers[..., None] * np.uint8(255), 3, 2)), size, resize
+    )  # type: ignore[arg-type]
+    assert mask.shape == (16, 16)
+    counting = mask != IGNORE
+    assert counting.all() == (resize != "pad")
+    # But for the edges, which are grey in the image.
+    is_clear = counting & ((image[..., 0] < 60) | (image[..., 0] > 195))
+    np.testing.assert_array_equal(mask[is_clear] == 1, image[..., 0][is_clear] > 127)
+    assert (mask == 1).any()
+
+
+def test_a_cache_without_room_gives_the_same_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = loaded(write_lines(tmp_path), cache_dir=tmp_path / "kept")
+    monkeypatch.setattr("prunedge.data.cache._used", lambda home: -(10**12))
+    anew = loaded(tmp_path, cache_dir=tmp_path / "none")
+    assert kept.train.masks is not None
+    assert anew.train.masks is not None
+    assert kept.train.masks.cache is not None
+    assert anew.train.masks.cache is None
+    np.testing.assert_array_equal(kept.train.targets(), anew.train.targets())
+    assert kept.fingerprint == anew.fingerprint
+
+
+def test_another_mask_is_another_fingerprint_though_it_shows_the_same_classes(
+    tmp_path: Path,
+) -> None:
+    before = loaded(write_lines(tmp_path)).fingerprint
+    assert loaded(tmp_path).fingerprint == before
+    file = tmp_path / "masks" / "001.png"
+    Image.fromarray(np.asarray(Image.open(file))[:, ::-1].copy()).save(file)
+    assert loaded(tmp_path).fingerprint != before
+
+
+def test_splits_have_each_class_in_the_same_share_and_folders_may_be_splits(tmp_path: Path) -> None:
+    data = loaded(write_kinds(tmp_path / "a", 60), seed=3)
+    for split in data.splits().values():
+        shares = {name: count / len(split) for name, count in split.counts().items()}
+        assert shares["crack"] == pytest.approx(2 / 3, abs=0.12)
+        assert shares["spalling"] == pytest.approx(1 / 2, abs=0.12)
+
+    for index, side in enumerate(("train", "val", "test") * 5):
+        write_pair(tmp_path / "b", f"{side}/{index}", numbers_with(index), seed=index)
+    data = loaded(tmp_path / "b")
+    assert all("val" in sample.path.parts for sample in data.val.samples)
+    assert [len(split) for split in data.splits().values()] == [5, 5, 5]
+
+
+def test_what_is_wrong_names_file_cause_and_remedy(tmp_path: Path) -> None:
+    write_kinds(tmp_path, 12)
+    masks = tmp_path / "masks"
+
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(masks / "003.png")
+    with pytest.raises(DataError, match=r"1 of 12 masks.*003 \(its mask is 20x10 and not 32x32\)"):
+        loaded(tmp_path)
+    assert len(all_masks(loaded(tmp_path, skip_unreadable=True))) == 11
+
+    Image.fromarray(np.full((32, 32), 3, np.uint8)).save(masks / "003.png")
+    with pytest.raises(DataError, match=r"003 has the number 3, and the classes are 3 \(sound, cr"):
+        loaded(tmp_path)
+
+    colours = np.zeros((32, 32, 3), np.uint8)
+    colours[:5, :, 0] = 255
+    Image.fromarray(colours).save(masks / "003.png")
+    with pytest.raises(DataError, match=r"003 \(its mask has colours and no palette"):
+        loaded(tmp_path)
+
+    (masks / "003.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="003 \\("):
+        loaded(tmp_path)
+
+    (masks / "003.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 12 photographs have no mask: 003.*all black"):
+        loaded(tmp_path)
+
+
+def test_photographs_without_a_mask_can_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_lines(tmp_path, 20)
+    (tmp_path / "masks" / "003.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert len(all_masks(loaded(tmp_path, skip_unreadable=True))) == 19
+    assert "skipped a photograph without a mask: 003" in caplog.text
+
+
+def test_empty_masks_everywhere_and_no_masks_at_all_are_refused(tmp_path: Path) -> None:
+    for index in range(4):
+        write_pair(tmp_path, f"{index}", np.zeros((32, 32), np.uint8), seed=index)
+    with pytest.raises(DataError, match="all 4 masks are empty"):
+        loaded(tmp_path)
+    (tmp_path / "other").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "other" / "x.png")
+    with pytest.raises(DataError, match="none of 4 photographs has a mask here"):
+        pe.load_folder(tmp_path / "photos", masks=tmp_path / "other", size=32)
+
+
+def test_masks_and_tasks_that_read_none_exclude_each_other(tmp_path: Path) -> None:
+    write_lines(tmp_path, 4)
+    with pytest.raises(ConfigError, match="acts only with task='segmentation'"):
+        loaded(tmp_path, task="classification")
+    for load in (pe.load_folder, pe.load_manifest):
+        with pytest.raises(DataError, match="needs the folder of the masks: masks='MASKS'"):
+            load(tmp_path / "photos", task="segmentation", size=32)
+    config = {"data": "x", "model": "y", "masks": str(tmp_path / "masks")}
+    assert RunConfig.make("x", **config).task.metric == "iou"
+    with pytest.raises(ConfigError, match=r"balance='loss' can't be had.*balance='sampler'"):
+        RunConfig.make("x", **config, balance="loss")
+
+
+def test_other_masks_are_matched_to_a_model_s_classes_by_name(tmp_path: Path) -> None:
+    write_kinds(tmp_path / "kinds", 12)
+    names = tmp_path / "kinds" / "masks" / "classes.txt"
+    sight = Sight(MaskTargets(("sound", "spalling", "crack")), Size(32, 32))
+    judged = read_judged(tmp_path / "kinds" / "photos", sight, masks=names.parent)
+    place = [sample.path.name for sample in judged.split.samples].index("001.png")
+    wanted = np.array([0, 2, 1])[numbers_with(1, line=True, blot=True)]
+    np.testing.assert_array_equal(judged.split.targets([place])[0], wanted)
+
+    names.write_text("sound\ncrack\nrust\n")
+    judged = read_judged(tmp_path / "kinds" / "photos", sight, masks=names.parent)
+    assert judged.left_out == {"class 'rust'": 6}
+
+    # Nobody named the classes of black and white: they are the model's.
+    write_lines(tmp_path / "lines", 10)
+    sight = Sight(MaskTargets(("free", "crack")), Size(32, 32))
+    judged = read_judged(tmp_path / "lines" / "photos", sight, masks=tmp_path / "lines" / "masks")
+    assert len(judged.split) == 10
+    np.testing.assert_array_equal(judged.split.targets([1])[0], numbers_with(1))
+
+
+def test_the_masks_of_brick_walls_are_read_as_they_are() -> None:
+    walls = SHARED / "masonry" / "originals"
+    if not walls.is_dir():
+        pytest.skip(f"needs {walls}")
+    photos = walls / "crack_detection_224_images"
+    masks = walls / "crack_detection_224_masks"
+    data = pe.load_folder(photos, masks=masks, size=56, group_by=r"^([a-z]_\d+)")
+    assert data.classes == ("background", "damage")
+    assert sum(map(len, data.splits().values())) == 240
+    cracked = np.mean([(split.targets() == 1).mean() for split in data.splits().values()])
+    assert 0.02 < cracked < 0.08
+    sides = [{sample.source for sample in split.samples} for split in data.splits().values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 76

@@ -1,0 +1,153 @@
+"""Photographs with masks, cut into tiles as they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import prunedge as pe
+from prunedge.config import RunConfig
+from prunedge.data.dataset import Dataset
+from prunedge.data.judged import Sight, read_judged
+from prunedge.data.stored import looks_of
+from prunedge.data.tiles import boxes_of, tile_of, tile_path
+from prunedge.edge.image.size import Size
+from prunedge.edge.tasks.segmentation import MaskTargets
+from prunedge.errors import ConfigError, DataError
+from tests.masked_images import numbers_with, write_pair
+
+SIDE = 16
+
+
+def write_walls(root: Path, count: int = 12) -> Path:
+    """Photographs of 40 x 24 pixels, every third without damage."""
+    for index in range(count):
+        numbers = numbers_with(index, line=index % 3 > 0, side=40)[:24]
+        write_pair(root, f"wall{index}", numbers, seed=index)
+    return root
+
+
+def loaded(root: Path, **settings: object) -> Dataset:
+    given = {"size": SIDE, "tile": SIDE, **settings}
+    return pe.load_folder(root / "photos", masks=root / "masks", **given)
+
+
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    side=st.integers(1, 40),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+)
+def test_tiles_cover_a_photograph_and_lie_within_it(
+    width: int, height: int, side: int, overlap: float
+) -> None:
+    covered = np.zeros((height, width), int)
+    boxes = list(boxes_of(width, height, side, overlap))
+    assert len(set(boxes)) == len(boxes)
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert (right - left, bottom - top) == (min(side, width), min(side, height))
+        covered[top:bottom, left:right] += 1
+    assert covered.min() >= 1
+    if not overlap:
+        assert len(boxes) == -(-width // side) * -(-height // side) or side > min(width, height)
+
+
+def test_a_tile_s_path_says_what_it_is() -> None:
+    path = tile_path(Path("a/b.jpg"), (0, 16, 16, 32))
+    assert tile_of(path) == (Path("a/b.jpg"), (0, 16, 16, 32))
+    assert tile_of(Path("a/b.jpg")) is None
+    assert tile_of(Path("a/b.tile")) is None
+
+
+def test_each_tile_is_the_part_of_photograph_and_mask_that_it_names(tmp_path: Path) -> None:
+    data = loaded(write_walls(tmp_path), overlap=0.25)
+    seen = 0
+    for split in data.splits().values():
+        pixels = split.pixels(list(range(len(split))))
+        for sample, image, mask in zip(split.samples, pixels, split.targets(), strict=True):
+            tile = tile_of(sample.path)
+            assert tile is not None
+            file, (left, top, right, bottom) = tile
+            whole = np.asarray(Image.open(file).convert("RGB"))
+            np.testing.assert_array_equal(image, whole[top:bottom, left:right])
+            drawn = np.asarray(Image.open(tmp_path / "masks" / file.name)) > 0
+            np.testing.assert_array_equal(mask == 1, drawn[top:bottom, left:right])
+            assert sample.target == ((1,) if mask.any() else ())
+            seen += 1
+    assert seen == 12 * 3 * 2
+    assert {(look.width, look.height) for look in looks_of(data.train)} == {(SIDE, SIDE)}
+
+
+def test_no_split_parts_the_tiles_of_a_photograph(tmp_path: Path) -> None:
+    data = loaded(write_walls(tmp_path))
+    sides = [{sample.path.parent for sample in split.samples} for split in data.splits().values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 12
+    groups = loaded(tmp_path, group_by=r"wall(\d)")
+    assert {sample.source for sample in groups.train.samples} <= {str(i) for i in range(10)}
+
+
+def test_a_balanced_epoch_has_as_many_tiles_with_damage_as_without(tmp_path: Path) -> None:
+    data = loaded(write_walls(tmp_path, 20))
+    plain = float(np.mean([bool(sample.target) for sample in data.train.samples]))
+    assert plain < 0.45
+    shown = []
+    for _, masks in data.train.batches(8, shuffle_seed=0, balanced=True):
+        shown += masks.flatten(1).any(1).tolist()
+    assert np.mean(shown) == pytest.approx(0.5, abs=0.02)
+
+
+def test_turned_photographs_and_small_ones_are_cut_as_they_are_seen(tmp_path: Path) -> None:
+    write_walls(tmp_path, 8)
+    # Stored on its side, by a camera that says so; the mask is drawn upright.
+    numbers = np.zeros((24, 40), np.uint8)
+    numbers[:, 30:36] = 1
+    write_pair(tmp_path, "wall8", numbers)
+    file = tmp_path / "photos" / "wall8.png"
+    image = Image.open(file).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file.unlink()
+    image.save(tmp_path / "photos" / "wall8.tif", exif=exif)
+    write_pair(tmp_path, "small", np.ones((10, 40), np.uint8))
+    data = loaded(tmp_path)
+    for split in data.splits().values():
+        pixels = split.pixels(list(range(len(split)))).mean(3)
+        for sample, image_of, mask in zip(split.samples, pixels, split.targets(), strict=True):
+            if sample.path.parent.name == "wall8.tif":
+                np.testing.assert_array_equal(image_of < 100, mask == 1)
+            if sample.path.parent.name == "small.png":
+                assert (mask == 1).all()
+
+
+def test_a_photograph_that_changed_is_read_anew_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    before = loaded(write_walls(tmp_path)).fingerprint
+    write_pair(tmp_path, "wall1", numbers_with(9, side=40)[:24], seed=1)
+    assert loaded(tmp_path).fingerprint != before
+    (tmp_path / "photos" / "wall1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of 12 masks can't be used: wall1 \("):
+        loaded(tmp_path)
+    assert len({s.source for s in loaded(tmp_path, skip_unreadable=True).train.samples}) < 12
+
+
+def test_other_photographs_are_cut_where_that_is_asked_for(tmp_path: Path) -> None:
+    write_walls(tmp_path, 4)
+    sight = Sight(MaskTargets(("background", "damage")), Size(SIDE, SIDE), tile=SIDE)
+    judged = read_judged(tmp_path / "photos", sight, masks=tmp_path / "masks")
+    assert len(judged.split) == 4 * 6
+    assert len(set(judged.sources)) == 4
+
+
+def test_tiles_need_masks_and_overlap_needs_tiles() -> None:
+    for settings, said in (
+        ({"tile": 64}, "tile= cuts photographs with masks= alone"),
+        ({"overlap": 0.5, "masks": "m"}, "overlap= acts only with tile="),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            RunConfig.make("x", data="d", model="m", **settings)

@@ -1,0 +1,209 @@
+"""Lengths and widths of drawn cracks, whose true ones are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from prunedge.edge.inspect import inspection, regions
+from prunedge.edge.inspect.grid import Grid
+from prunedge.edge.inspect.measure import Measures, measure
+from prunedge.edge.inspect.regions import find_regions
+from prunedge.edge.tasks.base import Findings
+
+LENGTH = 90.0
+
+
+def drawn(
+    width: float,
+    angle: float,
+    *,
+    length: float = LENGTH,
+    radius: float | None = None,
+    side: int = 140,
+    blur: float = 0.0,
+    noise: float = 0.0,
+) -> np.ndarray:
+    """The probability map of a crack of this width and length, at this angle (degrees,
+    counterclockwise), straight or an arc of this radius."""
+    fine = 4  # places of a pixel, whose mean is the pixel
+    y, x = (np.mgrid[: side * fine, : side * fine] + 0.5) / fine - side / 2 - 0.3
+    turn = np.radians(angle)
+    along = x * np.cos(turn) - y * np.sin(turn)
+    across = x * np.sin(turn) + y * np.cos(turn)
+    if radius is not None:
+        from_middle = np.hypot(along, across - radius)
+        along, across = radius * np.arctan2(along, radius - across), from_middle - radius
+    is_inside = (np.abs(across) <= width / 2) & (np.abs(along) <= length / 2)
+    values = is_inside.reshape(side, fine, side, fine).mean((1, 3))
+    if blur:
+        values = gaussian_filter(values, blur)
+    if noise:
+        values = values + np.random.default_rng(0).normal(0, noise, values.shape)
+    return values.clip(0, 1).astype(np.float32)
+
+
+def measured(values: np.ndarray) -> Measures:
+    found = measure(values, 0.5)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"radius": 60.0}, {"blur": 1.0}, {"blur": 1.0, "radius": 60.0}], ids=str
+)
+@pytest.mark.parametrize("width", [2, 3, 5, 8, 12])
+def test_a_crack_is_as_long_and_wide_as_it_was_drawn(width: int, how: dict[str, float]) -> None:
+    wrong = []
+    for angle in (0, 17, 45, 90):
+        found = measured(drawn(width, angle, **how))
+        wrong.append(abs(found.mean_width - width))
+        # Half a width less where a blur has eaten the ends.
+        assert found.length == pytest.approx(LENGTH, rel=0.03 if width > 2 else 0.035)
+        assert found.largest_width == pytest.approx(width, abs=1.0)
+    assert np.mean(wrong) <= 0.3
+    assert max(wrong) <= 0.5
+
+
+def test_a_crack_of_one_pixel_and_masks_without_greys_are_measured_too() -> None:
+    for angle in (0, 17, 45, 90):
+        for width in (1, 4):
+            found = measured((drawn(width, angle) >= 0.5).astype(np.float32))
+            assert found.mean_width == pytest.approx(width, abs=0.6)
+            assert found.length == pytest.approx(LENGTH, rel=0.03)
+
+
+def test_noise_moves_edges_and_hardly_the_measures() -> None:
+    found = [measured(drawn(5, angle, blur=1.0, noise=0.1, radius=60.0)) for angle in (0, 17, 45)]
+    assert np.mean([abs(one.mean_width - 5) for one in found]) <= 0.3
+    assert np.mean([abs(one.length / LENGTH - 1) for one in found]) <= 0.03
+
+
+@given(angle=st.floats(0, 179), width=st.floats(2, 8))
+@settings(max_examples=12, deadline=None)
+def test_a_turned_crack_measures_the_same(angle: float, width: float) -> None:
+    plain = measured(drawn(width, 0))
+    turned = measured(drawn(width, angle))
+    assert turned.length == pytest.approx(plain.length, rel=0.03)
+    assert turned.mean_width == pytest.approx(plain.mean_width, abs=0.35)
+    apart = abs(turned.direction - angle) % 180
+    assert min(apart, 180 - apart) < 2
+
+
+@given(width=st.floats(2, 5), angle=st.floats(0, 90))
+@settings(max_examples=8, deadline=None)
+def test_twice_the_size_is_twice_as_long_and_wide(width: float, angle: float) -> None:
+    once = measured(drawn(width, angle, length=50, side=80))
+    twice = measured(drawn(2 * width, angle, length=100, side=160))
+    assert twice.length == pytest.approx(2 * once.length, rel=0.03)
+    assert twice.mean_width == pytest.approx(2 * once.mean_width, abs=0.6)
+
+
+def test_places_of_several_pixels_are_counted_as_such() -> None:
+    values = drawn(6, 30)
+    halved = values.reshape(70, 2, 70, 2).mean((1, 3))
+    found = measure(halved, 0.5, cell=2)
+    assert found is not None
+    assert found.length == pytest.approx(LENGTH, rel=0.04)
+    assert found.mean_width == pytest.approx(6, abs=0.4)
+
+
+def test_branches_count_and_spurs_do_not() -> None:
+    values = np.zeros((80, 80), np.float32)
+    values[38:41, 10:70] = 1
+    one = measured(values)
+    values[41:70, 38:41] = 1
+    branched = measured(values)
+    assert one.length == pytest.approx(60, rel=0.03)
+    assert branched.length == pytest.approx(60 + 30, rel=0.03)
+    rough = np.zeros((80, 80), np.float32)
+    rough[36:43, 10:70] = 1
+    rough[35, 20:60:7] = 1
+    assert measured(rough).length == pytest.approx(60, rel=0.03)
+
+
+def test_a_crack_that_ends_with_the_photograph_and_a_dot() -> None:
+    values = np.zeros((30, 40), np.float32)
+    values[10:13] = 1
+    found = measured(values)
+    assert found.length == pytest.approx(40, rel=0.05)
+    assert found.mean_width == pytest.approx(3, abs=0.2)
+    dot = np.zeros((9, 9), np.float32)
+    dot[4, 4] = 1
+    assert 0.5 < measured(dot).length < 2
+    assert measure(np.zeros((5, 5), np.float32), 0.5) is None
+
+
+def test_the_polygon_lies_on_the_edge() -> None:
+    values = np.zeros((30, 40), np.float32)
+    values[10:15, 5:25] = 1
+    xs, ys = zip(*measured(values).polygon, strict=True)
+    assert (min(xs), max(xs)) == pytest.approx((5, 25), abs=0.01)
+    assert (min(ys), max(ys)) == pytest.approx((10, 15), abs=0.01)
+    ragged = np.zeros((60, 400), np.float32)
+    ragged[20:40] = 1
+    ragged[18:20, ::2] = 1
+    assert 4 <= len(measured(ragged).polygon) <= 200
+
+
+def findings_of(mean: np.ndarray) -> Findings:
+    down, across = (np.arange(side + 1) for side in mean.shape)
+    return Findings(
+        mean=mean,
+        peak=mean,
+        labels=np.broadcast_to(np.array("crack"), mean.shape),
+        is_damaged=mean >= 0.5,
+        surest=float(mean.max()),
+        tiles=1,
+        edges=(down, across),
+    )
+
+
+def test_regions_are_measured_each_by_itself_and_in_millimetres(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mean = np.zeros((60, 100), np.float32)
+    mean[10:14, 5:85] = 1
+    mean[20:22, 30:60] = 0.9  # within the box of neither
+    mean[13:40, 95:98] = 0.8
+    rows, columns = findings_of(mean).edges or ()
+    found = find_regions(findings_of(mean), columns, rows, 0.5)
+    sizes = [(one.measures.length, one.measures.mean_width) for one in found if one.measures]
+    wanted = [(80, 4), (27, 3), (30, 2)]
+    for (length, width), (true_length, true_width) in zip(sizes, wanted, strict=True):
+        assert length == pytest.approx(true_length, abs=1.5)
+        assert width == pytest.approx(true_width, abs=0.3)
+    record = found[0].to_json(0.5)
+    assert record["length_mm"] == pytest.approx(record["length_px"] / 2)
+    assert record["largest_width_mm"] == pytest.approx(record["largest_width_px"] / 2)
+    assert min(x for x, _ in record["polygon"]) == pytest.approx(5, abs=0.01)
+    assert "measures" not in record
+
+    monkeypatch.setattr(regions, "MOST_MEASURED", 1)
+    fewer = find_regions(findings_of(mean), columns, rows, 0.5)
+    assert [one.measures is not None for one in fewer] == [True, False, False]
+    plain = find_regions(findings_of(mean), columns, rows)
+    assert all(one.measures is None for one in plain)
+    assert "length_px" not in plain[0].to_json(0.5)
+
+
+def test_two_cracks_in_one_box_are_not_joined() -> None:
+    mean = np.zeros((40, 40), np.float32)
+    mean[5:8, 5:35] = 1
+    mean[5:35, 5:8] = 1
+    mean[20:22, 20:30] = 1
+    rows, columns = findings_of(mean).edges or ()
+    corner, inner = find_regions(findings_of(mean), columns, rows, 0.5)
+    assert corner.measures is not None
+    assert inner.measures is not None
+    assert corner.measures.length == pytest.approx(57, rel=0.05)
+    assert inner.measures.length == pytest.approx(10, rel=0.06)
+
+
+def test_the_grid_of_patches_has_no_measures() -> None:
+    assert inspection.UNMEASURED.endswith("'prunedge[measure]'")
+    grid = Grid(32, 32, (8, 8), (4, 4))
+    assert grid.extent == (32, 32)
