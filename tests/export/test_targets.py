@@ -22,7 +22,7 @@ from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import BundleError, ExportError, ExtraMissing, PartialExport
-from prunedge.export import Judge, export_bundle
+from prunedge.export import Comparison, Judge, export_bundle
 from tests.small_models import Mobile, randomise
 from tests.tampering import reseal_bundle
 
@@ -42,14 +42,19 @@ DECODER = decoder_of(TASK)
 
 
 class Judged:
-    """Labels of the calibration images by a model, and how many of them are those of `truth`."""
+    """How many labels of the calibration images by two models are those of `truth`."""
 
     def __init__(self, truth: np.ndarray) -> None:
         self.truth = truth
 
-    def __call__(self, model: Any) -> tuple[float, np.ndarray]:
-        outputs = np.concatenate([model(part.numpy()) for part in CALIBRATION.split(8)])
-        return float((outputs.argmax(1) == self.truth).mean()), outputs
+    def __call__(self, float_model: Any, model: Any) -> Comparison:
+        labels = [
+            np.concatenate([each(part.numpy()) for part in CALIBRATION.split(8)]).argmax(1)
+            for each in (float_model, model)
+        ]
+        before, after = (float((each == self.truth).mean()) for each in labels)
+        agreement = float((labels[0] == labels[1]).mean())
+        return Comparison(before, after, len(self.truth), agreement)
 
 
 def export(
@@ -142,10 +147,7 @@ def test_integers_that_lose_too_much_are_refused(
 ) -> None:
     from prunedge.export import bundle as module
 
-    scores = iter((0.9, 0.88))
-    monkeypatch.setattr(
-        Judged, "__call__", lambda self, model: (next(scores), np.eye(3)[self.truth])
-    )
+    monkeypatch.setattr(Judged, "__call__", lambda self, *models: Comparison(0.9, 0.88, 32, 1.0))
     with pytest.raises(
         ExportError,
         match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop=",
@@ -158,10 +160,7 @@ def test_integers_that_lose_too_much_are_refused(
 def test_forms_beside_one_that_failed_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter((0.9, 0.88))
-    monkeypatch.setattr(
-        Judged, "__call__", lambda self, model: (next(scores), np.eye(3)[self.truth])
-    )
+    monkeypatch.setattr(Judged, "__call__", lambda self, *models: Comparison(0.9, 0.88, 32, 1.0))
     with pytest.raises(
         PartialExport, match=r"onnx-int8 loses 2\.0 points.*has onnx alone"
     ) as caught:

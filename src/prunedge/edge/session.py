@@ -22,7 +22,7 @@ from prunedge.utils.tracing import span
 from prunedge.utils.wording import counted
 
 TOLERANCE = 1e-3  # of the largest output
-LARGEST_SELFTEST = 64 * 2**20  # bytes, unpacked
+LARGEST_SELFTEST = 64 * 2**20  # bytes, unpacked, unless a single image takes more
 MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for one model
 
 
@@ -179,12 +179,21 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     return session
 
 
+def selftest_bytes(task: TaskSpec) -> int:
+    """What an image of a self-test takes at most with its outputs, unpacked: four bytes for each
+    class of each pixel, where the outputs are maps.
+    """
+    pixels = task.size.height * task.size.width
+    return pixels * (task.in_channels + 4 * len(task.classes)) + 4096
+
+
 def _read_selftest(bundle: Bundle, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, height, width, channels) uint8 and torch's outputs (n, ...) float32."""
     file = bundle.path / SELFTEST
     try:
         with zipfile.ZipFile(file) as opened:
-            if sum(entry.file_size for entry in opened.infolist()) > LARGEST_SELFTEST:
+            largest = max(LARGEST_SELFTEST, selftest_bytes(bundle.manifest.task))
+            if sum(entry.file_size for entry in opened.infolist()) > largest:
                 raise ValueError("too large")
         with np.load(file, allow_pickle=False) as arrays:
             pixels = arrays["pixels"]

@@ -2,6 +2,6 @@
 Bundle`.
 """
 
-from prunedge.export.bundle import Judge, export_bundle
+from prunedge.export.bundle import Comparison, Judge, export_bundle
 
-__all__ = ["Judge", "export_bundle"]
+__all__ = ["Comparison", "Judge", "export_bundle"]

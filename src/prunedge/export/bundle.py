@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from itertools import chain
@@ -24,7 +24,13 @@ from prunedge.edge.image.normalise import ImageNorm, Statistics, statistics
 from prunedge.edge.image.read import Greys
 from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
 from prunedge.edge.runtimes import Model, missing, runtime_of
-from prunedge.edge.session import TOLERANCE, SelfTest, compare
+from prunedge.edge.session import (
+    LARGEST_SELFTEST,
+    TOLERANCE,
+    SelfTest,
+    compare,
+    selftest_bytes,
+)
 from prunedge.edge.targets import ONNX, TARGETS, Target
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import TaskSpec
@@ -47,24 +53,35 @@ WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who
 SELFTEST_IMAGES = 4
 PACKAGES = ("torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
-Scorer = Callable[[Model], tuple[float, np.ndarray]]
-Decider = Callable[[np.ndarray], tuple[Decision, Mapping[str, float]] | None]
+
+@dataclass(frozen=True)
+class Comparison:
+    """A form beside the float model, on `images` of the validation split: the metric of both, the
+    share of answers that are the same, and how far these are apart in their own unit
+    (`Decoder.differences`). `decision` is the form's own, and `figures` are what comes of both
+    models' decisions, by name; None and {} where there is nothing to decide.
+    """
+
+    before: float
+    after: float
+    images: int
+    agreement: float
+    differences: Mapping[str, float] = field(default_factory=dict)
+    decision: Decision | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Judge:
     """Says whether a form that is not exact is good enough.
 
-    `score` gives a form's metric and its outputs (n, ...) on the validation split; a form may lose
-    `max_drop` of the metric against the float model (`prunedge.edge.tasks.metric.Drop`). `decide`
-    gives the decision of a form by its outputs there, and what comes of it on the same split, by
-    name; None where there is nothing to decide.
+    `compare` shows the float model and a form, in this order, the validation split; a form may lose
+    `max_drop` of the metric (`prunedge.edge.tasks.metric.Drop`).
     """
 
     metric: Metric
-    score: Scorer
+    compare: Callable[[Model, Model], Comparison]
     max_drop: Drop = 1.0
-    decide: Decider | None = None
 
 
 def export_bundle(
@@ -151,7 +168,8 @@ def export_bundle(
             (folder / PLAN).write_text(
                 json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
             )
-        _write_selftest(answering, images[:SELFTEST_IMAGES], (mean, std), folder / SELFTEST)
+        shown = max(1, min(SELFTEST_IMAGES, LARGEST_SELFTEST // selftest_bytes(task)))
+        _write_selftest(answering, images[:shown], (mean, std), folder / SELFTEST)
         write_manifest(
             folder,
             sorted(file.name for file in folder.iterdir()),
@@ -249,7 +267,7 @@ def _form(
     metrics: dict[str, float] = {}
     decision: Decision | None = None
     if not target.is_exact:
-        metrics, decision = _judged(target, exported, source, task, judge)
+        metrics, decision = _judged(target, exported, source, judge)
     check = ExportCheck(
         images=len(images),
         max_abs_difference=difference,
@@ -271,7 +289,7 @@ def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
 
 
 def _judged(
-    target: Target, exported: Model, source: Source, task: TaskSpec, judge: Judge | None
+    target: Target, exported: Model, source: Source, judge: Judge | None
 ) -> tuple[dict[str, float], Decision | None]:
     """The metrics of a form that is not exact, and its own decision; ExportError when it has lost
     too much.
@@ -282,8 +300,9 @@ def _judged(
         )
     # Both through a runtime: what torch and ONNX differ by is not the integers' fault.
     float_model, _ = runtime_of(ONNX).load(source.onnx(), torch.get_num_threads())
-    before, float_outputs = judge.score(float_model)
-    after, outputs = judge.score(exported)
+    compared = judge.compare(float_model, exported)
+    before = compared.before
+    after = compared.after
     metric = judge.metric
     lost = metric.drop(before, after)
     allowed = metric.allowed(judge.max_drop, before)
@@ -298,27 +317,15 @@ def _judged(
             where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
-    decoder = decoder_of(task)
     metrics = {
         f"{metric.name}_float": before,
         metric.name: after,
-        "agreement": float(decoder.agreement(outputs, float_outputs, tolerance=0.0).mean()),
-        "images": len(outputs),
-        **decoder.differences(outputs, float_outputs),
+        "agreement": compared.agreement,
+        "images": compared.images,
+        **compared.differences,
+        **compared.figures,
     }
-    decided = None if judge.decide is None else judge.decide(outputs)
-    decided_float = None if judge.decide is None else judge.decide(float_outputs)
-    if decided is None or decided_float is None:
-        return metrics, None
-    decision, figures = decided
-    metrics |= {f"{name}_float": value for name, value in decided_float[1].items()}
-    metrics |= figures
-    own = decoder_of(task.model_copy(update={"decision": decision}))
-    answers = own.answers(own.decode(outputs))
-    wanted = decoder.answers(decoder.decode(float_outputs))
-    same = sum(answer == other for answer, other in zip(answers, wanted, strict=True))
-    metrics["agreement"] = same / len(outputs)
-    return metrics, decision
+    return metrics, compared.decision
 
 
 def _write_selftest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
+from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import Decision, OperatingRule
 from prunedge.edge.tasks.metric import POINTS, Drop
-from prunedge.export import Judge, export_bundle
+from prunedge.export import Comparison, Judge, export_bundle
 from prunedge.export.bundle import refuse_full
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
@@ -32,7 +34,7 @@ from prunedge.runs.run_models import require_plan
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
 from prunedge.tasks import make_task, metric_named, task_named
-from prunedge.tasks.operating import Answers, counts_of, decide
+from prunedge.tasks.operating import Answers, counts_of, decide, detection_of, with_decision
 from prunedge.train import make_engine, observe
 from prunedge.train.collapse import one_class_warning
 
@@ -124,19 +126,18 @@ def bundle_of(
     """Export a model, compared on validation images, calibrated on training images (drawn by
     `seed`), judged on validation data, where its decision is chosen as well (by `rule`).
     """
-    task = make_task(data.spec)
-    decision = decision_on(task, observe(model, data.val, make_engine("32"), task), rule)
+    spec = with_decision(data.spec, _decision(model, data, rule))
     return export_bundle(
         model,
         out,
         model_name=model_name,
-        task=data.spec.model_copy(update={"decision": decision}),
+        task=spec,
         images=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
         macs=macs,
         params=params,
         formats=formats,
         calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
-        judge=_judge(data, metric, max_int8_drop, rule),
+        judge=_judge(data, spec, metric, max_int8_drop, rule),
         plan=None if plan is None else plan.keep,
         about=about,
         metrics=metrics,
@@ -146,30 +147,108 @@ def bundle_of(
     )
 
 
-def _judge(data: Dataset, name: str, drop: Drop | None, rule: OperatingRule | None) -> Judge:
-    """What judges a form in integers, by the metric of that name."""
-    metric = metric_named(name, data.spec.name)
+def _decision(model: nn.Module, data: Dataset, rule: OperatingRule | None) -> Decision | None:
+    """What validation images choose for a model; None of tasks that have no decision."""
+    task = make_task(data.spec)
+    if detection_of(data.spec) is None and rule is None:
+        return None
+    return decision_on(task, observe(model, data.val, make_engine("32"), task), rule)
+
+
+def _judge(
+    data: Dataset, spec: TaskSpec, name: str, drop: Drop | None, rule: OperatingRule | None
+) -> Judge:
+    """What judges a form in integers, by the metric of that name; `spec` has the float model's
+    decision.
+    """
+    metric = metric_named(name, spec.name)
     usual = USUAL_POINTS if metric.unit == POINTS else metric.usual_drop
-    return Judge(
-        metric,
-        partial(_score, data, name),
-        usual if drop is None else drop,
-        partial(_decide, data, rule),
+    compare = partial(_compare, data, spec, name, rule)
+    return Judge(metric, compare, usual if drop is None else drop)
+
+
+def _compare(
+    data: Dataset,
+    spec: TaskSpec,
+    metric: str,
+    rule: OperatingRule | None,
+    float_model: Model,
+    form: Model,
+) -> Comparison:
+    """Both models on the validation split, batch by batch. Outputs are kept of tasks that have a
+    decision alone, a few numbers an image.
+    """
+    task = make_task(data.spec)
+    decoder = decoder_of(spec)
+    meters = (task.meter(), task.meter())
+    alike = _Alike()
+    for inputs, targets in data.val.batches(32):
+        pixels = inputs.numpy()
+        outputs = (float_model(pixels), form(pixels))
+        for meter, answered in zip(meters, outputs, strict=True):
+            meter.update(meter.observe(torch.from_numpy(answered), targets))
+        alike.add(
+            decoder.agreement(outputs[1], outputs[0], tolerance=0.0),
+            decoder.differences(outputs[1], outputs[0]),
+        )
+    before, after = (meter.compute().value(metric) for meter in meters)
+    compared = Comparison(before, after, alike.images, alike.agreement, alike.differences)
+    if spec.decision is None:
+        return compared
+    of_float, of_form = (Answers(*task.kept(meter)) for meter in meters)
+    decision = decide(data.spec, of_form, rule)
+    if decision is None:
+        return compared
+    counts_float = counts_of(data.spec, spec.decision, of_float)
+    counts = counts_of(data.spec, decision, of_form)
+    return replace(
+        compared,
+        agreement=_same_answers(spec, of_float, with_decision(spec, decision), of_form),
+        decision=decision,
+        figures={
+            "recall_float": counts_float.recall,
+            "alarms_float": counts_float.alarm_rate,
+            "recall": counts.recall,
+            "alarms": counts.alarm_rate,
+        },
     )
 
 
-def _decide(
-    data: Dataset, rule: OperatingRule | None, outputs: np.ndarray
-) -> tuple[Decision, Mapping[str, float]] | None:
-    """The decision of an exported model by its outputs for the validation split, and by which
-    share of damage it finds there, and calls sound images damaged.
-    """
-    answers = Answers(outputs, data.val.targets(np.arange(len(data.val))))
-    decision = decide(data.spec, answers, rule)
-    if decision is None:
-        return None
-    counts = counts_of(data.spec, decision, answers)
-    return decision, {"recall": counts.recall, "alarms": counts.alarm_rate}
+def _same_answers(spec: TaskSpec, first: Answers, other: TaskSpec, second: Answers) -> float:
+    """The share of images with the same answer, each model by its own decision."""
+    told = []
+    for each, answers in ((spec, first), (other, second)):
+        decoder = decoder_of(each)
+        told.append(decoder.answers(decoder.decode(answers.outputs)))
+    same = sum(one == another for one, another in zip(*told, strict=True))
+    return same / len(told[0])
+
+
+@dataclass
+class _Alike:
+    """How alike two models' answers are, over the batches so far."""
+
+    images: int = 0
+    same: float = 0.0
+    differences: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def agreement(self) -> float:
+        """The share of answers that are the same."""
+        return self.same / self.images
+
+    def add(self, agreement: np.ndarray, differences: Mapping[str, float]) -> None:
+        """Take in a batch: the agreement of each image, and the differences of all."""
+        count = len(agreement)
+        total = self.images + count
+        for name, value in differences.items():
+            before = self.differences.get(name, 0.0)
+            if name.startswith("largest"):
+                self.differences[name] = max(before, value)
+            else:
+                self.differences[name] = (before * self.images + value * count) / total
+        self.same += float(agreement.sum())
+        self.images = total
 
 
 @dataclass(frozen=True)
@@ -208,17 +287,6 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
     test = (run.test() or {}).get(tested) if tested else None
     name = run.references()[-1].name if wanted == 0 else chosen.name
     return _Chosen(name, state.model, state.plan, chosen, wanted, test)
-
-
-def _score(data: Dataset, metric: str, model: Model) -> tuple[float, np.ndarray]:
-    """The metric of an exported model on the validation split, and its outputs there."""
-    meter = make_task(data.spec).meter()
-    answers = []
-    for inputs, targets in data.val.batches(32):
-        outputs = model(inputs.numpy())
-        meter.update(meter.observe(torch.from_numpy(outputs), targets))
-        answers.append(outputs)
-    return meter.compute().value(metric), np.concatenate(answers)
 
 
 def _view(data: Dataset) -> View:

@@ -23,6 +23,7 @@ from prunedge.edge.image.normalise import normalise, statistics
 from prunedge.edge.image.read import Greys, parse_range
 from prunedge.edge.predict import Predictor
 from prunedge.edge.session import Session, open_session, require_threads
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.decision import Decision
 from prunedge.errors import BundleError, PrunedgeError, RunError
 from prunedge.models.cost import evaluating
@@ -33,7 +34,7 @@ from prunedge.runs.run import Run, open_run
 from prunedge.runs.task import task_of
 from prunedge.tasks import Meter, Task, make_task
 from prunedge.train import make_engine, observe
-from prunedge.utils.advice import command
+from prunedge.utils.advice import command, option
 from prunedge.utils.signs import CONFIG
 from prunedge.utils.systems import cores
 
@@ -188,6 +189,12 @@ def _of_bundle(bundle: Bundle, target: str | None, threads: int) -> JudgedModel:
 def _of_device(host: Host, bundle: Bundle, target: str | None, threads: int | None) -> JudgedModel:
     name = bundle.target if target is None else target
     bundle.form(name)  # BundleError where it has none
+    if DEFINITIONS[bundle.manifest.task.name].reads_masks:
+        raise BundleError(
+            "maps are too many numbers to come back from a device",
+            where=bundle.path,
+            remedy=f"evaluate it here ({option('runtime', name)}); bench --device tells its time",
+        )
 
     def observed(split: Split) -> Meter:
         return _observed_on(host, bundle, name, threads, split)
@@ -249,7 +256,9 @@ def _observed_on(
             remedy="install the same version there",
         )
     meter = task.meter()
-    meter.update(meter.observe(outputs, torch.from_numpy(split.targets())))
+    targets = torch.from_numpy(split.targets())
+    for each, truth in zip(outputs.split(BATCH), targets.split(BATCH), strict=True):
+        meter.update(meter.observe(each, truth))
     return meter
 
 
