@@ -15,7 +15,7 @@ from prunedge.edge.probabilities import LOUD
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.edge.tasks import decoder_of
-from prunedge.edge.tasks.base import Decoder
+from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tracing import span
