@@ -20,7 +20,11 @@ from prunedge.runs.run import open_run
 from tests.tiny_images import write_tiny
 
 VERBS = {"prune": prune, "train": train}
-NAMES = {"start": "--from", "cost": "--for", "costs": "--cost"}  # as their parameters' annotations call them
+NAMES = {
+    "start": "--from",
+    "cost": "--for",
+    "costs": "--cost",
+}  # as their parameters' annotations call them
 FLAGS = {("train", "train_epochs"): "--epochs"}
 # Said of the command, not of the run.
 ASIDE = ("resume", "out", "profile", "trust_code", "json")

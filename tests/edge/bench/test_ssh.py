@@ -16,9 +16,7 @@ import pytest
 from prunedge.edge import open_bundle
 from prunedge.edge.bench.ssh import Host, files_of
 from prunedge.errors import PrunedgeError
-from prunedge.runs.evaluation import evaluate_on
 from tests.needs import program
-from tests.tiny_images import write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -190,17 +188,3 @@ def test_layers_are_timed_on_another_machine(there: Path, port: int, tmp_path: P
     assert "onnxruntime" in found.runtime
     with pytest.raises(PrunedgeError, match="not installed there"):
         Timer(f"ssh://127.0.0.1:{port}/nowhere").time({"layer-4.onnx": tmp_path / "4.onnx"})
-
-
-def test_a_bundle_is_judged_on_another_machine_as_on_this_one(
-    bundle: Path, there: Path, port: int, tmp_path: Path
-) -> None:
-    data = write_tiny(tmp_path / "images", count=8, labels=("a", "b"))
-    here = evaluate_on(bundle, data, resamples=20)
-    device = f"ssh://127.0.0.1:{port}{there}"
-    judged = evaluate_on(bundle, data, resamples=20, device=device)
-    assert judged.form == "onnx on 127.0.0.1"
-    assert judged.intervals == here.intervals
-    assert judged.loss == pytest.approx(here.loss)
-    with pytest.raises(PrunedgeError, match="can't copy to the device"):
-        evaluate_on(bundle, data, device="ssh://127.0.0.1:1/no/prunedge")

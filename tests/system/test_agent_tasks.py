@@ -12,6 +12,7 @@ import pytest
 from prunedge.edge.bundle import open_bundle
 from prunedge.runs import execute
 from prunedge.runs.export import write_bundle
+from tests.edge.agent.conftest import broker, subscriber  # noqa: F401  fixtures
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 from tests.edge.agent.test_kill import command
 from tests.graded import DEGREES, write_degrees
@@ -23,7 +24,10 @@ SHOWN = 12  # images
 
 @pytest.mark.parametrize("task", ["multilabel", "ordinal"])
 def test_a_pruned_model_in_integers_reports_from_its_own_threshold_on(
-    task: str, broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
+    task: str,
+    broker: Mosquitto,  # noqa: F811
+    subscriber: Subscriber,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     changes: dict[str, Any] = {"task": task, "model": "test_resnet", "size": 32}
     if task == "ordinal":
