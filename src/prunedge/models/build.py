@@ -138,7 +138,7 @@ def build_with_report(
                 see_grey(model, image_norm, name)
                 opened = replace(opened, state=grey)
                 is_to_see_grey = False
-            loaded = _from_file(maker, model, opened, weights, head)
+            loaded = _from_file(maker, name, model, opened, weights, head)
         if loaded is not None:
             _start_afresh(model, loaded.fresh, head, own=maker.own)
         if is_to_see_grey:
@@ -149,14 +149,18 @@ def build_with_report(
 
 def _from_file(
     maker: Maker,
+    name: str,
     model: nn.Module,
     opened: Found,
     file: str | Path,
     head: Callable[[], frozenset[str]],
 ) -> Loaded:
-    """Load the weights of a file: those of the whole model, or a classifier's into its encoder."""
+    """Load the weights of a file: those of the whole model, or a classifier's into its encoder.
+
+    `name` is the model's as it was asked for: `timm/NAME` tells whose names its tensors have.
+    """
     try:
-        return load_opened(model, opened, file, head=head, model_name=maker.name)
+        return load_opened(model, opened, file, head=head, model_name=name)
     except WeightsError:
         ways = [_into_encoder] if maker.encoder else []
         ways += [_by_way_of_classifier] if maker.classifier else []
