@@ -106,7 +106,8 @@ def test_the_constant_answer_scores_what_a_model_that_gives_it_scores(metric: st
     dull = measure(logits([1] * 5), LABELS, SPEC.classes, costs)
     other = measure(logits([0, 0, 2, 1, 0]), LABELS, SPEC.classes, costs)
     constant = task.constant(other, metric)
-    assert task.answer_name(constant.answer) == "sound"
+    # Where a miss is dear, calling everything damaged costs less than calling nothing so.
+    assert task.answer_name(constant.answer) == ("crack" if metric == "cost" else "sound")
     assert constant.score == pytest.approx(dull.value(metric))
 
 

@@ -23,6 +23,8 @@ def print_evaluation(result: Evaluation) -> None:
     out.print(f"{result.title} ({result.form}) on {part} of {result.data}")
     out.print(_metrics(result))
     if result.intervals.parts:
+        if result.decided is not None:
+            out.print("each class, by the most probable answer:")
         out.print(_parts(result))
     for line in (*decided_lines(result), *remarks(result)):
         out.print(line)

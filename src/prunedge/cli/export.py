@@ -92,6 +92,10 @@ def export(
         raise PrunedgeError(
             str(error), where=f"--max-int8-drop {max_int8_drop}", remedy="mend this value"
         ) from None
+    if cost is not None and operate is None:
+        raise PrunedgeError(
+            "--cost acts only with --operate cost", where="--cost", remedy="give both, or neither"
+        )
     refuse_url(out)
     trust.trust_everything(trust_code)
     opened = open_run(run)

@@ -279,10 +279,15 @@ class TaskSection(Section):
             if getattr(self, key) is not None and definition.detection is None:
                 raise ValueError(f"{option(key)} can't be had with {option('task', self.name)}")
         if self.operate is not None:
-            rule_in(self.operate, self._costs)
             needs_costs |= self.operate.strip() == "cost"
         if needs_costs and self.costs is None:
-            raise ValueError(f"say what they cost: {option('costs', 'miss=50,alarm=1')}")
+            given = option("costs", "miss=50,alarm=1")
+            raise ValueError(f"cost goes by what a miss and a false alarm cost: {given}")
+        if self.operate is not None:
+            try:
+                rule_in(self.operate, self._costs)
+            except ValueError as error:
+                raise ValueError(f"{option('operate', self.operate)}: {error}") from None
         return self
 
     @property

@@ -5,7 +5,7 @@ has the categories of its annotations.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class _Annotation(_Part):
 
 
 class _Coco(_Part):
+    """The file."""
+
     images: list[_Image]
     categories: list[_Category]
     annotations: list[_Annotation]
@@ -62,13 +64,10 @@ def list_coco(file: Path, root: Path | None = None) -> Listing:
     found = _read(file)
     names = {category.id: category.name for category in found.categories}
     _refuse_categories(found.categories, file)
+    _refuse_repeated(found.images, file)
     listed = {image.id for image in found.images}
     labels: dict[int | str, set[str]] = defaultdict(set)
     faults = []
-    if len(listed) < len(found.images):
-        faults.append("images: several have the same id")
-    if len({image.file_name for image in found.images}) < len(found.images):
-        faults.append("images: several have the same file_name")
     for place, annotation in enumerate(found.annotations):
         if annotation.image_id not in listed:
             faults.append(f"annotations.{place}: no image has the id {annotation.image_id!r}")
@@ -102,11 +101,28 @@ def _read(file: Path) -> _Coco:
     except (ValueError, RecursionError) as error:
         why = f"this is no JSON ({error})" if isinstance(error, ValueError) else "too deep a JSON"
         raise DataError(why, where=file, remedy=REMEDY) from None
+    if not isinstance(value, dict):
+        raise DataError("this is no COCO file: it holds no object", where=file, remedy=REMEDY)
     try:
         return _Coco.model_validate(value)
     except ValidationError as error:
         what = f"this is no COCO file: {first_mistake(error)}"
         raise DataError(what, where=file, remedy=REMEDY) from None
+
+
+def _refuse_repeated(images: list[_Image], file: Path) -> None:
+    """DataError where an id or a file stands there twice."""
+    for what, values in (
+        ("id", [image.id for image in images]),
+        ("file_name", [image.file_name for image in images]),
+    ):
+        twice = [value for value, times in Counter(values).items() if times > 1]
+        if twice:
+            raise DataError(
+                f"several images have the same {what}, {twice[0]!r} first",
+                where=file,
+                remedy="list each image once",
+            )
 
 
 def _refuse_categories(categories: list[_Category], file: Path) -> None:
@@ -120,7 +136,8 @@ def _refuse_categories(categories: list[_Category], file: Path) -> None:
                 where=file,
                 remedy=f"give it a name without {SEPARATOR}",
             )
-    ids = [category.id for category in categories]
-    if len(set(ids)) < len(ids):
-        what = "several categories have the same id"
-        raise DataError(what, where=file, remedy="give each its own")
+    for what in ("id", "name"):
+        values = [getattr(category, what) for category in categories]
+        if len(set(values)) < len(values):
+            fault = f"several categories have the same {what}"
+            raise DataError(fault, where=file, remedy="give each its own")

@@ -11,6 +11,7 @@ from prunedge.config import IMAGE_KEYS
 from prunedge.config.keyword_types import DataKeywords
 from prunedge.config.keywords import with_keywords
 from prunedge.data.assemble import LoadOptions, assemble
+from prunedge.data.coco import is_coco, list_coco
 from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
 from prunedge.data.listing import list_folder, list_manifest
@@ -127,9 +128,9 @@ def load_manifest(
 
     With `task="multilabel"` a label may be several (`crack;rust`) or empty; in place of the column
     there may be one of 0 and 1 for each class. With `task="regression"` it is a number, or there is
-    a column of numbers for each. Paths are relative to `root`, by default the folder
-    of the CSV. The other arguments are those of `load_folder`. Raises DataError for whatever can't
-    be used.
+    a column of numbers for each. A COCO file (`.json`) will do as well: an image has the categories
+    of its annotations. Paths are relative to `root`, by default the folder of the file. The other
+    arguments are those of `load_folder`. Raises DataError for whatever can't be used.
 
     Example: `data = pe.load_manifest("cracks.csv", root="images", size=224)`
     """
@@ -139,4 +140,6 @@ def load_manifest(
         remedy = "name the folder of the photographs, not a manifest"
         raise DataError("masks belong to a folder of photographs", where=csv, remedy=remedy)
     _refuse_unmasked(csv, options)
-    return assemble(list_manifest(Path(csv), None if root is None else Path(root)), options)
+    base = None if root is None else Path(root)
+    file = Path(csv)
+    return assemble(list_coco(file, base) if is_coco(file) else list_manifest(file, base), options)

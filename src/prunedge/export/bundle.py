@@ -5,6 +5,7 @@ images before it is kept.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -49,8 +50,11 @@ from prunedge.utils.machine import is_scarce
 from prunedge.utils.packages import versions_of
 from prunedge.utils.wording import figure
 
+log = logging.getLogger(__name__)
+
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_IMAGES = 4
+WORSE = 0.03  # in recall or false alarms, from which on a form in integers is told to decide worse
 PACKAGES = ("torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
 
@@ -317,6 +321,7 @@ def _judged(
             where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
+    _warn_of_decision(target, compared.figures)
     metrics = {
         f"{metric.name}_float": before,
         metric.name: after,
@@ -326,6 +331,26 @@ def _judged(
         **compared.figures,
     }
     return metrics, compared.decision
+
+
+def _warn_of_decision(target: Target, figures: Mapping[str, float]) -> None:
+    """A line where a form finds less damage, or calls more that is sound damaged, at its own
+    threshold than the float model at its.
+    """
+    if not figures:
+        return
+    less = figures["recall_float"] - figures["recall"]
+    more = figures["alarms"] - figures["alarms_float"]
+    if max(less, more) > WORSE:
+        log.warning(
+            "mind: %s decides worse on validation data, whatever its metric says: recall %.1f%% -> "
+            "%.1f%%, false alarms %.1f%% -> %.1f%%",
+            target.name,
+            100 * figures["recall_float"],
+            100 * figures["recall"],
+            100 * figures["alarms_float"],
+            100 * figures["alarms"],
+        )
 
 
 def _write_selftest(

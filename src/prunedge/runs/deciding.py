@@ -39,7 +39,8 @@ def decision_on(task: Task, meter: Meter, rule: OperatingRule | None) -> Decisio
     damaged from sound. A line says where the rule is none to work with.
     """
     assert task.spec is not None
-    if of.detection_of(task.spec) is None:
+    detection = of.detection_of(task.spec)
+    if detection is None:
         if rule is not None:
             raise DataError(
                 f"nothing tells damage from what is sound ({', '.join(task.spec.classes)})",
@@ -50,7 +51,8 @@ def decision_on(task: Task, meter: Meter, rule: OperatingRule | None) -> Decisio
     answers = answers_in(task, meter)
     decision = of.decide(task.spec, answers, rule)
     if decision is not None and rule is not None:
-        remark = of.remark_on(*of.scored(task.spec, decision, answers), rule)
+        scored = of.scored(task.spec, decision, answers)
+        remark = of.remark_on(*scored, rule, detection.unit)
         if remark:
             log.warning("mind: %s", remark)
     return decision
@@ -73,7 +75,9 @@ def decision_record(
     threshold = of.threshold_of(decision)
     remark = ""
     if rule is not None:
-        remark = of.remark_on(of_validation.scores, of_validation.is_damaged, rule)
+        remark = of.remark_on(
+            of_validation.scores, of_validation.is_damaged, rule, of_validation.unit
+        )
     thresholds, found, alarms = of.curve_of(of_test.scores, of_test.is_damaged)
     bins = of.reliability_of(of_test.scores, of_test.is_damaged)
     return DecisionRecord(

@@ -86,8 +86,13 @@ class DecisionRecord(Record):
 
     @property
     def decision(self) -> Decision:
-        """What the model's probabilities depend on."""
-        return Decision(damage=tuple(self.damage), temperature=self.temperature)
+        """The same as a bundle has it: a threshold only where a rule has chosen one."""
+        return Decision(
+            rule=self.rule,
+            damage=tuple(self.damage),
+            threshold=self.threshold if self.rule else None,
+            temperature=self.temperature,
+        )
 
 
 class ShownRecord(Record):

@@ -25,14 +25,16 @@ from prunedge.edge.predict import Predictor
 from prunedge.edge.session import Session, open_session, require_threads
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.decision import Decision
-from prunedge.errors import BundleError, PrunedgeError, RunError
+from prunedge.errors import BundleError, DataError, PrunedgeError, RunError
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
 from prunedge.runs.deciding import decision_on
+from prunedge.runs.decision_record import DecisionRecord
 from prunedge.runs.images import images_of
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.task import task_of
 from prunedge.tasks import Meter, Task, make_task
+from prunedge.tasks.operating import detection_of, with_decision
 from prunedge.train import make_engine, observe
 from prunedge.utils.advice import command, option
 from prunedge.utils.signs import CONFIG
@@ -129,16 +131,40 @@ def _of_run(run: Run, target: str | None, step: int | None, *, baseline: bool) -
             tile=run.config.data.tile,
         ),
         observe=lambda split: observe(model, split, engine, task),
-        decision=lambda: _decision_of(run, own, lambda split: observe(model, split, engine, task)),
+        decision=lambda: _decision_of(
+            run,
+            _tested_as(run, step, baseline=baseline),
+            own,
+            lambda split: observe(model, split, engine, task),
+        ),
         run=run,
         own=own,
     )
 
 
+def _tested_as(run: Run, step: int | None, *, baseline: bool) -> str | None:
+    """What test.json calls a model of a run; None of one that was not tested."""
+    if baseline:
+        return run.references()[0].tested
+    best = run.best().index
+    index = best if step is None else run.step_numbered(step).index
+    if index == best:
+        return "best"
+    return run.references()[-1].tested if index == 0 else None
+
+
 def _decision_of(
-    run: Run, own: Dataset | PrunedgeError, observed: Callable[[Split], Meter]
+    run: Run,
+    tested: str | None,
+    own: Dataset | PrunedgeError,
+    observed: Callable[[Split], Meter],
 ) -> Decision | None:
-    """By the run's validation images; None where these are gone."""
+    """The decision that the run keeps of a model, or else what its validation images choose; None
+    where these are gone.
+    """
+    kept = (run.test() or {}).get("decisions", {}).get(tested)
+    if kept is not None:
+        return DecisionRecord.model_validate(kept).decision
     if isinstance(own, PrunedgeError):
         return None
     return decision_on(task_of(run.config), observed(own.val), run.config.task.rule)
@@ -286,8 +312,14 @@ def predictor_of(
     run = open_run(place)
     _, model = _chosen(run, target, step, baseline=baseline)
     task = task_of(run.config)
-    # Only images with deep greys tell more than the run's config.
-    own = None if run.config.data.range is None else _own_images(run.config)
+    assert task.spec is not None
+    tested = _tested_as(run, step, baseline=baseline)
+    is_kept = tested in (run.test() or {}).get("decisions", {})
+    decides = detection_of(task.spec) is not None
+    # Only images with deep greys, and those that have to choose a threshold, tell more than the
+    # run's files.
+    needs_images = run.config.data.range is not None or (decides and not is_kept)
+    own = _own_images(run.config) if needs_images else None
     mean, std = statistics(run.config.data.image_norm, run.config.data.in_channels)
 
     def outputs(pixels: np.ndarray) -> np.ndarray:
@@ -296,5 +328,12 @@ def predictor_of(
             answers: np.ndarray = task.outputs_of(model(inputs)).float().numpy()
         return answers
 
-    assert task.spec is not None
-    return Predictor(task.spec, _greys(run.config, own), outputs)
+    spec = task.spec
+    if decides:
+        engine = make_engine("32")
+        images = DataError("they were not needed") if own is None else own
+        decision = _decision_of(
+            run, tested, images, lambda split: observe(model, split, engine, task)
+        )
+        spec = with_decision(spec, decision)
+    return Predictor(spec, _greys(run.config, own), outputs)

@@ -64,7 +64,9 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     fixed = [flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
         remedy = "start a new run in another folder"
-        if verb == "prune" and run.steps():
+        if set(different) <= {"operate", "costs"}:
+            remedy = f"{command('export', run.path, '--operate', 'RULE')} chooses another threshold"
+        elif verb == "prune" and run.steps():
             remedy = f"start a new run with {command('prune', '--from', run.path)}"
         raise RunError(
             f"{', '.join(fixed)} can't change in a run that has begun",

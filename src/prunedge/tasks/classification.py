@@ -238,6 +238,8 @@ class Classification:
         present = sum(count > 0 for count in counts)
         if metric == "balanced_accuracy":
             return ConstantAnswer(largest, 1 / present)
+        if metric == COST:
+            return self._constant_of_cost(counts)
         if metric in METRICS and METRICS[metric].of_damage:
             return ConstantAnswer(largest, self._constant_of_damage(metric, counts, largest))
         if metric != "f1":
@@ -245,6 +247,20 @@ class Classification:
         # F1 of that class, and 0 for the other classes that have images; torchmetrics leaves out
         # those that have none.
         return ConstantAnswer(largest, 2 * share / (1 + share) / present)
+
+    def _constant_of_cost(self, counts: Sequence[int]) -> ConstantAnswer:
+        """What costs least: to miss all damage, or to call all that is sound damaged."""
+        assert self.spec is not None
+        assert self.spec.damage.costs is not None
+        miss, alarm = self.spec.damage.costs
+        names = damage_among(self.spec.classes, self.spec.damage.classes)
+        damage = [self.spec.classes.index(name) for name in names]
+        sound = [index for index in range(len(counts)) if index not in damage]
+        damaged = sum(counts[index] for index in damage)
+        missed = ConstantAnswer(max(sound, key=counts.__getitem__), miss * damaged / sum(counts))
+        alarms = alarm * (sum(counts) - damaged) / sum(counts)
+        called = ConstantAnswer(max(damage, key=counts.__getitem__), alarms)
+        return min(missed, called, key=lambda answer: answer.score)
 
     def _constant_of_damage(self, metric: str, counts: Sequence[int], answer: int) -> float:
         """What always giving one answer scores by a metric of damage: equal scores for all images
@@ -256,10 +272,6 @@ class Classification:
         share = sum(counts[index] for index in damage) / sum(counts)
         if metric == "average_precision":
             return share
-        if metric == COST:
-            assert self.spec.damage.costs is not None
-            miss, alarm = self.spec.damage.costs
-            return min(miss * share, alarm * (1 - share))
         if metric == "damage_f1":
             return 2 * share / (1 + share) if answer in damage else 0.0
         return 0.0 if METRICS[metric].higher_is_better else 1.0

@@ -206,9 +206,11 @@ def _any_of(chosen: np.ndarray, images: int) -> np.ndarray:
     return np.asarray(chosen.reshape(images, -1).any(1))
 
 
-def remark_on(scores: np.ndarray, is_damaged: np.ndarray, rule: OperatingRule) -> str:
-    """Why a rule is none to work with on these images, in words, with what can be had; empty where
-    it is.
+def remark_on(
+    scores: np.ndarray, is_damaged: np.ndarray, rule: OperatingRule, unit: str = "image"
+) -> str:
+    """Why a rule is none to work with on validation data, in words, with what can be had; empty
+    where it is. `unit` is what is decided.
     """
     counts = counts_at(scores, is_damaged, threshold_for(scores, is_damaged, rule))
     damaged = counts.found + counts.missed
@@ -217,22 +219,23 @@ def remark_on(scores: np.ndarray, is_damaged: np.ndarray, rule: OperatingRule) -
         other = counts_at(scores, is_damaged, threshold_for(scores, is_damaged, most))
         return (
             f"a recall of {rule.level:g} takes false alarms on {counts.alarm_rate:.0%} of the "
-            f"sound validation images; with {FEW_ALARMS:.0%} it is {other.recall:.0%}"
+            f"sound {unit}s of the validation split; on {FEW_ALARMS:.0%} of them it would be "
+            f"{other.recall:.0%}"
         )
     if rule.kind == "recall" and damaged * (1 - rule.level) < 1 and rule.level < 1:
         return (
-            f"the validation split has {counted(damaged, 'damaged image')}: too few to tell a "
+            f"the validation split has {counted(damaged, f'damaged {unit}')}: too few to tell a "
             f"recall of {rule.level:g} from 1"
         )
     if rule.kind == "alarms" and counts.alarm_rate > rule.level + 1e-9:
         return (
-            f"no threshold keeps false alarms to {rule.level:.2%} of the sound validation images: "
-            f"{counts.alarm_rate:.0%} of them are as surely damaged as any"
+            f"no threshold keeps false alarms to {rule.level:.2%} of the sound {unit}s of the "
+            f"validation split: {counts.alarm_rate:.0%} of them are as surely damaged as any"
         )
     if rule.kind == "alarms" and counts.found == 0:
         return (
-            f"nothing is found with false alarms on at most {rule.level:.2%} of the sound "
-            "validation images"
+            f"nothing is found with false alarms on at most {rule.level:.2%} of the sound {unit}s "
+            "of the validation split"
         )
     return ""
 

@@ -155,9 +155,15 @@ def choice_of(spec: TaskSpec, damage: Sequence[str], threshold: float) -> str:
     """Which classes are damage, from which probability on and why, and which are not, in words."""
     sound = [name for name in spec.classes if name not in damage]
     text = f"damage: {', '.join(damage)}; sound: {', '.join(sound) or 'none of these'}"
+    decision = spec.decision
+    is_set = decision is not None and decision.threshold is not None
+    if is_set and decision is not None and set(decision.damage) != set(damage):
+        return (
+            f"{text}; damage from a probability of {threshold:.3g} on: the bundle's threshold is "
+            f"for {', '.join(decision.damage)}"
+        )
     if threshold == USUAL_THRESHOLD:
         return text
-    decision = spec.decision
     is_chosen = decision is not None and decision.threshold == threshold
     reason = f" ({decision.rule} on validation data)" if decision is not None and is_chosen else ""
     return f"{text}; damage from a probability of {threshold:.3g} on{reason}"

@@ -91,7 +91,7 @@ def rule_in(text: str, costs: tuple[float, float] | None = None) -> OperatingRul
             raise ValueError("say what a miss and a false alarm cost: --cost miss=50,alarm=1")
         miss, alarm = costs
         return OperatingRule("cost", miss=miss, alarm=alarm)
-    number = r"(\d+(?:\.\d*)?|\.\d+)"
+    number = r"(-?\d+(?:\.\d*)?|-?\.\d+)"
     found = re.fullmatch(rf"\s*(recall\s*>=|alarms\s*<=)\s*{number}\s*(%?)\s*", text)
     if found is None:
         raise ValueError(FORMS)
@@ -119,5 +119,5 @@ def costs_in(text: str) -> tuple[float, float]:
     if set(costs) != {"miss", "alarm"} or len(text.split(",")) != 2:
         raise ValueError(COST_FORM)
     if not all(math.isfinite(cost) and cost > 0 for cost in costs.values()):
-        raise ValueError("costs must be above 0")
+        raise ValueError("costs must be finite, and above 0")
     return costs["miss"], costs["alarm"]
