@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,20 +54,48 @@ def measured(values: np.ndarray) -> Measures:
     return found
 
 
+def measured_region(values: np.ndarray) -> Measures:
+    """The measures of the one region of a photograph's map, as an inspection takes them."""
+    rows, columns = findings_of(values).edges or ()
+    (region,) = find_regions(findings_of(values), columns, rows, 0.5)
+    assert region.measures is not None
+    return region.measures
+
+
+@pytest.mark.parametrize("by", [measured, measured_region])
 @pytest.mark.parametrize(
     "how", [{}, {"radius": 60.0}, {"blur": 1.0}, {"blur": 1.0, "radius": 60.0}], ids=str
 )
 @pytest.mark.parametrize("width", [2, 3, 5, 8, 12])
-def test_a_crack_is_as_long_and_wide_as_it_was_drawn(width: int, how: dict[str, float]) -> None:
+def test_a_crack_is_as_long_and_wide_as_it_was_drawn(
+    width: int, how: dict[str, float], by: Callable[[np.ndarray], Measures]
+) -> None:
     wrong = []
     for angle in (0, 17, 45, 90):
-        found = measured(drawn(width, angle, **how))
+        found = by(drawn(width, angle, **how))
         wrong.append(abs(found.mean_width - width))
         # Half a width less where a blur has eaten the ends.
         assert found.length == pytest.approx(LENGTH, rel=0.03 if width > 2 else 0.035)
         assert found.largest_width == pytest.approx(width, abs=1.0)
     assert np.mean(wrong) <= 0.3
     assert max(wrong) <= 0.5
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 6])
+@pytest.mark.parametrize("angle", [0, 90])
+def test_a_blurred_line_along_a_side_of_the_photograph_is_as_wide_as_it_is(
+    width: int, angle: int
+) -> None:
+    # Its box ends where the probability falls below the threshold, its edge lies beyond.
+    values = drawn(width, angle, blur=0.8)
+    whole = measured(values)
+    region = measured_region(values)
+    assert region.mean_width == pytest.approx(width, abs=0.1)
+    assert region.mean_width == pytest.approx(whole.mean_width, abs=1e-6)
+    assert region.length == pytest.approx(whole.length, abs=1e-6)
+    spans = [np.ptp(one.polygon, axis=0) for one in (region, whole)]
+    assert spans[0] == pytest.approx(spans[1], abs=0.02)
+    assert np.min(region.polygon, axis=0) == pytest.approx(np.min(whole.polygon, axis=0), abs=0.02)
 
 
 def test_a_crack_of_one_pixel_and_masks_without_greys_are_measured_too() -> None:

@@ -128,7 +128,7 @@ def find_regions(
             area=area,
         )
         regions.append(region)
-        spans = (slice(at[0].min(), at[0].max() + 1), slice(at[1].min(), at[1].max() + 1))
+        spans = (_around(at[0]), _around(at[1]))
         boxes[id(region)] = (int(labels[at][0]), spans)
     regions.sort(key=lambda region: (-region.weight, region.top, region.left))
     if threshold is None:
@@ -137,11 +137,19 @@ def find_regions(
     cell = int(rows[1] - rows[0])
     for place, region in enumerate(regions[:MOST_MEASURED]):
         label, spans = boxes[id(region)]
-        # Beside it lie places of less probability, by which its edge is found; others' count not.
+        # Around it lie places of less probability, by which its edge is found; others' count not.
         is_other = (labels[spans] > 0) & (labels[spans] != label)
         values = np.where(is_other, 0.0, findings.mean[spans]).astype(np.float32)
         measures = measure(values, threshold, cell)
         if measures is not None:
-            measures = measures.moved(region.left, region.top)
+            down, across = spans
+            measures = measures.moved(int(columns[across.start]), int(rows[down.start]))
         regions[place] = replace(region, measures=measures)
     return tuple(regions)
+
+
+def _around(places: np.ndarray) -> slice:
+    """From one before the first of these places (n,) of a side to one behind the last; the map ends
+    by itself.
+    """
+    return slice(max(0, int(places.min()) - 1), int(places.max()) + 2)
