@@ -17,7 +17,7 @@ from PIL import Image
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.image.read import SUFFIXES, Greys, read_image, upright_size
 from prunedge.edge.session import Session
-from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks import DEFINITIONS, decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError, DataError, MachineError
 from prunedge.utils.files import require_regular, write_bytes
@@ -137,12 +137,15 @@ def predict(
     """The prediction of each image, in their order; of one that can't be read the reason.
 
     In the folder `masks`, where it is named, each image has its mask, by its name and as large as
-    itself: white for the second of two classes, else the numbers of the classes. BundleError where
-    the model answers whole images.
+    itself: white for the second of two classes, else the numbers of the classes. What a model that
+    crops its images has not seen is black between two classes, else `IGNORE`
+    (`prunedge.edge.tasks.segmentation`). BundleError where the model answers whole images.
 
     Images are read a few at a time. Raises MachineError where the machine can't read one now,
     BundleError where the model's outputs are none of its task.
     """
+    if masks is not None:
+        require_masks(predictor.spec)
     with ThreadPoolExecutor(min(cores(), 16)) as pool:
         for start in range(0, len(images), BATCH):
             chosen = images[start : start + BATCH]
@@ -150,6 +153,14 @@ def predict(
             yield from _answered(predictor, chosen, pixels, masks)
             if progress is not None:
                 progress(start + len(chosen), len(images), "predicting")
+
+
+def require_masks(spec: TaskSpec) -> None:
+    """BundleError where a model answers whole images."""
+    if not DEFINITIONS[spec.name].reads_masks:
+        raise BundleError(
+            "the model answers whole images, and has no masks", remedy="leave --masks out"
+        )
 
 
 def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
@@ -208,12 +219,9 @@ def _write_masks(
         with Image.open(path) as opened:
             width, height = upright_size(opened)
         mask = decoder.mask(prediction, width, height)
-        if mask is None:
-            raise BundleError(
-                "the model answers whole images, and has no masks", remedy="leave --masks out"
-            )
+        assert mask is not None  # after `require_masks`
         if len(prediction) == 2:
-            mask = mask * np.uint8(255)
+            mask = np.where(mask == 1, 255, 0).astype(np.uint8)
         content = BytesIO()
         Image.fromarray(mask).save(content, "PNG")
         write_bytes(mask_file(folder, path), content.getvalue())
