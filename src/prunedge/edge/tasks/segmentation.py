@@ -296,7 +296,7 @@ class Segmentation:
     ) -> Findings:
         """Damage place by place, from what `joined` gives."""
         chosen = np.stack([self._layer(predictions, name) for name in damage])
-        mean = chosen.sum(0)
+        mean = chosen.sum(0).clip(0, 1)
         is_damaged = mean >= threshold
         labels = np.broadcast_to(np.array(damage[0]), mean.shape)
         if len(damage) > 1:
@@ -320,11 +320,13 @@ class Segmentation:
         return (count, len(self.spec.classes), *self.spec.size)
 
     def _layer(self, joined: np.ndarray, name: str) -> np.ndarray:
-        """The probability of a class at each place (rows, columns) float32."""
+        """The probability of a class at each place (rows, columns) float32; sums of float16 may lie
+        a little beside 0 to 1.
+        """
         number = self.spec.classes.index(name)
         if number == 0:
-            return 1 - joined.sum(0, dtype=np.float32)
-        return joined[number - 1].astype(np.float32)
+            return (1 - joined.sum(0, dtype=np.float32)).clip(0, 1)
+        return joined[number - 1].astype(np.float32).clip(0, 1)
 
     def _seen(self, predictions: np.ndarray, box: Box) -> np.ndarray:
         """The part of a tile's map (classes, height, width) that shows the tile, and no border
