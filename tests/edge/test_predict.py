@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from prunedge.cli.app import main
+from prunedge.cli.predict import _print_predictions as print_predictions
 from prunedge.edge import open_bundle
 from prunedge.edge.image.read import read_image
 from prunedge.edge.image.size import square
@@ -264,3 +265,52 @@ def test_pixels_in_a_file_have_no_masks(bundle: Path, tmp_path: Path) -> None:
     said = refusal("predict", bundle, file, "--out", "-", "--json", "--masks", masks)
     assert "--masks" in said
     assert not masks.exists()
+
+
+def test_the_border_around_an_image_that_is_padded_counts_for_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = TaskSpec(name="segmentation", **SPEC, resize="pad")
+
+    def outputs(pixels: np.ndarray) -> np.ndarray:
+        # The border, which nobody has taught it, is of the last class; the image half of the first.
+        logits = halves(spec).outputs(pixels)
+        logits[:, 1] = logits[:, 2]
+        logits[:, 2] = 0
+        logits[:, :, :2] = logits[:, :, 6:] = np.array([0, 0, 9])[:, None, None]
+        return logits
+
+    predictor = Predictor(spec, None, outputs)
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (32, 16)).save(wide)
+    square_one = tmp_path / "square.png"
+    Image.new("RGB", (16, 16)).save(square_one)
+    (tmp_path / "empty.png").write_bytes(b"")
+    files = [str(tmp_path / "empty.png"), str(wide), str(square_one)]
+    empty, found, whole = predict(predictor, files)
+    assert empty.error == "empty file"
+    assert found.answer == "mid"
+    assert found.values == (0.5, 0.5, 0)
+    assert whole.answer == "mid;high"
+    assert whole.values == (0.25, 0.25, 0.5)
+
+    file = io.StringIO()
+    write_predictions(file, spec, predict(predictor, [str(wide)]))
+    assert file.getvalue().splitlines()[1] == f"{wide},mid,0.5,0.5,0,"
+    print_predictions(predictor, [str(wide)], None)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["answer"], row["low"], row["high"]) == ("mid", 0.5, 0)
+
+
+def test_a_turned_photograph_is_padded_as_it_is_seen(tmp_path: Path) -> None:
+    spec = TaskSpec(name="segmentation", **SPEC, resize="pad")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tall = tmp_path / "tall.jpg"
+    Image.new("RGB", (32, 16)).save(tall, exif=exif)
+    (found,) = predict(halves(spec), [str(tall)])
+    assert found.values == (0.5, 0, 0.5)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    list(predict(halves(spec), [str(tall)], masks=masks))
+    assert Image.open(masks / "tall.png").size == (16, 32)

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from prunedge.edge.folders import DEEPEST, walk
-from prunedge.edge.image.read import SUFFIXES, Greys, read_image, upright_size
+from prunedge.edge.image.read import SUFFIXES, Greys, read_and_look
 from prunedge.edge.session import Session
 from prunedge.edge.tasks import DEFINITIONS, decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
@@ -149,8 +149,8 @@ def predict(
     with ThreadPoolExecutor(min(cores(), 16)) as pool:
         for start in range(0, len(images), BATCH):
             chosen = images[start : start + BATCH]
-            pixels = list(pool.map(lambda path: _pixels(path, predictor), chosen))
-            yield from _answered(predictor, chosen, pixels, masks)
+            seen = list(pool.map(lambda path: _seen(path, predictor), chosen))
+            yield from _answered(predictor, chosen, seen, masks)
             if progress is not None:
                 progress(start + len(chosen), len(images), "predicting")
 
@@ -163,13 +163,25 @@ def require_masks(spec: TaskSpec) -> None:
         )
 
 
-def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
+class _Seen(NamedTuple):
+    """An image as the model sees it, `pixels` (height, width, channels) uint8, and its own `size`,
+    width and height as it is seen upright.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+
+def _seen(path: str, predictor: Predictor) -> _Seen | str:
     """The image as the model sees it, or why it can't be read."""
     spec = predictor.spec
     try:
         if Path(path).stat().st_size == 0:
             return "empty file"
-        return read_image(path, spec.size, predictor.greys, spec.resize, spec.in_channels)
+        pixels, look = read_and_look(
+            path, spec.size, predictor.greys, spec.resize, spec.in_channels
+        )
+        return _Seen(pixels, (look.width, look.height))
     except DataError as error:
         return error.what
     except MachineError:
@@ -182,15 +194,16 @@ def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
 def _answered(
     predictor: Predictor,
     paths: Sequence[str],
-    pixels: Sequence[np.ndarray | str],
+    seen: Sequence[_Seen | str],
     masks: Path | None,
 ) -> Iterator[Prediction]:
     """The predictions of a batch, whose masks are written where they are asked for."""
     decoder = decoder_of(predictor.spec)
-    readable = [each for each in pixels if not isinstance(each, str)]
+    readable = [each for each in seen if not isinstance(each, str)]
     rows: Iterator[tuple[str, list[float]]] = iter(())
     if readable:
-        outputs = predictor.outputs(np.stack(readable))
+        sizes = [each.size for each in readable]
+        outputs = predictor.outputs(np.stack([each.pixels for each in readable]))
         wrong = decoder.check(outputs, len(readable))
         predictions = decoder.decode(outputs)
         wrong = wrong or decoder.check_predictions(predictions, len(readable))
@@ -198,12 +211,12 @@ def _answered(
             raise BundleError(wrong, remedy="export the model again, or try another --runtime")
         if masks is not None:
             answered = [
-                path for path, each in zip(paths, pixels, strict=True) if not isinstance(each, str)
+                path for path, each in zip(paths, seen, strict=True) if not isinstance(each, str)
             ]
-            _write_masks(masks, decoder, answered, predictions)
-        values = decoder.values(predictions).tolist()
-        rows = zip(decoder.answers(predictions), values, strict=True)
-    for path, each in zip(paths, pixels, strict=True):
+            _write_masks(masks, decoder, answered, predictions, sizes)
+        values = decoder.values(predictions, sizes).tolist()
+        rows = zip(decoder.answers(predictions, sizes), values, strict=True)
+    for path, each in zip(paths, seen, strict=True):
         if isinstance(each, str):
             yield Prediction(path, error=each)
         else:
@@ -212,13 +225,15 @@ def _answered(
 
 
 def _write_masks(
-    folder: Path, decoder: Decoder, paths: Sequence[str], predictions: np.ndarray
+    folder: Path,
+    decoder: Decoder,
+    paths: Sequence[str],
+    predictions: np.ndarray,
+    sizes: Sequence[tuple[int, int]],
 ) -> None:
-    """Write the mask of each image."""
-    for path, prediction in zip(paths, predictions, strict=True):
-        with Image.open(path) as opened:
-            width, height = upright_size(opened)
-        mask = decoder.mask(prediction, width, height)
+    """Write the mask of each image, of its size."""
+    for path, prediction, size in zip(paths, predictions, sizes, strict=True):
+        mask = decoder.mask(prediction, *size)
         assert mask is not None  # after `require_masks`
         if len(prediction) == 2:
             mask = np.where(mask == 1, 255, 0).astype(np.uint8)

@@ -278,12 +278,18 @@ class Decoder(Protocol):
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The predictions: for classification probabilities (n, classes) of as many logits."""
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
-        """The answer to each image, in the words of its labels."""
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
+        """The answer to each image, in the words of its labels. `sizes` are the images' own widths
+        and heights, where they may have been of another size than the model's.
+        """
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """A number for each class of each image, for a table (n, classes): for classification its
-        probability.
+        probability. `sizes` as for `answers`.
         """
 
     def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:

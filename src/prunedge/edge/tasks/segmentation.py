@@ -197,19 +197,28 @@ class Segmentation:
         raised = np.exp(outputs - outputs.max(1, keepdims=True))
         return (raised / raised.sum(1, keepdims=True)).astype(np.float32)
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
         """The classes that an image's pixels are taken for, but for the first; empty where there
         are none.
         """
-        shares = self.values(predictions)[:, 1:] > 0
+        shares = self.values(predictions, sizes)[:, 1:] > 0
         names = np.array(self.spec.classes[1:])
         return [SEPARATOR.join(names[row]) for row in shares]
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
-        """The share of an image's pixels that are taken for each class, (n, classes) float64."""
-        chosen = predictions.argmax(1)
-        shares = [(chosen == number).mean((1, 2)) for number in range(len(self.spec.classes))]
-        return np.stack(shares, axis=1)
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """The share of an image's pixels that are taken for each class, (n, classes) float64. With
+        `sizes` the border around an image that is padded is none of its pixels.
+        """
+        shares = np.zeros(predictions.shape[:2])
+        for index, prediction in enumerate(predictions):
+            seen = prediction if sizes is None else self._seen(prediction, (0, 0, *sizes[index]))
+            counts = np.bincount(seen.argmax(0).ravel(), minlength=len(prediction))
+            shares[index] = counts / counts.sum()
+        return shares
 
     def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray:
         """The most probable class of each pixel; `IGNORE` where the model's images are cropped."""
