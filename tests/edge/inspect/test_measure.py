@@ -184,7 +184,8 @@ def findings_of(mean: np.ndarray) -> Findings:
     return Findings(
         mean=mean,
         peak=mean,
-        labels=np.broadcast_to(np.array("crack"), mean.shape),
+        labels=np.zeros(mean.shape, np.uint8),
+        names=("crack",),
         is_damaged=mean >= 0.5,
         surest=float(mean.max()),
         tiles=1,

@@ -187,8 +187,10 @@ def test_findings_are_places_of_the_photograph_with_the_surest_class() -> None:
     findings = KINDS.findings(joined, grid, ("crack", "rust"), 0.5)
     wanted = np.concatenate(tuple(numbers), axis=1)
     np.testing.assert_array_equal(findings.is_damaged, wanted > 0)
-    assert set(findings.labels[wanted == 1]) == {"crack"}
-    assert set(findings.labels[wanted == 2]) == {"rust"}
+    assert findings.names == ("crack", "rust")
+    assert findings.labels.dtype == np.uint8
+    assert set(findings.labels[wanted == 1]) == {0}
+    assert set(findings.labels[wanted == 2]) == {1}
     assert findings.tiles == 2
     assert findings.surest == pytest.approx(float(findings.mean.max()))
     only = KINDS.findings(joined, grid, ("rust",), 0.5)

@@ -227,8 +227,8 @@ class Findings:
     `edges` are those of the rows and of the columns of cells, in pixels; None: those of the tiles.
 
     `mean` float32 is the probability of damage; `peak` float32 that of the surest tile that holds
-    the cell, `labels` (str) that tile's damage class; `is_damaged` bool. `surest` is the highest
-    probability of a tile, `tiles` how many reach the threshold.
+    the cell, `labels` (integers) the place of that tile's damage class among `names`; `is_damaged`
+    bool. `surest` is the highest probability of a tile, `tiles` how many reach the threshold.
 
     Of a task that predicts numbers, a number's place between the lowest and the highest of the
     training images stands for the probability; `span` are these two. `numbers` are what the
@@ -238,6 +238,7 @@ class Findings:
     mean: np.ndarray
     peak: np.ndarray
     labels: np.ndarray
+    names: tuple[str, ...]
     is_damaged: np.ndarray
     surest: float
     tiles: int

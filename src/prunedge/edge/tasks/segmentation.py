@@ -304,12 +304,18 @@ class Segmentation:
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
     ) -> Findings:
         """Damage place by place, from what `joined` gives."""
-        chosen = np.stack([self._layer(predictions, name) for name in damage])
-        mean = chosen.sum(0).clip(0, 1)
+        shape = predictions.shape[1:]
+        mean = np.zeros(shape, np.float32)
+        highest = np.full(shape, -1, np.float32)
+        labels = np.zeros(shape, np.uint8)
+        for place, name in enumerate(damage):
+            layer = self._layer(predictions, name)
+            mean += layer
+            is_higher = layer > highest
+            highest[is_higher] = layer[is_higher]
+            labels[is_higher] = place
+        mean = mean.clip(0, 1, out=mean)
         is_damaged = mean >= threshold
-        labels = np.broadcast_to(np.array(damage[0]), mean.shape)
-        if len(damage) > 1:
-            labels = np.array(damage)[chosen.argmax(0)]
         damaged_tiles = 0
         for box in tiles.boxes():
             left, top, right, bottom = _place(box, _cell(tiles))
@@ -318,6 +324,7 @@ class Segmentation:
             mean=mean,
             peak=mean,
             labels=labels,
+            names=tuple(damage),
             is_damaged=is_damaged,
             surest=float(mean.max()),
             tiles=damaged_tiles,
