@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from prunedge.cli.app import main
+from prunedge.cli.predict import _print_predictions as print_predictions
 from prunedge.edge import open_bundle
 from prunedge.edge.image.read import read_image
 from prunedge.edge.image.size import square
@@ -30,7 +31,7 @@ from prunedge.edge.session import open_session
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Scale, TaskSpec
 from prunedge.edge.tasks.decision import Decision
-from prunedge.errors import DataError
+from prunedge.errors import BundleError, DataError
 from tests.refusals import refusal
 
 
@@ -203,3 +204,113 @@ def test_answers_and_outputs_come_as_json(
     line = refusal("predict", bundle, tmp_path / "no.npy", "--out", "-", "--json")
     assert "no .npy file of pixels" in line
     assert "--out -" in refusal("predict", bundle, photos, "--out", tmp_path / "t.csv", "--json")
+
+
+def halves(spec: TaskSpec) -> Predictor:
+    """A model that takes the right half of all that it sees for the last class."""
+
+    def outputs(pixels: np.ndarray) -> np.ndarray:
+        logits = np.zeros((len(pixels), len(spec.classes), *spec.size), np.float32)
+        middle = spec.size.width // 2
+        logits[:, 0, :, :middle] = 6
+        logits[:, -1, :, middle:] = 6
+        return logits
+
+    return Predictor(spec, None, outputs)
+
+
+def masks_of(folder: Path, predictor: Predictor) -> np.ndarray:
+    """The mask of an image of 32 x 8 pixels."""
+    Image.new("RGB", (32, 8)).save(folder / "wide.png")
+    masks = folder / "masks"
+    masks.mkdir()
+    list(predict(predictor, [str(folder / "wide.png")], masks=masks))
+    return np.asarray(Image.open(masks / "wide.png"))
+
+
+def test_what_a_model_that_crops_has_not_seen_is_black_in_a_mask_of_two_classes(
+    tmp_path: Path,
+) -> None:
+    spec = TaskSpec(name="segmentation", size=square(8), classes=("sound", "crack"), resize="crop")
+    mask = masks_of(tmp_path, halves(spec))
+    wanted = np.zeros((8, 32), np.uint8)
+    wanted[:, 16:20] = 255
+    np.testing.assert_array_equal(mask, wanted)
+
+
+def test_and_255_in_a_mask_of_numbers(tmp_path: Path) -> None:
+    spec = TaskSpec(name="segmentation", **SPEC, resize="crop")
+    mask = masks_of(tmp_path, halves(spec))
+    assert mask[0].tolist() == [255] * 12 + [0] * 4 + [2] * 4 + [255] * 12
+
+
+def test_a_model_of_whole_images_has_no_masks_and_leaves_no_folder(
+    bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    out = tmp_path / "out.csv"
+    said = refusal("predict", bundle, photos / "a.png", "--out", out, "--masks", masks)
+    assert "has no masks" in said
+    assert not masks.exists()
+    assert not out.exists()
+    predictor = Predictor.of(open_session(open_bundle(bundle)))
+    with pytest.raises(BundleError, match="has no masks"):
+        list(predict(predictor, [], masks=masks))
+
+
+def test_pixels_in_a_file_have_no_masks(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pixels.npy"
+    np.save(file, np.zeros((1, 8, 8, 3), np.uint8))
+    masks = tmp_path / "masks"
+    said = refusal("predict", bundle, file, "--out", "-", "--json", "--masks", masks)
+    assert "--masks" in said
+    assert not masks.exists()
+
+
+def test_the_border_around_an_image_that_is_padded_counts_for_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = TaskSpec(name="segmentation", **SPEC, resize="pad")
+
+    def outputs(pixels: np.ndarray) -> np.ndarray:
+        # The border, which nobody has taught it, is of the last class; the image half of the first.
+        logits = halves(spec).outputs(pixels)
+        logits[:, 1] = logits[:, 2]
+        logits[:, 2] = 0
+        logits[:, :, :2] = logits[:, :, 6:] = np.array([0, 0, 9])[:, None, None]
+        return logits
+
+    predictor = Predictor(spec, None, outputs)
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (32, 16)).save(wide)
+    square_one = tmp_path / "square.png"
+    Image.new("RGB", (16, 16)).save(square_one)
+    (tmp_path / "empty.png").write_bytes(b"")
+    files = [str(tmp_path / "empty.png"), str(wide), str(square_one)]
+    empty, found, whole = predict(predictor, files)
+    assert empty.error == "empty file"
+    assert found.answer == "mid"
+    assert found.values == (0.5, 0.5, 0)
+    assert whole.answer == "mid;high"
+    assert whole.values == (0.25, 0.25, 0.5)
+
+    file = io.StringIO()
+    write_predictions(file, spec, predict(predictor, [str(wide)]))
+    assert file.getvalue().splitlines()[1] == f"{wide},mid,0.5,0.5,0,"
+    print_predictions(predictor, [str(wide)], None)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["answer"], row["low"], row["high"]) == ("mid", 0.5, 0)
+
+
+def test_a_turned_photograph_is_padded_as_it_is_seen(tmp_path: Path) -> None:
+    spec = TaskSpec(name="segmentation", **SPEC, resize="pad")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tall = tmp_path / "tall.jpg"
+    Image.new("RGB", (32, 16)).save(tall, exif=exif)
+    (found,) = predict(halves(spec), [str(tall)])
+    assert found.values == (0.5, 0, 0.5)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    list(predict(halves(spec), [str(tall)], masks=masks))
+    assert Image.open(masks / "tall.png").size == (16, 32)

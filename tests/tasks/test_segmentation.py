@@ -280,6 +280,9 @@ def test_categories_say_which_classes_are_there() -> None:
     logits = sure(masks.flip(0), 3)
     assert KINDS.categories(masks, logits).chosen.tolist() == [[1, 0], [0, 1], [0, 0]]
     assert KINDS.predicted_categories(logits).chosen.tolist() == [[0, 0], [0, 1], [1, 0]]
+    unseen = torch.full_like(masks, IGNORE)  # as in the border around an image that is padded
+    assert KINDS.predicted_categories(logits, unseen).chosen.tolist() == [[0, 0]] * 3
+    assert KINDS.predicted_categories(logits, masks).chosen.tolist() == [[0, 0], [0, 1], [1, 0]]
 
 
 def test_distillation_draws_pixels_to_the_teacher_s_answers() -> None:

@@ -47,7 +47,9 @@ def predict(
         The CSV file to make; - for stdout.
     masks
         A folder to make, with the mask of each image by its name and as large as itself: of a model
-        that finds damage pixel by pixel.
+        that finds damage pixel by pixel. White is the second of two classes; of more classes pixels
+        have their numbers. What a model with --resize crop hasn't seen is black between two
+        classes, and 255 among more.
     runtime
         Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...). Without it, its first.
     step
@@ -61,7 +63,7 @@ def predict(
         as the model sees them, (n, height, width, channels) uint8, to which it has the outputs.
     """
     from prunedge.cli.console import say
-    from prunedge.edge.predict import images_in, is_pixels
+    from prunedge.edge.predict import images_in, is_pixels, require_masks
     from prunedge.errors import DataError
     from prunedge.utils import trust
     from prunedge.utils.files import refuse_url
@@ -79,6 +81,12 @@ def predict(
     trust.trust_everything(trust_code)
     limit_memory_to_machine()
     if json and is_pixels(images):
+        if masks is not None:
+            raise DataError(
+                "pixels in a .npy file have no masks",
+                where="--masks",
+                remedy="leave it out, or name images",
+            )
         count = cores() if threads is None else threads
         _print_outputs(_predictor(model, runtime, step, count, baseline=baseline), images[0])
         return
@@ -87,6 +95,7 @@ def predict(
     predictor = _predictor(model, runtime, step, count, baseline=baseline)
 
     if masks is not None:
+        require_masks(predictor.spec)
         _make_folder_of(masks, files)
     if json:
         answered, failed = _print_predictions(predictor, files, masks)

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from prunedge.edge.folders import DEEPEST, walk
-from prunedge.edge.image.read import SUFFIXES, Greys, read_image, upright_size
+from prunedge.edge.image.read import SUFFIXES, Greys, read_and_look
 from prunedge.edge.session import Session
-from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks import DEFINITIONS, decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError, DataError, MachineError
 from prunedge.utils.files import require_regular, write_bytes
@@ -137,28 +137,51 @@ def predict(
     """The prediction of each image, in their order; of one that can't be read the reason.
 
     In the folder `masks`, where it is named, each image has its mask, by its name and as large as
-    itself: white for the second of two classes, else the numbers of the classes. BundleError where
-    the model answers whole images.
+    itself: white for the second of two classes, else the numbers of the classes. What a model that
+    crops its images has not seen is black between two classes, else `IGNORE`
+    (`prunedge.edge.tasks.segmentation`). BundleError where the model answers whole images.
 
     Images are read a few at a time. Raises MachineError where the machine can't read one now,
     BundleError where the model's outputs are none of its task.
     """
+    if masks is not None:
+        require_masks(predictor.spec)
     with ThreadPoolExecutor(min(cores(), 16)) as pool:
         for start in range(0, len(images), BATCH):
             chosen = images[start : start + BATCH]
-            pixels = list(pool.map(lambda path: _pixels(path, predictor), chosen))
-            yield from _answered(predictor, chosen, pixels, masks)
+            seen = list(pool.map(lambda path: _seen(path, predictor), chosen))
+            yield from _answered(predictor, chosen, seen, masks)
             if progress is not None:
                 progress(start + len(chosen), len(images), "predicting")
 
 
-def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
+def require_masks(spec: TaskSpec) -> None:
+    """BundleError where a model answers whole images."""
+    if not DEFINITIONS[spec.name].reads_masks:
+        raise BundleError(
+            "the model answers whole images, and has no masks", remedy="leave --masks out"
+        )
+
+
+class _Seen(NamedTuple):
+    """An image as the model sees it, `pixels` (height, width, channels) uint8, and its own `size`,
+    width and height as it is seen upright.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+
+def _seen(path: str, predictor: Predictor) -> _Seen | str:
     """The image as the model sees it, or why it can't be read."""
     spec = predictor.spec
     try:
         if Path(path).stat().st_size == 0:
             return "empty file"
-        return read_image(path, spec.size, predictor.greys, spec.resize, spec.in_channels)
+        pixels, look = read_and_look(
+            path, spec.size, predictor.greys, spec.resize, spec.in_channels
+        )
+        return _Seen(pixels, (look.width, look.height))
     except DataError as error:
         return error.what
     except MachineError:
@@ -171,15 +194,16 @@ def _pixels(path: str, predictor: Predictor) -> np.ndarray | str:
 def _answered(
     predictor: Predictor,
     paths: Sequence[str],
-    pixels: Sequence[np.ndarray | str],
+    seen: Sequence[_Seen | str],
     masks: Path | None,
 ) -> Iterator[Prediction]:
     """The predictions of a batch, whose masks are written where they are asked for."""
     decoder = decoder_of(predictor.spec)
-    readable = [each for each in pixels if not isinstance(each, str)]
+    readable = [each for each in seen if not isinstance(each, str)]
     rows: Iterator[tuple[str, list[float]]] = iter(())
     if readable:
-        outputs = predictor.outputs(np.stack(readable))
+        sizes = [each.size for each in readable]
+        outputs = predictor.outputs(np.stack([each.pixels for each in readable]))
         wrong = decoder.check(outputs, len(readable))
         predictions = decoder.decode(outputs)
         wrong = wrong or decoder.check_predictions(predictions, len(readable))
@@ -187,12 +211,12 @@ def _answered(
             raise BundleError(wrong, remedy="export the model again, or try another --runtime")
         if masks is not None:
             answered = [
-                path for path, each in zip(paths, pixels, strict=True) if not isinstance(each, str)
+                path for path, each in zip(paths, seen, strict=True) if not isinstance(each, str)
             ]
-            _write_masks(masks, decoder, answered, predictions)
-        values = decoder.values(predictions).tolist()
-        rows = zip(decoder.answers(predictions), values, strict=True)
-    for path, each in zip(paths, pixels, strict=True):
+            _write_masks(masks, decoder, answered, predictions, sizes)
+        values = decoder.values(predictions, sizes).tolist()
+        rows = zip(decoder.answers(predictions, sizes), values, strict=True)
+    for path, each in zip(paths, seen, strict=True):
         if isinstance(each, str):
             yield Prediction(path, error=each)
         else:
@@ -201,19 +225,18 @@ def _answered(
 
 
 def _write_masks(
-    folder: Path, decoder: Decoder, paths: Sequence[str], predictions: np.ndarray
+    folder: Path,
+    decoder: Decoder,
+    paths: Sequence[str],
+    predictions: np.ndarray,
+    sizes: Sequence[tuple[int, int]],
 ) -> None:
-    """Write the mask of each image."""
-    for path, prediction in zip(paths, predictions, strict=True):
-        with Image.open(path) as opened:
-            width, height = upright_size(opened)
-        mask = decoder.mask(prediction, width, height)
-        if mask is None:
-            raise BundleError(
-                "the model answers whole images, and has no masks", remedy="leave --masks out"
-            )
+    """Write the mask of each image, of its size."""
+    for path, prediction, size in zip(paths, predictions, sizes, strict=True):
+        mask = decoder.mask(prediction, *size)
+        assert mask is not None  # after `require_masks`
         if len(prediction) == 2:
-            mask = mask * np.uint8(255)
+            mask = np.where(mask == 1, 255, 0).astype(np.uint8)
         content = BytesIO()
         Image.fromarray(mask).save(content, "PNG")
         write_bytes(mask_file(folder, path), content.getvalue())

@@ -106,7 +106,7 @@ class PredictionInformation(MutualInformation):
     criterion = "mutual-information-prediction"
 
     def _truth(self, targets: Any, outputs: Any, task: Task) -> Categories:
-        return task.predicted_categories(outputs)
+        return task.predicted_categories(outputs, targets)
 
 
 def cell(values: torch.Tensor) -> torch.Tensor:

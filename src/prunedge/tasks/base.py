@@ -258,8 +258,10 @@ class Task(Protocol):
         where targets and output are not of each other.
         """
 
-    def predicted_categories(self, output: Any) -> Categories:
-        """What the model takes the images for."""
+    def predicted_categories(self, output: Any, targets: Any = None) -> Categories:
+        """What the model takes the images for. `targets` are the batch's, where there are any: no
+        answer counts where these say that nothing does.
+        """
 
     def meter(self) -> Meter:
         """A new one."""

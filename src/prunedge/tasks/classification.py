@@ -166,7 +166,7 @@ class Classification:
         cross_entropy(logits, targets)  # says what is wrong with them, if anything
         return Categories(targets.long()[:, None], logits.shape[1])
 
-    def predicted_categories(self, output: Any) -> Categories:
+    def predicted_categories(self, output: Any, targets: Any = None) -> Categories:
         """The most probable classes."""
         logits = class_logits(output)
         return Categories(logits.argmax(1, keepdim=True), logits.shape[1])

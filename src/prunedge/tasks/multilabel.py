@@ -163,7 +163,7 @@ class Multilabel:
         wanted = self.checked(targets, len(self.outputs_of(output)))
         return Categories(wanted.long(), 2)
 
-    def predicted_categories(self, output: Any) -> Categories:
+    def predicted_categories(self, output: Any, targets: Any = None) -> Categories:
         """For each class whether the model says that it is there."""
         return Categories(self.decided(self.outputs_of(output)).long(), 2)
 

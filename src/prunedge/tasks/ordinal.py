@@ -190,7 +190,7 @@ class Ordinal:
         wanted = self.checked(targets, len(self.outputs_of(output)))
         return Categories(wanted.long()[:, None], self.degrees)
 
-    def predicted_categories(self, output: Any) -> Categories:
+    def predicted_categories(self, output: Any, targets: Any = None) -> Categories:
         """The degrees that the model answers."""
         return Categories(self.decided(self.outputs_of(output))[:, None], self.degrees)
 

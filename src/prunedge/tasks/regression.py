@@ -182,7 +182,7 @@ class Regression:
         wanted = self.checked(targets, len(self.outputs_of(output)))
         return _quarters(self.standardised(wanted))
 
-    def predicted_categories(self, output: Any) -> Categories:
+    def predicted_categories(self, output: Any, targets: Any = None) -> Categories:
         """The ranges of the numbers that the model answers."""
         return _quarters(self.outputs_of(output))
 

@@ -199,9 +199,16 @@ class Segmentation:
         masks = self.checked(targets, self.outputs_of(output))
         return self._shown(masks)
 
-    def predicted_categories(self, output: Any) -> Categories:
-        """For each class but the first whether any pixel is taken for it."""
-        return self._shown(self.outputs_of(output).argmax(1))
+    def predicted_categories(self, output: Any, targets: Any = None) -> Categories:
+        """For each class but the first whether any pixel is taken for it; those that are `IGNORE`,
+        as the border around an image that is padded, are not asked.
+        """
+        logits = self.outputs_of(output)
+        answer = logits.argmax(1)
+        if targets is not None:
+            masks = self.checked(targets, logits)
+            answer = torch.where(masks == IGNORE, IGNORE, answer)
+        return self._shown(answer)
 
     def meter(self) -> SegmentationMeter:
         """Keeps counts of each image's pixels, and no map."""

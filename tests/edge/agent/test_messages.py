@@ -18,6 +18,7 @@ from prunedge.edge.agent.messages import REGIONS, Inspected, Topics, failure, fi
 from prunedge.edge.agent.watch import Arrival
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.inspect.inspection import Inspection
+from prunedge.edge.inspect.measure import Measures
 from prunedge.edge.inspect.regions import Region
 from prunedge.edge.logs import LONGEST, Repeats, one_line
 from prunedge.edge.update.slots import LoadedBundle
@@ -91,6 +92,20 @@ def test_a_message_never_grows_beyond_what_brokers_take() -> None:
     assert told["is_damaged"]
     assert [region["left"] for region in told["regions"]] == list(range(REGIONS))
     assert told["regions_left_out"] == 7
+
+
+def test_a_message_tells_measures_and_no_outline() -> None:
+    outline = tuple((1234.56 + i, 2345.67 + i) for i in range(200))
+    measures = Measures(1234.5678901234, 2.3456789012, 3.4567890123, 45.678901234, outline)
+    region = replace(REGION, measures=measures)
+    found = inspected(regions=(region,) * REGIONS, mm_per_pixel=0.123456789)
+    payload = finding(TOPICS, "b7", found).payload
+    for told in json.loads(payload)["regions"]:
+        assert told["length_px"] == 1234.5678901234
+        assert told["largest_width_mm"] > 0
+        assert "polygon" not in told
+    assert len(payload) < 128_000  # what some brokers take at most
+    assert "polygon" in found.inspection.to_json()["regions"][0]
 
 
 def test_what_is_no_number_is_never_published() -> None:

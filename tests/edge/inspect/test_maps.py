@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from time import perf_counter
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -109,8 +113,10 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(
     )
     mean, surest = grid.maps(by_place, 0.5)
     damaged = grid.damaged(by_place, mean, 0.5)
-    names = np.full(mean.shape, "crack")
-    found = Findings(mean, by_place.ravel()[surest], names, damaged, surest=1.0, tiles=1)
+    labels = np.zeros(mean.shape, np.uint8)
+    found = Findings(
+        mean, by_place.ravel()[surest], labels, ("crack",), damaged, surest=1.0, tiles=1
+    )
     regions = find_regions(found, grid.across.edges, grid.down.edges)
     if not any(is_sure):
         assert not regions  # damage that lies on the edge of every patch
@@ -167,9 +173,11 @@ def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(
         .reshape(len(grid.ys), len(grid.xs))
     )
     mean, surest = grid.maps(by_place, 0.5)
-    names = np.full(mean.shape, "crack")
+    labels = np.zeros(mean.shape, np.uint8)
     damaged = grid.damaged(by_place, mean, 0.5)
-    found = Findings(mean, by_place.ravel()[surest], names, damaged, surest=1.0, tiles=1)
+    found = Findings(
+        mean, by_place.ravel()[surest], labels, ("crack",), damaged, surest=1.0, tiles=1
+    )
     regions = find_regions(found, grid.across.edges, grid.down.edges)
     assert any(
         one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom
@@ -203,6 +211,27 @@ def test_components_are_those_of_scipy(mask: np.ndarray) -> None:
     assert len(set(zip(labels[mask].tolist(), wanted[mask].tolist(), strict=True))) == number
 
 
+def test_a_photograph_that_is_damaged_all_over_takes_little_memory_and_time() -> None:
+    """Two megapixels, of which every place is damaged, and half of them in a pattern of its own."""
+    for step in (1, 2):
+        mean = np.full((1250, 1600), 0.9, np.float32)
+        mean[1::2, ::step] = 0.1 if step > 1 else 0.9
+        labels = np.zeros(mean.shape, np.uint8)
+        findings = Findings(mean, mean, labels, ("crack",), mean >= 0.5, surest=0.9, tiles=1)
+        rows, columns = (np.arange(side + 1) for side in mean.shape)
+        tracemalloc.start()
+        started = perf_counter()
+        regions = find_regions(findings, columns, rows)
+        seconds = perf_counter() - started
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(regions) == 1
+        assert regions[0].area == int(findings.is_damaged.sum())
+        assert regions[0].mean_probability == pytest.approx(0.9)
+        assert highest < 150e6
+        assert seconds < 5
+
+
 def test_a_long_snake_is_one_component() -> None:
     mask = np.zeros((201, 200), dtype=bool)
     mask[::2] = True
@@ -216,7 +245,8 @@ def test_regions_are_what_the_cells_say(mean: np.ndarray, threshold: float) -> N
     columns, rows = np.append(np.arange(0, 45, 5), 43), np.append(np.arange(0, 35, 5), 33)
     peak, names = np.minimum(1, mean * 1.5), np.where(mean > 0.7, "a", "b")
     damaged = mean >= threshold
-    findings = Findings(mean, peak, names, damaged, surest=1.0, tiles=1)
+    numbers = (mean <= 0.7).astype(np.uint8)
+    findings = Findings(mean, peak, numbers, ("a", "b"), damaged, surest=1.0, tiles=1)
     found = find_regions(findings, columns, rows)
     labels, count = ndimage.label(damaged, structure=np.ones((3, 3)))
     assert len(found) == count

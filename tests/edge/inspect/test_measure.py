@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import process_time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from skimage.morphology import skeletonize
 
 from prunedge.edge.inspect import inspection, regions
 from prunedge.edge.inspect.grid import Grid
-from prunedge.edge.inspect.measure import Measures, measure
+from prunedge.edge.inspect.measure import CORNER, SPUR, Measures, _Centreline, _steps, measure
 from prunedge.edge.inspect.regions import find_regions
 from prunedge.edge.tasks.base import Findings
 
@@ -52,20 +56,48 @@ def measured(values: np.ndarray) -> Measures:
     return found
 
 
+def measured_region(values: np.ndarray) -> Measures:
+    """The measures of the one region of a photograph's map, as an inspection takes them."""
+    rows, columns = findings_of(values).edges or ()
+    (region,) = find_regions(findings_of(values), columns, rows, 0.5)
+    assert region.measures is not None
+    return region.measures
+
+
+@pytest.mark.parametrize("by", [measured, measured_region])
 @pytest.mark.parametrize(
     "how", [{}, {"radius": 60.0}, {"blur": 1.0}, {"blur": 1.0, "radius": 60.0}], ids=str
 )
 @pytest.mark.parametrize("width", [2, 3, 5, 8, 12])
-def test_a_crack_is_as_long_and_wide_as_it_was_drawn(width: int, how: dict[str, float]) -> None:
+def test_a_crack_is_as_long_and_wide_as_it_was_drawn(
+    width: int, how: dict[str, float], by: Callable[[np.ndarray], Measures]
+) -> None:
     wrong = []
     for angle in (0, 17, 45, 90):
-        found = measured(drawn(width, angle, **how))
+        found = by(drawn(width, angle, **how))
         wrong.append(abs(found.mean_width - width))
         # Half a width less where a blur has eaten the ends.
         assert found.length == pytest.approx(LENGTH, rel=0.03 if width > 2 else 0.035)
         assert found.largest_width == pytest.approx(width, abs=1.0)
     assert np.mean(wrong) <= 0.3
     assert max(wrong) <= 0.5
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 6])
+@pytest.mark.parametrize("angle", [0, 90])
+def test_a_blurred_line_along_a_side_of_the_photograph_is_as_wide_as_it_is(
+    width: int, angle: int
+) -> None:
+    # Its box ends where the probability falls below the threshold, its edge lies beyond.
+    values = drawn(width, angle, blur=0.8)
+    whole = measured(values)
+    region = measured_region(values)
+    assert region.mean_width == pytest.approx(width, abs=0.1)
+    assert region.mean_width == pytest.approx(whole.mean_width, abs=1e-6)
+    assert region.length == pytest.approx(whole.length, abs=1e-6)
+    spans = [np.ptp(one.polygon, axis=0) for one in (region, whole)]
+    assert spans[0] == pytest.approx(spans[1], abs=0.02)
+    assert np.min(region.polygon, axis=0) == pytest.approx(np.min(whole.polygon, axis=0), abs=0.02)
 
 
 def test_a_crack_of_one_pixel_and_masks_without_greys_are_measured_too() -> None:
@@ -80,6 +112,92 @@ def test_noise_moves_edges_and_hardly_the_measures() -> None:
     found = [measured(drawn(5, angle, blur=1.0, noise=0.1, radius=60.0)) for angle in (0, 17, 45)]
     assert np.mean([abs(one.mean_width - 5) for one in found]) <= 0.3
     assert np.mean([abs(one.length / LENGTH - 1) for one in found]) <= 0.03
+
+
+@pytest.mark.parametrize(
+    ("width", "angle", "how", "wanted"),
+    [
+        (2, 17, {}, (89.754624, 1.9936299, 1.9365528, 17.0021869)),
+        (3, 0, {"blur": 1.0}, (88.5761085, 2.9967167, 2.875, 179.9999665)),
+        (5, 45, {"radius": 60.0}, (89.8119752, 4.9895907, 5.0228151, 44.9967102)),
+        (8, 90, {"blur": 1.0, "noise": 0.1}, (89.3329126, 8.0380509, 8.1212113, 89.9892857)),
+        (12, 17, {"radius": 60.0, "blur": 1.0}, (89.2519308, 12.0508597, 12.0405251, 16.5189398)),
+    ],
+)
+def test_a_way_that_takes_less_time_gives_the_same_figures(
+    width: int, angle: int, how: dict[str, float], wanted: tuple[float, ...]
+) -> None:
+    """The figures of the first way, which looked at all branches again for each spur."""
+    found = measured(drawn(width, angle, **how))
+    figures = (found.length, found.mean_width, found.largest_width, found.direction)
+    assert figures == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("angle", [0, 17, 45])
+@pytest.mark.parametrize("width", [36, 60, 80])
+def test_thick_regions_are_enlarged_less_and_measured_to_half_a_pixel(
+    width: int, angle: int
+) -> None:
+    found = measured(drawn(width, angle, length=160, side=220, blur=1.0))
+    assert found.mean_width == pytest.approx(width, abs=0.55)
+    assert found.largest_width == pytest.approx(width, abs=0.55)
+    assert found.length == pytest.approx(160, abs=1.1)
+
+
+def kept_by_rounds(places: np.ndarray, beside: list[list[int]], distances: np.ndarray) -> set[int]:
+    """What is left of a skeleton when all its branches are looked at again after each round."""
+    kept = set(range(len(places)))
+
+    def left(place: int) -> list[int]:
+        return [other for other in beside[place] if other in kept]
+
+    while True:
+        reaches = []
+        for end in [place for place in kept if len(left(place)) == 1]:
+            path = [end]
+            onward = left(end)
+            while len(onward) == 1:
+                path.append(onward[0])
+                onward = [place for place in left(path[-1]) if place != path[-2]]
+            if len(left(path[-1])) > 2:
+                reach = np.linalg.norm(places[end] - places[path[-1]]) / distances[path[-1]]
+                reaches.append((float(reach), path))
+        shortest = min((reach for reach, _ in reaches), default=SPUR)
+        if shortest >= SPUR:
+            return kept
+        for reach, path in reaches:
+            if reach < CORNER or reach == shortest:
+                kept -= set(path[:-1])
+
+
+@given(seed=st.integers(0, 1000), fineness=st.floats(0.6, 3), share=st.floats(0.3, 0.8))
+@settings(max_examples=40, deadline=None)
+def test_spurs_are_those_of_all_branches_looked_at_again(
+    seed: int, fineness: float, share: float
+) -> None:
+    values = gaussian_filter(np.random.default_rng(seed).random((50, 60)), fineness)
+    is_inside = np.pad(values < np.quantile(values, share), 1)
+    distances = distance_transform_edt(is_inside)
+    skeleton = skeletonize(is_inside)
+    line = _Centreline(skeleton, distances)
+    places = np.argwhere(skeleton)
+    beside: list[list[int]] = [[] for _ in places]
+    for first, second in _steps(skeleton).tolist():
+        beside[first].append(second)
+        beside[second].append(first)
+    wanted = kept_by_rounds(places, beside, distances[skeleton])
+    line.drop_spurs()
+    assert line.points().tolist() == places[sorted(wanted)].tolist()
+
+
+def test_large_and_ragged_regions_are_measured_soon() -> None:
+    solid = np.ones((500, 500), np.float32)
+    values = gaussian_filter(np.random.default_rng(0).random((200, 900)), 1.2)
+    ragged = (values > np.quantile(values, 0.4)).astype(np.float32)
+    for region in (solid, ragged):
+        started = process_time()
+        measured(region)
+        assert process_time() - started < 2
 
 
 @given(angle=st.floats(0, 179), width=st.floats(2, 8))
@@ -154,7 +272,8 @@ def findings_of(mean: np.ndarray) -> Findings:
     return Findings(
         mean=mean,
         peak=mean,
-        labels=np.broadcast_to(np.array("crack"), mean.shape),
+        labels=np.zeros(mean.shape, np.uint8),
+        names=("crack",),
         is_damaged=mean >= 0.5,
         surest=float(mean.max()),
         tiles=1,

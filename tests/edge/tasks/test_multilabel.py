@@ -123,8 +123,8 @@ def test_a_tile_is_as_damaged_as_its_surest_class() -> None:
     found = DECODER.findings(predictions, grid, CLASSES, 0.5)
     assert found.tiles == 1
     assert found.surest == pytest.approx(0.9)
-    assert found.labels[0, 0] == "rust"
-    assert found.labels[-1, -1] == "spall"
+    assert found.names[found.labels[0, 0]] == "rust"
+    assert found.names[found.labels[-1, -1]] == "spall"
     assert found.is_damaged[0, 0]
     assert not found.is_damaged[-1, -1]
     assert DECODER.findings(predictions, grid, ("spall",), 0.5).tiles == 0

@@ -136,7 +136,7 @@ def test_all_degrees_but_the_lowest_are_damage_and_a_tile_is_called_by_its_answe
     found = DECODER.findings(predictions, grid, DECODER.damage, 0.5)
     assert found.tiles == 1
     assert found.surest == pytest.approx(0.6)
-    assert found.labels[0, 0] == "light"
-    assert found.labels[-1, -1] == "severe"
+    assert found.names[found.labels[0, 0]] == "light"
+    assert found.names[found.labels[-1, -1]] == "severe"
     assert found.is_damaged[0, 0]
     assert not found.is_damaged[-1, -1]

@@ -160,7 +160,7 @@ def test_a_tile_is_as_damaged_as_its_number_lies_high_among_those_of_the_trainin
     assert found.numbers == {"width": 4.0, "depth": 60.0}
     assert found.is_damaged[0, 0]
     assert not found.is_damaged[-1, -1]
-    assert set(found.labels.ravel()) == {"width"}
+    assert {found.names[place] for place in found.labels.ravel()} == {"width"}
     beyond = DECODER.findings(10 * predictions, grid, ("width",), 10.0)
     assert beyond.surest == 1
     assert beyond.numbers["width"] == 40

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunedge.edge.inspect.grid import Grid
+from prunedge.edge.inspect.overlay import grey_map
 from prunedge.edge.tasks import decoder_of, targets_of
 from prunedge.edge.tasks import segmentation as seg
 from prunedge.edge.tasks.base import Labels, TaskSpec
@@ -148,6 +149,24 @@ def test_tiles_are_blended_without_a_seam(width: int, height: int, across: int, 
     np.testing.assert_allclose(whole_of(DECODER, grid, truth)[0], truth, atol=4e-3)
 
 
+def test_probabilities_that_halves_round_above_1_are_1() -> None:
+    # Sums of float16 over many tiles: as a grey image of eight bits, 1.003 is black.
+    grid = Grid(48, 48, (16, 16), (2, 2))
+    joined = whole_of(
+        Segmentation(SPEC.model_copy(update={"size": (16, 16)})), grid, np.ones((48, 48))
+    )
+    assert round(255 * float(joined.max())) > 255
+    every = Segmentation(SPEC)
+    for damage, value in ((("crack",), 1.0), (("background",), 0.0), (SPEC.classes, 1.0)):
+        findings = every.findings(joined, grid, damage, 0.5)
+        assert findings.mean.min() >= 0
+        assert findings.mean.max() <= 1
+        np.testing.assert_allclose(findings.mean, value, atol=4e-3)
+        assert findings.surest == findings.mean.max()
+        grey = np.asarray(grey_map(findings.mean))
+        assert np.abs(grey - 255 * value).max() <= 1
+
+
 def test_a_tile_counts_the_less_the_nearer_to_its_edge() -> None:
     grid = Grid(12, 8, (8, 8), (4, 8))
     predictions = np.zeros((2, 2, 8, 8), np.float32)
@@ -168,8 +187,10 @@ def test_findings_are_places_of_the_photograph_with_the_surest_class() -> None:
     findings = KINDS.findings(joined, grid, ("crack", "rust"), 0.5)
     wanted = np.concatenate(tuple(numbers), axis=1)
     np.testing.assert_array_equal(findings.is_damaged, wanted > 0)
-    assert set(findings.labels[wanted == 1]) == {"crack"}
-    assert set(findings.labels[wanted == 2]) == {"rust"}
+    assert findings.names == ("crack", "rust")
+    assert findings.labels.dtype == np.uint8
+    assert set(findings.labels[wanted == 1]) == {0}
+    assert set(findings.labels[wanted == 2]) == {1}
     assert findings.tiles == 2
     assert findings.surest == pytest.approx(float(findings.mean.max()))
     only = KINDS.findings(joined, grid, ("rust",), 0.5)

@@ -1,14 +1,17 @@
 """How long and how wide a crack is, from the map of its probability: to a fraction of a pixel.
 
 The map is enlarged first (bilinear), so that the edge, where the probability is a half, may lie
-between pixels. The centreline is the skeleton without the spurs that corners leave; the mean width
-is the area over its length, the largest twice the largest distance from it to the edge. Needs
-scikit-image (the extra `[measure]`).
+between pixels; the less, the thicker the region is. The centreline is the skeleton without the
+spurs that corners leave; the mean width is the area over its length, the largest twice the largest
+distance from it to the edge. Needs scikit-image (the extra `[measure]`), which brings scipy.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from importlib.util import find_spec
 from math import sqrt
 from typing import Any
@@ -18,6 +21,7 @@ from PIL import Image
 
 FINEST = 4  # times that a map is enlarged, where the region is small enough
 MOST_PLACES = 4_000_000  # of an enlarged map
+THICKEST = 64  # enlarged places from the middle to the edge: skeletons take time by the thickness
 SMOOTHINGS = 24  # how often each place of a centreline is drawn between its neighbours
 CORNER = 1.5  # times the distance to the edge, which a branch into a corner doesn't reach
 SPUR = 2.0  # times the same, below which a side branch is one of a rough edge
@@ -68,16 +72,19 @@ def measure(values: np.ndarray, threshold: float, cell: int = 1) -> Measures | N
     places of `cell` pixels: what reaches the threshold, all of it connected. None where it has no
     centreline. The polygon counts from the first place.
     """
-    from skimage.morphology import medial_axis, skeletonize
+    from scipy.ndimage import distance_transform_edt
+    from skimage.morphology import skeletonize
 
     padded = np.pad(values, 1)  # a region that ends with the photograph has an edge there
-    scale = max(1, min(FINEST, int(sqrt(MOST_PLACES / padded.size))))
+    thickest = max(1.0, float(distance_transform_edt(padded >= threshold).max()))
+    most = min(sqrt(MOST_PLACES / padded.size), THICKEST / thickest)
+    scale = max(1, min(FINEST, int(most)))
     fine = _enlarged(padded, scale)
     is_inside = fine >= threshold
     if not is_inside.any():
         return None
 
-    _, distances = medial_axis(is_inside, return_distance=True)
+    distances = distance_transform_edt(is_inside)
     line = _Centreline(skeletonize(is_inside), distances)
     line.drop_spurs()
     points = line.points()
@@ -115,7 +122,7 @@ class _Centreline:
     def __init__(self, skeleton: np.ndarray, distances: np.ndarray) -> None:
         self._places = np.argwhere(skeleton)  # (n, 2) rows and columns
         self._distances = distances[skeleton]
-        self._neighbours = _neighbours(skeleton)
+        self._steps = _steps(skeleton)
         self._is_kept = np.ones(len(self._places), dtype=bool)
 
     def points(self) -> np.ndarray:
@@ -130,85 +137,136 @@ class _Centreline:
         """Take branches away that are hardly longer than the region is wide where they begin: those
         of a corner's length together, also both at the end of a line, then others one by one.
         """
-        while reaches := self._reaches():
-            shortest = min(reach for reach, _ in reaches)
-            if shortest >= SPUR:
-                return
-            for reach, branch in reaches:
-                if reach < CORNER or reach == shortest:
-                    self._is_kept[branch[:-1]] = False
+        spurs = _Spurs(self._steps, self._reach, len(self._places))
+        while shortest := spurs.shortest():
+            self._is_kept[spurs.drop(shortest)] = False
 
     def length(self) -> float:
         """The sum of all steps of the smoothed line, and from its ends to the edge."""
-        steps = []
-        for place, others in enumerate(self._neighbours):
-            steps += [(place, other) for other in others if place < other]
-        pairs = np.array(steps, dtype=np.int64).reshape(-1, 2)
-        pairs = pairs[self._is_kept[pairs].all(1)]
-        degrees = np.bincount(pairs.ravel(), minlength=len(self._places))
+        steps = self._steps[self._is_kept[self._steps].all(1)]
+        degrees = np.bincount(steps.ravel(), minlength=len(self._places))
 
+        inner = np.flatnonzero(self._is_kept & (degrees == 2))
+        beside = _by_place(steps, inner)
         smooth = self._places.astype(np.float64)
-        inner = self._is_kept & (degrees == 2)
         for _ in range(SMOOTHINGS):
-            sums = smooth.copy()
-            np.add.at(sums, pairs[:, 0], smooth[pairs[:, 1]])
-            np.add.at(sums, pairs[:, 1], smooth[pairs[:, 0]])
-            smooth[inner] = sums[inner] / 3
-        drawn = float(np.linalg.norm(smooth[pairs[:, 0]] - smooth[pairs[:, 1]], axis=1).sum())
+            smooth[inner] = (smooth[inner] + smooth[beside].sum(1)) / 3
+        drawn = float(np.linalg.norm(smooth[steps[:, 0]] - smooth[steps[:, 1]], axis=1).sum())
         is_end = self._is_kept & (degrees <= 1)
         beyond = (self._distances[is_end] - 0.5) * np.where(degrees[is_end] == 0, 2, 1)
         return drawn + float(beyond.sum())
 
-    def _branches(self) -> list[list[int]]:
-        """The places from each end to the first fork, which is the last of them."""
-        branches = []
-        for end in np.flatnonzero(self._is_kept).tolist():
-            if len(self._kept_beside(end)) != 1:
-                continue
-            branch = [end]
-            before = -1
-            while True:
-                onward = [place for place in self._kept_beside(branch[-1]) if place != before]
-                if len(onward) != 1:
-                    break
-                before = branch[-1]
-                branch.append(onward[0])
-            if len(self._kept_beside(branch[-1])) > 2:
-                branches.append(branch)
-        return branches
-
-    def _reaches(self) -> list[tuple[float, list[int]]]:
-        """How far each branch reaches, in distances from its fork to the edge."""
-        reaches = []
-        for branch in self._branches():
-            fork = branch[-1]
-            reach = np.linalg.norm(self._places[branch[0]] - self._places[fork])
-            reaches.append((float(reach / self._distances[fork]), branch))
-        return reaches
-
-    def _kept_beside(self, place: int) -> list[int]:
-        return [other for other in self._neighbours[place] if self._is_kept[other]]
+    def _reach(self, end: int, fork: int) -> float:
+        """How far a branch reaches, in distances from its fork to the edge."""
+        reach = np.linalg.norm(self._places[end] - self._places[fork])
+        return float(reach / self._distances[fork])
 
 
-def _neighbours(skeleton: np.ndarray) -> list[list[int]]:
-    """The places beside each place of a skeleton: above, below and at its sides, and across a
-    corner where no third one lies between.
+class _Spurs:
+    """The branches of a skeleton, each from an end to its first fork, while spurs are dropped: only
+    branches at a fork that one was dropped from are followed on.
+
+    `steps` (m, 2) are the pairs of places beside each other, of so many `places`; `reach` is how
+    far a branch reaches, by its end and its fork.
     """
-    numbers = np.full((skeleton.shape[0] + 2, skeleton.shape[1] + 2), -1)
-    inner = numbers[1:-1, 1:-1]
-    inner[skeleton] = np.arange(int(skeleton.sum()))
-    neighbours: list[list[int]] = [[] for _ in range(int(skeleton.sum()))]
-    for row, column in np.argwhere(numbers >= 0).tolist():
-        own = int(numbers[row, column])
-        for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-            other = int(numbers[row + down, column + right])
-            between = (numbers[row + down, column], numbers[row, column + right])
-            is_corner = bool(down and right)
-            if other < 0 or (is_corner and max(between) >= 0):
+
+    def __init__(self, steps: np.ndarray, reach: Callable[[int, int], float], places: int) -> None:
+        self._reach = reach
+        self._beside: list[list[int]] = [[] for _ in range(places)]  # that are left
+        for first, second in steps.tolist():
+            self._beside[first].append(second)
+            self._beside[second].append(first)
+        self._paths: dict[int, list[int]] = {}  # of each end, as far as it was followed
+        self._reaches: dict[int, float] = {}  # of each end with a branch
+        self._ends: dict[int, set[int]] = defaultdict(set)  # of each fork
+        self._queue: list[tuple[float, int]] = []
+        for place, others in enumerate(self._beside):
+            if len(others) == 1:
+                self._follow(place)
+
+    def shortest(self) -> list[int]:
+        """The ends of the branches to drop next; none where all are long."""
+        chosen: list[int] = []
+        shortest = 0.0
+        while self._queue:
+            reach, end = self._queue[0]
+            is_known = self._reaches.get(end) == reach  # or else it was followed on since
+            is_spur = reach < SPUR and (not chosen or reach < CORNER or reach == shortest)
+            if is_known and not is_spur:
+                break
+            heappop(self._queue)
+            if is_known:
+                shortest = shortest if chosen else reach
+                chosen.append(end)
+                del self._reaches[end]
+        return chosen
+
+    def drop(self, ends: Sequence[int]) -> list[int]:
+        """Drop their branches: the places that are gone."""
+        gone = []
+        forks = set()
+        for end in ends:
+            *branch, fork = self._paths.pop(end)
+            gone += branch
+            self._beside[fork].remove(branch[-1])
+            self._ends[fork].remove(end)
+            forks.add(fork)
+        for fork in forks:
+            degree = len(self._beside[fork])
+            if degree > 2:
                 continue
-            neighbours[own].append(other)
-            neighbours[other].append(own)
-    return neighbours
+            for end in self._ends.pop(fork):
+                self._follow(end)
+            if degree == 1:
+                self._follow(fork)
+        return gone
+
+    def _follow(self, end: int) -> None:
+        """Follow the path from an end, on from where it was followed to, as far as a fork."""
+        path = self._paths.setdefault(end, [end])
+        self._reaches.pop(end, None)
+        before = path[-2] if len(path) > 1 else -1
+        while True:
+            onward = [place for place in self._beside[path[-1]] if place != before]
+            if len(onward) != 1:
+                break
+            before = path[-1]
+            path.append(onward[0])
+        fork = path[-1]
+        if len(self._beside[fork]) > 2:
+            reach = self._reach(end, fork)
+            self._reaches[end] = reach
+            self._ends[fork].add(end)
+            heappush(self._queue, (reach, end))
+
+
+def _steps(skeleton: np.ndarray) -> np.ndarray:
+    """The pairs (m, 2) int64 of places beside each other of a skeleton: above, below and at its
+    sides, and across a corner where no third one lies between.
+    """
+    rows, columns = skeleton.shape
+    numbers = np.full((rows + 2, columns + 2), -1)
+    numbers[1:-1, 1:-1][skeleton] = np.arange(int(skeleton.sum()))
+    at_rows, at_columns = np.nonzero(numbers >= 0)
+    own = numbers[at_rows, at_columns]
+    steps = []
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        other = numbers[at_rows + down, at_columns + right]
+        is_step = other >= 0
+        if down and right:
+            is_step &= numbers[at_rows + down, at_columns] < 0
+            is_step &= numbers[at_rows, at_columns + right] < 0
+        steps.append(np.stack([own[is_step], other[is_step]], axis=1))
+    return np.concatenate(steps)
+
+
+def _by_place(steps: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """The two places beside each of these `inner` ones (k, 2), by the steps (m, 2)."""
+    both = np.concatenate([steps, steps[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    starts = np.searchsorted(both[:, 0], inner)
+    beside: np.ndarray = both[:, 1][starts[:, None] + np.arange(2)]
+    return beside
 
 
 def _direction(points: np.ndarray) -> float:

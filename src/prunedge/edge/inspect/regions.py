@@ -64,26 +64,47 @@ class Region:
         return record
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of a mask: places beside each other in one row, in the order in which one reads.
+    Run i is in row `rows[i]` and reaches from column `begins[i]` to before `ends[i]`; its connected
+    area is `areas[i]` (from 0 to `count` - 1). All (n,) int64.
+    """
+
+    rows: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    areas: np.ndarray
+    count: int
+
+
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the connected areas (8 neighbours) of a bool mask (rows, columns): int64 of its shape,
+    """Number the connected areas (8 neighbours) of a bool mask (rows, columns): int32 of its shape,
     0 outside, 1 to n inside; and n.
     """
-    labels = np.zeros(mask.shape, dtype=np.int64)
-    count = int(mask.sum())
-    cells = np.full(
-        (mask.shape[0] + 2, mask.shape[1] + 2), -1
-    )  # a frame, so that each cell has eight neighbours
-    cells[1:-1, 1:-1][mask] = np.arange(count)
-    inner = cells[1:-1, 1:-1]
-    pairs = []
-    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
-        beside = cells[1 + down : cells.shape[0] - 1 + down, 1 + right : cells.shape[1] - 1 + right]
-        both = (inner >= 0) & (beside >= 0)
-        pairs.append(np.stack([inner[both], beside[both]]))
-    first, second = np.concatenate(pairs, axis=1)
-    roots = np.arange(count)
+    runs = _runs_in(mask)
+    return _labels(mask, runs), runs.count
+
+
+def _labels(mask: np.ndarray, runs: _Runs) -> np.ndarray:
+    """The number of each place's area, from 1 up, 0 outside (rows, columns) int32."""
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    labels[mask] = np.repeat((runs.areas + 1).astype(np.int32), runs.ends - runs.begins)
+    return labels
+
+
+def _runs_in(mask: np.ndarray) -> _Runs:
+    """The runs of a bool mask (rows, columns), and which of them are connected (8 neighbours)."""
+    framed = np.pad(mask, ((0, 0), (1, 1)))
+    rows, columns = np.divmod(
+        np.flatnonzero(framed[:, 1:] != framed[:, :-1]), mask.shape[1] + 1
+    )  # where runs begin and end, in turns
+    rows, begins, ends = rows[::2], columns[::2], columns[1::2]
+
+    first, second = _touching(rows, begins, ends, mask.shape[1])
+    roots = np.arange(len(rows))
     while True:
-        # Each area's root takes the lowest root that it touches; then every cell jumps to its root.
+        # Each area's root takes the lowest root that it touches; then every run jumps to its root.
         # Areas halve in number each time.
         low, high = np.minimum(roots[first], roots[second]), np.maximum(roots[first], roots[second])
         if (low == high).all():
@@ -91,9 +112,25 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
         np.minimum.at(roots, high, low)
         while (roots != (roots := roots[roots])).any():
             pass
-    names, numbers = np.unique(roots, return_inverse=True)
-    labels[mask] = numbers + 1
-    return labels, len(names)
+    names, areas = np.unique(roots, return_inverse=True)
+    return _Runs(rows, begins, ends, areas, len(names))
+
+
+def _touching(
+    rows: np.ndarray, begins: np.ndarray, ends: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of runs that touch each other, also at a corner: (pairs,) int64 of the lower and of
+    the upper one. A run touches those of the row above that end at or behind its beginning, and
+    begin at or before its end; these follow each other.
+    """
+    row_length = width + 2  # so that no run touches one of another row than the one above
+    above = (rows - 1) * row_length
+    from_run = np.searchsorted(rows * row_length + ends, above + begins)
+    to_run = np.searchsorted(rows * row_length + begins, above + ends, side="right")
+    counts = to_run - from_run
+    lower = np.repeat(np.arange(len(rows)), counts)
+    within = np.arange(len(lower)) - np.repeat(counts.cumsum() - counts, counts)
+    return lower, from_run[lower] + within
 
 
 def find_regions(
@@ -103,45 +140,89 @@ def find_regions(
     are the edges of the findings' cells in pixels. With a `threshold`, from which on places are
     damaged, the heaviest `MOST_MEASURED` are measured.
     """
-    labels, count = label_components(findings.is_damaged)
-    if not count:
+    runs = _runs_in(findings.is_damaged)
+    if not runs.count:
         return ()
-    order = np.argsort(labels[findings.is_damaged], kind="stable")
-    y, x = (indices[order] for indices in np.nonzero(findings.is_damaged))
-    starts = np.searchsorted(labels[y, x], np.arange(2, count + 1))
-    areas = np.outer(np.diff(rows), np.diff(columns))
-
-    regions = []
-    boxes = {}
-    for cells in np.split(np.arange(len(order)), starts):
-        at = (y[cells], x[cells])
-        area = int(areas[at].sum())
-        surest = int(np.argmax(findings.peak[at]))
-        region = Region(
-            left=int(columns[at[1].min()]),
-            top=int(rows[at[0].min()]),
-            right=int(columns[at[1].max() + 1]),
-            bottom=int(rows[at[0].max() + 1]),
-            label=str(findings.labels[at][surest]),
-            probability=float(findings.peak[at][surest]),
-            mean_probability=float((findings.mean[at] * areas[at]).sum() / area),
-            area=area,
-        )
-        regions.append(region)
-        spans = (slice(at[0].min(), at[0].max() + 1), slice(at[1].min(), at[1].max() + 1))
-        boxes[id(region)] = (int(labels[at][0]), spans)
-    regions.sort(key=lambda region: (-region.weight, region.top, region.left))
+    found = _regions_of(findings, runs, columns, rows)
+    found.sort(key=lambda pair: (-pair[1].weight, pair[1].top, pair[1].left))
+    regions = [region for _, region in found]
     if threshold is None:
         return tuple(regions)
 
+    labels = _labels(findings.is_damaged, runs)
     cell = int(rows[1] - rows[0])
-    for place, region in enumerate(regions[:MOST_MEASURED]):
-        label, spans = boxes[id(region)]
-        # Beside it lie places of less probability, by which its edge is found; others' count not.
-        is_other = (labels[spans] > 0) & (labels[spans] != label)
-        values = np.where(is_other, 0.0, findings.mean[spans]).astype(np.float32)
+    for place, (number, region) in enumerate(found[:MOST_MEASURED]):
+        down = _around(rows, region.top, region.bottom)
+        across = _around(columns, region.left, region.right)
+        # Around it lie places of less probability, by which its edge is found; others' count not.
+        own = labels[down, across]
+        is_other = (own > 0) & (own != number + 1)
+        values = np.where(is_other, 0.0, findings.mean[down, across]).astype(np.float32)
         measures = measure(values, threshold, cell)
         if measures is not None:
-            measures = measures.moved(region.left, region.top)
+            measures = measures.moved(int(columns[across.start]), int(rows[down.start]))
         regions[place] = replace(region, measures=measures)
     return tuple(regions)
+
+
+def _regions_of(
+    findings: Findings, runs: _Runs, columns: np.ndarray, rows: np.ndarray
+) -> list[tuple[int, Region]]:
+    """The areas' numbers and the regions that they are, in the order of the areas."""
+    heights = np.diff(rows)[runs.rows]
+    weighted = findings.mean * np.diff(columns)  # float64, so that long runs lose nothing
+    sums = _over(np.add, weighted, runs) * heights
+    del weighted
+    sizes = (columns[runs.ends] - columns[runs.begins]) * heights
+    highest = _over(np.maximum, findings.peak, runs)
+
+    # Runs area by area; in each they stay in the order in which one reads.
+    order = np.argsort(runs.areas, kind="stable")
+    starts = np.searchsorted(runs.areas[order], np.arange(runs.count))
+    lasts = np.append(starts[1:], len(order)) - 1
+    sums = np.add.reduceat(sums[order], starts)
+    sizes = np.add.reduceat(sizes[order], starts)
+    lefts = np.minimum.reduceat(runs.begins[order], starts)
+    rights = np.maximum.reduceat(runs.ends[order], starts)
+    tops = runs.rows[order[starts]]
+    bottoms = runs.rows[order[lasts]] + 1
+    peaks = np.maximum.reduceat(highest[order], starts)
+    is_surest = highest[order] == peaks[runs.areas[order]]
+    surest = np.flatnonzero(is_surest)
+    surest = order[surest[np.searchsorted(surest, starts)]]  # the first of each area
+
+    regions = []
+    for number in range(runs.count):
+        run = surest[number]
+        row, begin, end = runs.rows[run], runs.begins[run], runs.ends[run]
+        column = begin + int(np.argmax(findings.peak[row, begin:end]))
+        region = Region(
+            left=int(columns[lefts[number]]),
+            top=int(rows[tops[number]]),
+            right=int(columns[rights[number]]),
+            bottom=int(rows[bottoms[number]]),
+            label=findings.names[int(findings.labels[row, column])],
+            probability=float(peaks[number]),
+            mean_probability=float(sums[number] / sizes[number]),
+            area=int(sizes[number]),
+        )
+        regions.append((number, region))
+    return regions
+
+
+def _over(reduce: np.ufunc, values: np.ndarray, runs: _Runs) -> np.ndarray:
+    """What values (rows, columns) come to over each run (n,)."""
+    width = values.shape[1]
+    # Every second of the ranges that reduceat takes is a run, the others are between two of them.
+    ranges = np.stack([runs.rows * width + runs.begins, runs.rows * width + runs.ends], axis=1)
+    if ranges[-1, 1] == values.size:
+        return reduce.reduceat(values.ravel(), ranges.ravel()[:-1])[::2]
+    return reduce.reduceat(values.ravel(), ranges.ravel())[::2]
+
+
+def _around(edges: np.ndarray, begin: int, end: int) -> slice:
+    """From one before the first of the places that lie from `begin` to before `end`, in pixels, to
+    one behind the last, by the places' edges; the map ends by itself.
+    """
+    first, last = np.searchsorted(edges, (begin, end))
+    return slice(max(0, int(first) - 1), int(last) + 1)

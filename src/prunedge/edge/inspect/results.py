@@ -105,6 +105,7 @@ class ImageRecord(Kept):
     numbers: dict[str, float] = Field(default_factory=dict)
     damaged_share: float
     severity: float
+    has_mask: bool = False
     seconds: float
     seconds_drawing: float
     notes: list[str]
@@ -142,13 +143,16 @@ class Results:
             require(ImageRecord, record)
         except (OSError, ValueError, RecursionError):
             return None
-        is_whole = all(
-            self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png")
-        )
+        suffixes = [".overlay.jpg", ".map.png"]
+        if record.get("has_mask"):
+            suffixes.append(".mask.png")
+        is_whole = all(self._file(item.name, suffix).is_file() for suffix in suffixes)
         return dict(record) if is_whole and record["key"] == self._key(item) else None
 
     def keep(self, item: Item, inspection: Inspection, photo: Photo) -> Record:
-        """Write an image's overlay, map and, when those are there, its JSON; returns that."""
+        """Write an image's overlay, map and mask, where it has one, and, when those are there, its
+        JSON; returns that.
+        """
         started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
         draw_overlay(photo, inspection, self.about["settings"]["threshold"]).save(
             overlay, "JPEG", quality=88
@@ -161,6 +165,7 @@ class Results:
         record = {
             **inspection.to_json(),
             **item.about,
+            "has_mask": inspection.mask is not None,
             "seconds_drawing": perf_counter() - started,
             "key": self._key(item),
         }

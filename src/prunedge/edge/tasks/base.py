@@ -227,8 +227,8 @@ class Findings:
     `edges` are those of the rows and of the columns of cells, in pixels; None: those of the tiles.
 
     `mean` float32 is the probability of damage; `peak` float32 that of the surest tile that holds
-    the cell, `labels` (str) that tile's damage class; `is_damaged` bool. `surest` is the highest
-    probability of a tile, `tiles` how many reach the threshold.
+    the cell, `labels` (integers) the place of that tile's damage class among `names`; `is_damaged`
+    bool. `surest` is the highest probability of a tile, `tiles` how many reach the threshold.
 
     Of a task that predicts numbers, a number's place between the lowest and the highest of the
     training images stands for the probability; `span` are these two. `numbers` are what the
@@ -238,6 +238,7 @@ class Findings:
     mean: np.ndarray
     peak: np.ndarray
     labels: np.ndarray
+    names: tuple[str, ...]
     is_damaged: np.ndarray
     surest: float
     tiles: int
@@ -278,12 +279,18 @@ class Decoder(Protocol):
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """The predictions: for classification probabilities (n, classes) of as many logits."""
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
-        """The answer to each image, in the words of its labels."""
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
+        """The answer to each image, in the words of its labels. `sizes` are the images' own widths
+        and heights, where they may have been of another size than the model's.
+        """
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """A number for each class of each image, for a table (n, classes): for classification its
-        probability.
+        probability. `sizes` as for `answers`.
         """
 
     def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray | None:

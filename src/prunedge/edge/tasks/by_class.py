@@ -219,13 +219,14 @@ def findings_of(
     """What tiles tell of damage, each with the probability in `scores` (tiles,) float32; its label
     is the surest of the `damage` classes, by their probabilities `values` (tiles, damage classes).
     """
-    labels = np.asarray(damage)[values.argmax(1)]
+    labels = values.argmax(1)
     by_tile = scores.reshape(tiles.shape)
     mean, surest = tiles.maps(by_tile, threshold)
     return Findings(
         mean=mean,
         peak=scores[surest],
         labels=labels[surest],
+        names=tuple(damage),
         is_damaged=tiles.damaged(by_tile, mean, threshold),
         surest=float(scores.max()),
         tiles=int((scores >= threshold).sum()),

@@ -199,7 +199,9 @@ class Classification:
         exponents = np.exp(logits - logits.max(1, keepdims=True))
         return exponents / exponents.sum(1, keepdims=True)
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
         """The most probable class, of those that are damage alone from the threshold on."""
         return [self.spec.classes[index] for index in self.decided(predictions)]
 
@@ -207,7 +209,9 @@ class Classification:
         """The index of each answer (n,) int64."""
         return by_class.decided(self.spec, predictions, predictions.argmax(1))
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """The predictions."""
         return predictions
 

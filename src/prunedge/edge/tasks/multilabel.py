@@ -211,13 +211,17 @@ class Multilabel:
         # By the tangent, which is finite for the largest outputs, too.
         return 0.5 + 0.5 * np.tanh(0.5 * by_class.cooled(self.spec, outputs))
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
         """The classes that are there, as labels list them; empty where none is."""
         names = np.array(self.spec.classes)
         is_there = predictions >= thresholds_of(self.spec)
         return [SEPARATOR.join(names[row]) for row in is_there]
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """The predictions."""
         return predictions
 

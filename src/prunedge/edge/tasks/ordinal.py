@@ -267,7 +267,9 @@ class Ordinal:
         stays = np.pad(_sigmoid(-logits), ((0, 0), (0, 1)), constant_values=1)
         return reached * stays
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
         """The median degree, of those that are damage alone from the threshold on."""
         return [self.spec.classes[index] for index in self.decided(predictions)]
 
@@ -275,7 +277,9 @@ class Ordinal:
         """The index of each answer (n,) int64."""
         return by_class.decided(self.spec, predictions, degrees_in(predictions))
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """The predictions."""
         return predictions
 

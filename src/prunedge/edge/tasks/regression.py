@@ -326,11 +326,15 @@ class Regression:
         """The numbers in their own units."""
         return (outputs * self._deviations + self._means).astype(np.float32)
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
         """The numbers, as labels list them."""
         return [SEPARATOR.join(f"{number:.6g}" for number in row) for row in predictions.tolist()]
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
         """The predictions."""
         return predictions
 

@@ -197,19 +197,28 @@ class Segmentation:
         raised = np.exp(outputs - outputs.max(1, keepdims=True))
         return (raised / raised.sum(1, keepdims=True)).astype(np.float32)
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
+    def answers(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[str]:
         """The classes that an image's pixels are taken for, but for the first; empty where there
         are none.
         """
-        shares = self.values(predictions)[:, 1:] > 0
+        shares = self.values(predictions, sizes)[:, 1:] > 0
         names = np.array(self.spec.classes[1:])
         return [SEPARATOR.join(names[row]) for row in shares]
 
-    def values(self, predictions: np.ndarray) -> np.ndarray:
-        """The share of an image's pixels that are taken for each class, (n, classes) float64."""
-        chosen = predictions.argmax(1)
-        shares = [(chosen == number).mean((1, 2)) for number in range(len(self.spec.classes))]
-        return np.stack(shares, axis=1)
+    def values(
+        self, predictions: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> np.ndarray:
+        """The share of an image's pixels that are taken for each class, (n, classes) float64. With
+        `sizes` the border around an image that is padded is none of its pixels.
+        """
+        shares = np.zeros(predictions.shape[:2])
+        for index, prediction in enumerate(predictions):
+            seen = prediction if sizes is None else self._seen(prediction, (0, 0, *sizes[index]))
+            counts = np.bincount(seen.argmax(0).ravel(), minlength=len(prediction))
+            shares[index] = counts / counts.sum()
+        return shares
 
     def mask(self, prediction: np.ndarray, width: int, height: int) -> np.ndarray:
         """The most probable class of each pixel; `IGNORE` where the model's images are cropped."""
@@ -295,12 +304,18 @@ class Segmentation:
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
     ) -> Findings:
         """Damage place by place, from what `joined` gives."""
-        chosen = np.stack([self._layer(predictions, name) for name in damage])
-        mean = chosen.sum(0)
+        shape = predictions.shape[1:]
+        mean = np.zeros(shape, np.float32)
+        highest = np.full(shape, -1, np.float32)
+        labels = np.zeros(shape, np.uint8)
+        for place, name in enumerate(damage):
+            layer = self._layer(predictions, name)
+            mean += layer
+            is_higher = layer > highest
+            highest[is_higher] = layer[is_higher]
+            labels[is_higher] = place
+        mean = mean.clip(0, 1, out=mean)
         is_damaged = mean >= threshold
-        labels = np.broadcast_to(np.array(damage[0]), mean.shape)
-        if len(damage) > 1:
-            labels = np.array(damage)[chosen.argmax(0)]
         damaged_tiles = 0
         for box in tiles.boxes():
             left, top, right, bottom = _place(box, _cell(tiles))
@@ -309,6 +324,7 @@ class Segmentation:
             mean=mean,
             peak=mean,
             labels=labels,
+            names=tuple(damage),
             is_damaged=is_damaged,
             surest=float(mean.max()),
             tiles=damaged_tiles,
@@ -320,11 +336,13 @@ class Segmentation:
         return (count, len(self.spec.classes), *self.spec.size)
 
     def _layer(self, joined: np.ndarray, name: str) -> np.ndarray:
-        """The probability of a class at each place (rows, columns) float32."""
+        """The probability of a class at each place (rows, columns) float32; sums of float16 may lie
+        a little beside 0 to 1.
+        """
         number = self.spec.classes.index(name)
         if number == 0:
-            return 1 - joined.sum(0, dtype=np.float32)
-        return joined[number - 1].astype(np.float32)
+            return (1 - joined.sum(0, dtype=np.float32)).clip(0, 1)
+        return joined[number - 1].astype(np.float32).clip(0, 1)
 
     def _seen(self, predictions: np.ndarray, box: Box) -> np.ndarray:
         """The part of a tile's map (classes, height, width) that shows the tile, and no border
