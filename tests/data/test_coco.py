@@ -56,11 +56,18 @@ def test_an_image_has_the_categories_of_its_annotations(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"categories": [{"id": 7, "name": "crack;rust"}]}, "can't be called 'crack;rust'"),
-        ({"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]}, "the same id"),
+        (
+            {"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]},
+            "several categories have the same id",
+        ),
         ({"categories": [{"id": 7, "name": "crack"}]}, "no category has the id 9"),
         ({"annotations": [{"image_id": 99, "category_id": 7}]}, "no image has the id 99"),
         ({"annotations": [{"image_id": 1}]}, "annotations.0.category_id: field required"),
-        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "several have the same"),
+        (
+            {"images": [{"id": 1, "file_name": "a.png"}] * 2},
+            "several images have the same id, 1 first",
+        ),
+        ({"categories": [{"id": 7, "name": "a"}, {"id": 9, "name": "a"}]}, "the same name"),
         ({"images": "none"}, "images: input should be a valid list"),
     ],
 )
