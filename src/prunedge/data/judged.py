@@ -207,7 +207,9 @@ def _grouped(samples: Sequence[Sample], data: Dataset, group_by: str) -> list[Sa
     names = [written(sample.path).removeprefix(where).lstrip("/") for sample in samples]
     records = []
     for sample, name in zip(samples, names, strict=True):
-        records.append(Record(sample.path, name, label=name.partition("/")[0]))
+        # Labels of masks are no folders.
+        label = "" if data.test.has_masks else name.partition("/")[0]
+        records.append(Record(sample.path, name, label, sample.source))
     listing = Listing(data.root, tuple(records), Labels(records, where, "", ""))
     groups = groups_of(listing, group_by)
     return [replace(one, source=source) for one, source in zip(samples, groups, strict=True)]
