@@ -14,7 +14,7 @@ from PIL import Image
 from prunedge.data.cache import keep_array
 from prunedge.data.cached_array import Notes, digest_of, read_pixels
 from prunedge.data.decode import Progress, appearance, at_once, reason
-from prunedge.data.mask_reading import values_of
+from prunedge.data.mask_look import values_of
 from prunedge.data.masks import Pair
 from prunedge.data.records import Masked
 from prunedge.data.tiles import tile_path
@@ -90,7 +90,7 @@ def _reader(table: bytes, size: Size, resize: Resize) -> Callable[[Pair], np.nda
 
     def read(pair: Pair) -> np.ndarray:
         try:
-            values, _ = values_of(pair)
+            values = values_of(pair).values
         except Exception as error:  # a damaged file can make a decoder raise anything
             pass_on_reading(error, pair.mask or pair.photo)
             raise DataError(

@@ -8,20 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from prunedge.data.decode import source_of
 from prunedge.data.listing import find_images
+from prunedge.data.mask_values import MOST_CLASSES, mask_values
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.image.read import (
-    TURN,
-    is_deep,
-    orientation_of,
-    refuse_no_numbers,
-    settled,
-    upright,
-    upright_size,
-)
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 from prunedge.utils.wording import first_of
@@ -29,7 +19,6 @@ from prunedge.utils.wording import first_of
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 LOSSY = {".jpg", ".jpeg", ".webp"}
 HALF = 127
-MOST_CLASSES = 32  # a lossless mask with no value above this holds class numbers, not grey
 _MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 
 
@@ -77,64 +66,17 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
 def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     """Where a mask says damage, (height, width) bool, for its photograph as it is seen upright.
 
-    Above `threshold` when it is given; else above 127, or above 0 in a lossless mask that holds
-    class numbers (palette, bilevel, or no value above 32). Raises ValueError when the mask's size
-    is another, and whatever Pillow raises when it can't be read.
+    Above `threshold` (of 255, whatever the mask's depth) when it is given; else above 127, or above
+    0 in a lossless mask that holds class numbers (a palette, or no value above 32). Raises what
+    `mask_values` does.
     """
-    values, mode = mask_values(mask, photo)
+    held = mask_values(mask, photo)
     if threshold is None:
-        is_numbers = mode in ("1", "P") or (
-            mask.suffix.lower() not in LOSSY and values.max(initial=0) <= MOST_CLASSES
+        is_numbers = held.is_numbered or (
+            mask.suffix.lower() not in LOSSY and held.values.max(initial=0) <= MOST_CLASSES
         )
         threshold = 0 if is_numbers else HALF
-    return values > threshold
-
-
-def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> tuple[np.ndarray, str]:
-    """What a mask holds (height, width), int64 or floats without fractions, for its photograph as
-    it is seen upright; and the mode in which Pillow reads its file.
-
-    Raises ValueError when the mask's size is another, or it has colours and must be `is_grey`, and
-    whatever Pillow raises when it can't be read.
-    """
-    with Image.open(source_of(photo)) as opened:
-        width, height = upright_size(opened)
-        turn = TURN.get(orientation_of(opened) or 1)
-    with Image.open(source_of(mask)) as opened:
-        image = upright(settled(opened))
-    if is_grey and image.mode in ("RGB", "RGBA") and _has_colours(image):
-        raise ValueError("its mask has colours and no palette: save it with class numbers")
-    grey = image if image.mode in ("1", "P") or is_deep(image) else image.convert("L")
-    if grey.size == (height, width) != (width, height) and turn is not None:
-        # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
-        grey = grey.transpose(turn)
-    values = _whole_numbers(np.asarray(grey))
-    if values.shape != (height, width):
-        raise ValueError(f"its mask is {image.width}x{image.height} and not {width}x{height}")
-    return values, image.mode
-
-
-def _has_colours(image: Image.Image) -> bool:
-    """Whether red, green and blue differ by more than a JPEG makes them."""
-    colours = np.asarray(image)[:, :, :3]
-    return int((colours.max(2) - colours.min(2)).max(initial=0)) > MOST_CLASSES
-
-
-def _whole_numbers(values: np.ndarray) -> np.ndarray:
-    """What a mask holds without fractions; ValueError where it holds no numbers."""
-    if values.dtype.kind != "f":
-        return values.astype(np.int64)
-    try:
-        refuse_no_numbers(values)
-    except DataError as error:
-        raise ValueError(f"its mask: {error.what}") from None
-    return np.trunc(values)  # floats may be larger than any integer
-
-
-def photo_size(photo: Path) -> tuple[int, int]:
-    """Width and height of a photograph as it is seen, from its header alone."""
-    with Image.open(source_of(photo)) as opened:
-        return upright_size(opened)
+    return held.values > threshold
 
 
 def read_photo(photo: Path) -> Photo:

@@ -1,0 +1,106 @@
+"""What one mask, or a tile of one, holds, before anybody knows what its values mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+
+from prunedge.data.mask_values import MOST_CLASSES, WHITE, MaskValues, mask_values
+from prunedge.data.masks import LOSSY, Pair
+
+MOST_FLAT = 0.5  # of the greys between black and white of a mask, that lie in areas of one grey
+
+Kind = Literal["nothing", "white", "greys", "numbers"]
+
+_lock = Lock()
+
+
+@dataclass(frozen=True)
+class MaskLook:
+    """What one mask holds: its different `values` from 0 to 255. `is_numbered`: its file says that
+    they are numbers of classes (`MaskValues`); `is_lossy`: they are none exactly (JPEG).
+
+    `between` is how many of its pixels are neither nearly black nor nearly white, and `flat` how
+    many of these are as their neighbours are: greys at edges are not, classes are.
+    """
+
+    values: tuple[int, ...]
+    is_numbered: bool
+    is_lossy: bool
+    between: int = 0
+    flat: int = 0
+
+    def kind(self, most: int) -> Kind:
+        """What its values are, where numbers of classes go up to `most`."""
+        if self.is_lossy:
+            return "greys" if any(self.values) else "nothing"
+        if set(self.values) <= {0, WHITE}:
+            return "white" if WHITE in self.values and not self.is_numbered else "nothing"
+        is_between = any(most < value < WHITE for value in self.values)
+        return "greys" if is_between and not self.is_numbered else "numbers"
+
+    @property
+    def may_be_classes(self) -> bool:
+        """Whether its greys lie in areas rather than at edges."""
+        return not self.is_lossy and self.flat > self.between * MOST_FLAT
+
+    def joined(self, other: MaskLook) -> MaskLook:
+        """What two parts of one mask hold together."""
+        return MaskLook(
+            values=tuple(sorted({*self.values, *other.values})),
+            is_numbered=self.is_numbered,
+            is_lossy=self.is_lossy,
+            between=self.between + other.between,
+            flat=self.flat + other.flat,
+        )
+
+
+def values_of(pair: Pair) -> MaskValues:
+    """What a mask, or the part of it that is meant, holds. Raises what `mask_values` does."""
+    assert pair.mask is not None
+    if pair.box is None:
+        return mask_values(pair.mask, pair.photo, is_grey=True)
+    changed = (pair.mask.stat().st_mtime_ns, pair.photo.stat().st_mtime_ns)
+    with _lock:  # several threads come for tiles of one mask at once
+        whole = _kept_whole(pair.mask, pair.photo, changed)
+    left, top, right, bottom = pair.box
+    return replace(whole, values=np.ascontiguousarray(whole.values[top:bottom, left:right]))
+
+
+@lru_cache(maxsize=2)
+def _kept_whole(mask: Path, photo: Path, changed: tuple[int, int]) -> MaskValues:
+    """A whole mask, as long as others don't take its place: its tiles are read one after the
+    other.
+    """
+    return mask_values(mask, photo, is_grey=True)
+
+
+def look_at_mask(pair: Pair) -> MaskLook:
+    """What the mask of a photograph holds. Raises what `mask_values` does."""
+    assert pair.mask is not None
+    held = values_of(pair)
+    values = held.values
+    different = tuple(np.flatnonzero(np.bincount(values.ravel(), minlength=WHITE + 1)).tolist())
+    between = flat = 0
+    if any(MOST_CLASSES < value < WHITE - MOST_CLASSES for value in different):
+        is_between = (values > MOST_CLASSES) & (values < WHITE - MOST_CLASSES)
+        between = int(is_between.sum())
+        flat = int((is_between & _is_flat(values)).sum())
+    return MaskLook(different, held.is_numbered, pair.mask.suffix.lower() in LOSSY, between, flat)
+
+
+def _is_flat(values: np.ndarray) -> np.ndarray:
+    """Which pixels (height, width) bool are one of four with the same value, in a square."""
+    is_square = values[1:, 1:] == values[1:, :-1]
+    is_square &= values[:-1, 1:] == values[:-1, :-1]
+    is_square &= values[1:, 1:] == values[:-1, 1:]
+    flat = np.zeros(values.shape, bool)
+    for rows in (slice(1, None), slice(None, -1)):
+        for columns in (slice(1, None), slice(None, -1)):
+            flat[rows, columns] |= is_square
+    return flat
