@@ -16,6 +16,7 @@ from prunedge.config import RunConfig
 from prunedge.data.dataset import Dataset
 from prunedge.data.judged import Sight, read_judged
 from prunedge.data.mask_array import resized_mask
+from prunedge.data.patches import cut_patches
 from prunedge.data.transforms import augment, draw, moved
 from prunedge.edge.image.size import Size, resized
 from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
@@ -216,6 +217,29 @@ def test_what_is_wrong_names_file_cause_and_remedy(tmp_path: Path) -> None:
 
     (masks / "003.png").unlink()
     with pytest.raises(DataError, match=r"1 of 12 photographs have no mask: 003.*all black"):
+        loaded(tmp_path)
+
+
+def test_a_mask_that_several_photographs_share_is_refused(tmp_path: Path) -> None:
+    """It shows the damage of one of them at most."""
+    write_lines(tmp_path, 12)
+    for folder in ("a", "b"):
+        (tmp_path / "photos" / folder).mkdir()
+    (tmp_path / "photos" / "001.png").rename(tmp_path / "photos" / "a" / "001.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "b" / "001.png")
+    said = r"2 photographs share the mask 001.png: a/001.png, b/001.png"
+    with pytest.raises(DataError, match=said):
+        loaded(tmp_path)
+    with pytest.raises(DataError, match=said):
+        cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", size=16)
+    for folder in ("a", "b"):
+        mask = tmp_path / "masks" / folder / "001.png"
+        mask.parent.mkdir()
+        mask.write_bytes((tmp_path / "masks" / "001.png").read_bytes())
+    assert len(all_masks(loaded(tmp_path))) == 12
+
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "002.jpg")
+    with pytest.raises(DataError, match=r"share the mask 002.png: 002.jpg, 002.png"):
         loaded(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
     A mask has its photograph's path within the folder, or else its name alone, and may end in
     _mask, _label, _gt, _seg. When both lie in one folder, that ending tells them apart, or else a
     mask is the lossless one of two files (crack1.jpg, crack1.png). Raises DataError when a folder
-    is missing, holds no images, or it can't be told which is which.
+    is missing, holds no images, or it can't be told which is which, and when several photographs
+    have one mask.
     """
     for folder in (photos, masks):
         if not folder.is_dir():
@@ -126,7 +128,27 @@ def _across(folder: Path, photos: list[Path], masks: Path) -> list[Pair]:
         key = relative.with_suffix("").as_posix()
         name = key if plain[key] == 1 else relative.as_posix().replace(".", "_")
         pairs.append(Pair(name, path, by_path.get(key) or by_stem.get(path.stem)))
+    _refuse_shared(pairs, folder, masks)
     return pairs
+
+
+def _refuse_shared(pairs: Sequence[Pair], photos: Path, masks: Path) -> None:
+    """DataError where several photographs have one mask: it shows the damage of one at most."""
+    photographs: dict[Path, list[str]] = defaultdict(list)
+    for pair in pairs:
+        if pair.mask is not None:
+            photographs[pair.mask].append(pair.photo.relative_to(photos).as_posix())
+    shared = []
+    for mask, names in photographs.items():
+        if len(names) > 1:
+            name = mask.relative_to(masks).as_posix()
+            shared.append(f"{len(names)} photographs share the mask {name}: {first_of(names)}")
+    if shared:
+        raise DataError(
+            first_of(shared, between="; "),
+            where=masks,
+            remedy="give each its own, at the path that its photograph has in its folder",
+        )
 
 
 def _key(path: Path, folder: Path) -> str:
