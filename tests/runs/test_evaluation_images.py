@@ -12,6 +12,7 @@ from PIL import Image
 from prunedge.errors import DataError
 from prunedge.runs import execute
 from prunedge.runs.evaluation import evaluate_on
+from prunedge.runs.export import write_bundle
 from prunedge.runs.run import Run
 from tests.masked_images import numbers_with, write_pair
 from tests.refusals import refusal
@@ -87,3 +88,33 @@ def test_masks_and_tiles_are_refused_of_a_model_that_reads_none(
         assert "acts only with --task segmentation" in said
     with pytest.raises(DataError, match="acts only with task='segmentation'"):
         evaluate_on(of_classes.path, own, masks=tmp_path)
+
+
+@pytest.mark.parametrize("tile", [0, -5, 7, 4097])
+def test_tiles_have_the_sides_that_the_setting_allows(run: Run, tile: int) -> None:
+    said = refusal("evaluate", run.path, folder_of(run, "photos"), f"--tile={tile}")
+    assert f"tiles of {tile:,} pixels" in said
+    assert "8 to 4,096" in said
+
+
+def test_tiles_are_refused_where_there_are_no_masks(of_classes: Run, run: Run) -> None:
+    for data in (of_classes.config.data.path, folder_of(run, "photos")):
+        said = refusal("evaluate", of_classes.path, data, "--tile", "16")
+        assert "--tile" in said
+        assert "cuts photographs with --masks alone" in said
+
+
+def test_a_model_of_tiles_is_not_shown_whole_photographs_without_a_word(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = folder_of(run, "bundle")
+    write_bundle(run, bundle, formats=["onnx"])
+    photos = folder_of(run, "photos")
+    masks = folder_of(run, "masks")
+    said = "the model learned from images of 16 x 16 pixels, and 12 of 12 photographs are others"
+    evaluate_on(bundle, photos, masks=masks, resamples=10)
+    assert said in caplog.text
+    assert "tile=16 cuts them" in caplog.text
+    caplog.clear()
+    evaluate_on(bundle, photos, masks=masks, tile=SIDE, resamples=10)
+    assert "learned from images" not in caplog.text

@@ -15,10 +15,11 @@ import numpy as np
 from prunedge.data.decode import Progress
 from prunedge.data.judged import SIDES
 from prunedge.data.paths import written
+from prunedge.edge import open_bundle
 from prunedge.edge.tasks.decision import Decision
 from prunedge.errors import DataError, TrainError
 from prunedge.runs.deciding import answers_in
-from prunedge.runs.evaluation_images import evaluation_images
+from prunedge.runs.evaluation_images import evaluation_images, refuse_tile
 from prunedge.runs.judged_model import JudgedModel, open_model
 from prunedge.runs.leakage import Seen, seen_by
 from prunedge.tasks import Meter, Metrics, Task
@@ -168,6 +169,7 @@ def evaluate_on(
     require_path("place", place)
     require_path("data", data)
     _refuse_wrong(split, resamples, seed)
+    refuse_tile(tile)
     trust.trust_everything(trust_code)
     model = open_model(
         Path(place), target=target, step=step, baseline=baseline, threads=threads, device=device
@@ -175,6 +177,7 @@ def evaluate_on(
     images = evaluation_images(
         model,
         data,
+        view=open_bundle(place).manifest.view if model.run is None else None,
         masks=masks,
         tile=tile,
         side=split,
