@@ -277,6 +277,24 @@ def test_masks_and_tasks_that_read_none_exclude_each_other(tmp_path: Path) -> No
         RunConfig.make("x", **config, balance="loss")
 
 
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ("s3://bucket/masks", "masks behind a URL: copy them into a folder"),
+        ("", "no folder: name the one that the masks lie in"),
+    ],
+)
+def test_masks_lie_in_a_folder(tmp_path: Path, masks: str, said: str) -> None:
+    write_lines(tmp_path, 4)
+    with pytest.raises(ConfigError, match=said):
+        RunConfig.make("x", data="x", model="y", masks=masks)
+    with pytest.raises(ConfigError, match=said):
+        pe.load_folder(tmp_path / "photos", masks=masks, size=32)
+    sight = Sight(MaskTargets(("background", "damage")), Size(32, 32))
+    with pytest.raises(DataError, match=said.partition(":")[0]):
+        read_judged(tmp_path / "photos", sight, masks=masks)
+
+
 def test_other_masks_are_matched_to_a_model_s_classes_by_name(tmp_path: Path) -> None:
     write_kinds(tmp_path / "kinds", 12)
     names = tmp_path / "kinds" / "masks" / "classes.txt"

@@ -22,12 +22,13 @@ from prunedge.data.mask_reading import (
 )
 from prunedge.data.mask_values import photo_size
 from prunedge.data.masks import Pair, pair_up
-from prunedge.data.paths import cache_folder, is_url
+from prunedge.data.paths import cache_folder
 from prunedge.data.records import SPLIT_NAMES, Listing, Masked, Record, finish
 from prunedge.data.records_cache import cached, keep_cached
 from prunedge.data.tiles import boxes_of, tile_path
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.files import is_address
 from prunedge.utils.machine import pass_on_reading, unusable_cache
 from prunedge.utils.wording import counted, first_of
 
@@ -69,8 +70,10 @@ def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Li
     photographs without a mask, and masks that can't be read, are of another size than their
     photograph or have numbers that no class has.
     """
+    if not str(masks):
+        raise DataError("no folder", where=option("masks"), remedy="name the one of the masks")
     for place, what in ((data, "photographs"), (masks, "masks")):
-        if is_url(place):
+        if is_address(place):
             raise DataError(f"{what} behind a URL", where=place, remedy="copy them into a folder")
     photos = Path(data)
     folder = Path(masks)
