@@ -220,6 +220,31 @@ def test_what_is_wrong_names_file_cause_and_remedy(tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
+@pytest.mark.parametrize("tile", [None, 16])
+def test_turned_photographs_whose_masks_may_lie_either_way_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tile: int | None
+) -> None:
+    """Upside down and mirrored, and on their side where they are square: no size tells."""
+    write_lines(tmp_path, 12)
+    for index, orientation in enumerate((3, 2, 6, 1, 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = tmp_path / "photos" / f"{index:03d}.png"
+        image = Image.open(file)
+        file.unlink()
+        image.save(file.with_suffix(".jpg"), exif=exif, quality=100)
+    # This mask says itself how it lies.
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    mask = tmp_path / "masks" / "004.png"
+    Image.open(mask).save(mask, exif=turned)
+    loaded(tmp_path, tile=tile)
+    said = [line for line in caplog.messages if "EXIF" in line]
+    assert len(said) == 1
+    assert "3 of 12 photographs are turned or mirrored by their EXIF" in said[0]
+    assert "000.jpg" in said[0]
+
+
 def test_a_mask_that_several_photographs_share_is_refused(tmp_path: Path) -> None:
     """It shows the damage of one of them at most."""
     write_lines(tmp_path, 12)

@@ -87,6 +87,7 @@ def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Li
 
     listed = [(pair, look) for pair, look in zip(pairs, looks, strict=True) if look is not None]
     reading = _reading(folder, listed, options.known)
+    _warn_of_turned(listed)
     is_split = all(pair.name.split("/")[0].lower() in SPLIT_NAMES for pair, _ in listed)
     records = []
     for pair, look in listed:
@@ -210,6 +211,20 @@ def _look_or_reason(pair: Pair) -> MaskLook | str:
     except Exception as error:  # a damaged file can make a decoder raise anything
         pass_on_reading(error, pair.mask or pair.photo)
         return reason(error, pair.mask)
+
+
+def _warn_of_turned(listed: Sequence[tuple[Pair, MaskLook]]) -> None:
+    """Say how many masks may lie otherwise than their photographs."""
+    photographs = list(dict.fromkeys(pair.photo for pair, _ in listed))
+    turned = list(dict.fromkeys(pair.photo for pair, look in listed if look.may_be_turned))
+    if turned:
+        log.warning(
+            "%s of %s turned or mirrored by their EXIF, and nothing tells whether their masks were "
+            "drawn so: they are read as the photographs are seen (%s)",
+            f"{len(turned):,}",
+            counted(len(photographs), "photograph is", "photographs are"),
+            first_of([path.name for path in turned]),
+        )
 
 
 def _reading(

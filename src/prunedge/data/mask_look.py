@@ -27,6 +27,7 @@ class MaskLook:
 
     `between` is how many of its pixels are neither nearly black nor nearly white, and `flat` how
     many of these are as their neighbours are: greys at edges are not, classes are.
+    `may_be_turned`: see `MaskValues`.
     """
 
     values: tuple[int, ...]
@@ -34,6 +35,7 @@ class MaskLook:
     is_lossy: bool
     between: int = 0
     flat: int = 0
+    may_be_turned: bool = False
 
     def kind(self, most: int) -> Kind:
         """What its values are, where numbers of classes go up to `most`."""
@@ -57,6 +59,7 @@ class MaskLook:
             is_lossy=self.is_lossy,
             between=self.between + other.between,
             flat=self.flat + other.flat,
+            may_be_turned=self.may_be_turned,
         )
 
 
@@ -91,7 +94,14 @@ def look_at_mask(pair: Pair) -> MaskLook:
         is_between = (values > MOST_CLASSES) & (values < WHITE - MOST_CLASSES)
         between = int(is_between.sum())
         flat = int((is_between & _is_flat(values)).sum())
-    return MaskLook(different, held.is_numbered, pair.mask.suffix.lower() in LOSSY, between, flat)
+    return MaskLook(
+        values=different,
+        is_numbered=held.is_numbered,
+        is_lossy=pair.mask.suffix.lower() in LOSSY,
+        between=between,
+        flat=flat,
+        may_be_turned=held.may_be_turned,
+    )
 
 
 def _is_flat(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from prunedge.data.decode import source_of
 from prunedge.edge.image.read import (
+    SWAPPED,
     TURN,
     Depth,
     depth_of,
@@ -32,11 +33,14 @@ class MaskValues:
     """What a mask holds, `values` (height, width) uint8, for its photograph as it is seen upright.
 
     `is_numbered`: its file has a palette, or more bits than greys of up to 255 need, so that its
-    values are numbers of classes.
+    values are numbers of classes. `may_be_turned`: its photograph is turned or mirrored by its
+    EXIF, and nothing tells whether the mask was drawn on it as it is seen, as is assumed here, or
+    as it is stored.
     """
 
     values: np.ndarray
     is_numbered: bool
+    may_be_turned: bool = False
 
 
 def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> MaskValues:
@@ -48,10 +52,14 @@ def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> MaskValues
     """
     with Image.open(source_of(photo)) as opened:
         width, height = upright_size(opened)
-        turn = TURN.get(orientation_of(opened) or 1)
+        orientation = orientation_of(opened) or 1
+    turn = TURN.get(orientation)
     with Image.open(source_of(mask)) as opened:
         depth = depth_of(opened)
-        image = upright(settled(opened))
+        image = settled(opened)
+    is_told = orientation in SWAPPED and width != height
+    may_be_turned = turn is not None and not is_told and orientation_of(image) in (None, 1)
+    image = upright(image)
     _refuse_transparent(image)
     if is_grey and image.mode in ("RGB", "RGBA") and _has_colours(image):
         raise ValueError("its mask has colours and no palette: save it with class numbers")
@@ -62,11 +70,12 @@ def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> MaskValues
     if grey.size != (width, height):
         raise ValueError(f"its mask is {image.width}x{image.height} and not {width}x{height}")
     values = np.asarray(grey)
+    is_numbered = image.mode == "P"
     if is_deep(image):
-        return _of_deep(values, depth)
-    if image.mode == "1":
-        return MaskValues(values.astype(np.uint8) * np.uint8(WHITE), is_numbered=False)
-    return MaskValues(values, is_numbered=image.mode == "P")
+        values, is_numbered = _of_deep(values, depth)
+    elif image.mode == "1":
+        values = values.astype(np.uint8) * np.uint8(WHITE)
+    return MaskValues(values, is_numbered, may_be_turned)
 
 
 def photo_size(photo: Path) -> tuple[int, int]:
@@ -89,8 +98,10 @@ def _has_colours(image: Image.Image) -> bool:
     return int((colours.max(2) - colours.min(2)).max(initial=0)) > MOST_CLASSES
 
 
-def _of_deep(values: np.ndarray, depth: Depth) -> MaskValues:
-    """Values of more than eight bits: numbers up to 255, or greys of sixteen bits."""
+def _of_deep(values: np.ndarray, depth: Depth) -> tuple[np.ndarray, bool]:
+    """Values of more than eight bits as uint8: numbers up to 255, or greys of sixteen bits; and
+    whether they are numbers.
+    """
     if values.dtype.kind == "f":
         _refuse_fractions(values)
     least = values.min(initial=0)
@@ -100,13 +111,13 @@ def _of_deep(values: np.ndarray, depth: Depth) -> MaskValues:
     if most <= WHITE:
         numbers = values.astype(np.uint8)
         is_white = not ((numbers > 0) & (numbers < WHITE)).any()
-        return MaskValues(numbers, is_numbered=not is_white)
+        return numbers, not is_white
     if depth != "16 bits" or most < DEEP_WHITE:
         raise ValueError(
             f"its mask has values up to {most:,.0f}: neither numbers up to {WHITE} nor black and "
             "white of sixteen bits (0 and 65,535): save it with eight bits"
         )
-    return MaskValues((values >> 8).astype(np.uint8), is_numbered=False)
+    return (values >> 8).astype(np.uint8), False
 
 
 def _refuse_fractions(values: np.ndarray) -> None:
