@@ -176,6 +176,62 @@ def test_another_mask_is_another_fingerprint_though_it_shows_the_same_classes(
     assert loaded(tmp_path).fingerprint != before
 
 
+def shown_in(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.setdiff1d(mask, [0, IGNORE]).tolist())
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+def test_targets_are_what_masks_show_at_the_size_that_a_model_sees(
+    tmp_path: Path, resize: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line of one pixel is lost where each fourth pixel is kept, and at an edge that is cut."""
+    for index in range(40):
+        numbers = np.zeros((64, 96), np.uint8)
+        numbers[:, 7 * index % 96] = 1
+        write_pair(tmp_path, f"{index:02d}", numbers, seed=index)
+    data = loaded(tmp_path, size=16, resize=resize)
+    full = 0
+    for split in data.splits().values():
+        masks = split.targets()
+        for sample, mask in zip(split.samples, masks, strict=True):
+            assert sample.target == shown_in(mask)
+        full += split.counts()["damage"]
+        assert split.counts()["damage"] == (masks == 1).any((1, 2)).sum()
+    assert 4 <= full < 20
+    assert f"{40 - full} of 40 masks with damage show none at 16 px" in caplog.text
+    shown = []
+    for _, masks in data.train.batches(4, shuffle_seed=0, balanced=True):
+        shown += (masks == 1).flatten(1).any(1).tolist()
+    assert np.mean(shown) == pytest.approx(0.5, abs=0.05)
+
+    sight = Sight(data.labelling, Size(16, 16), resize)  # type: ignore[arg-type]
+    judged = read_judged(tmp_path / "photos", sight, masks=tmp_path / "masks")
+    for sample, mask in zip(judged.split.samples, judged.split.targets(), strict=True):
+        assert sample.target == shown_in(mask)
+    again = loaded(tmp_path, size=16, resize=resize)
+    assert again.train.samples == data.train.samples
+
+
+def test_damage_that_no_mask_shows_at_that_size_is_refused(tmp_path: Path) -> None:
+    for index in range(12):
+        numbers = np.zeros((64, 64), np.uint8)
+        numbers[:, 0] = 1
+        write_pair(tmp_path, f"{index}", numbers, seed=index)
+    with pytest.raises(DataError, match="none of 12 masks shows damage at 8 px"):
+        loaded(tmp_path, size=8)
+
+
+def test_photographs_that_can_t_be_read_are_left_out_with_their_masks(tmp_path: Path) -> None:
+    write_lines(tmp_path, 20)
+    (tmp_path / "photos" / "003.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of 20 images can't be read: 003.png \("):
+        loaded(tmp_path)
+    assert len(all_masks(loaded(tmp_path, skip_unreadable=True))) == 19
+    sight = Sight(MaskTargets(("background", "damage")), Size(32, 32))
+    judged = read_judged(tmp_path / "photos", sight, masks=tmp_path / "masks")
+    assert [*judged.unreadable] == ["003.png"]
+
+
 def test_splits_have_each_class_in_the_same_share_and_folders_may_be_splits(tmp_path: Path) -> None:
     data = loaded(write_kinds(tmp_path / "a", 60), seed=3)
     for split in data.splits().values():
