@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from PIL import Image
 import prunedge as pe
 from prunedge.data.dataset import Dataset
 from prunedge.data.judged import Sight, read_judged
-from prunedge.data.masks import damage
+from prunedge.data.mask_array import masks_of
+from prunedge.data.mask_look import look_at_mask
+from prunedge.data.mask_reading import MaskReading
+from prunedge.data.mask_values import mask_values
+from prunedge.data.masks import Pair, damage
+from prunedge.data.records import Masked
 from prunedge.edge.image.size import Size
 from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
 from prunedge.errors import DataError
@@ -228,6 +234,43 @@ def test_classes_that_nobody_named_are_matched_by_their_numbers(tmp_path: Path) 
     two = Sight(MaskTargets(("background", "class 1", "class 2")), Size(SIDE, SIDE))
     judged = read_judged(tmp_path / "photos", two, masks=tmp_path / "masks")
     np.testing.assert_array_equal(judged.split.targets([place])[0], was == 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_large_mask_is_kept_in_a_byte_a_pixel(tmp_path: Path, mode: str) -> None:
+    side = 3000
+    photo = tmp_path / "photo.png"
+    mask = tmp_path / "mask.png"
+    Image.new("L", (side, side)).save(photo)
+    Image.new(mode, (side, side), 1).save(mask)
+    pair = Pair("photo", photo, mask)
+    masked = Masked((pair,), MaskReading({0: "sound", 1: "crack"}, ("sound", "crack")))
+    assert mask_values(mask, photo).values.dtype == np.uint8
+    tracemalloc.start()
+    assert look_at_mask(pair).values == (1,)
+    masks = masks_of(masked, ("sound", "crack"), Size(8, 8), "stretch", folder=tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert masks.shown == ((1,),)
+    assert peak < 4 * side**2
+
+
+def test_photographs_and_masks_may_be_larger_than_pillow_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(tmp_path, 12)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIDE * SIDE // 3)
+    data = loaded(tmp_path, tile=16, size=16)
+    assert sum(len(split) for split in data.splits().values()) == 12 * 4
+    assert SIDE * SIDE // 3 == Image.MAX_IMAGE_PIXELS
+    assert damage(tmp_path / "masks" / "001.png", tmp_path / "photos" / "001.png", None).any()
+
+
+def test_there_is_a_limit_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(tmp_path, 12)
+    monkeypatch.setattr("prunedge.data.mask_values.MOST_MEGAPIXELS", SIDE * SIDE / 2e6)
+    with pytest.raises(DataError, match=r"32 x 32 pixels are more than 0\.000512 megapixels"):
+        loaded(tmp_path, tile=16, size=16)
 
 
 def test_it_is_said_how_masks_were_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from prunedge.data.mask_values import MOST_CLASSES, WHITE, MaskValues, mask_values
 from prunedge.data.masks import LOSSY, Pair
 
+BAND = 64  # rows whose values are counted at once: numpy takes eight bytes for each
 MOST_FLAT = 0.5  # of the greys between black and white of a mask, that lie in areas of one grey
 
 Kind = Literal["nothing", "white", "greys", "numbers"]
@@ -88,7 +89,10 @@ def look_at_mask(pair: Pair) -> MaskLook:
     assert pair.mask is not None
     held = values_of(pair)
     values = held.values
-    different = tuple(np.flatnonzero(np.bincount(values.ravel(), minlength=WHITE + 1)).tolist())
+    is_there = np.zeros(WHITE + 1, bool)
+    for first in range(0, len(values), BAND):
+        is_there[values[first : first + BAND]] = True
+    different = tuple(np.flatnonzero(is_there).tolist())
     between = flat = 0
     if any(MOST_CLASSES < value < WHITE - MOST_CLASSES for value in different):
         is_between = (values > MOST_CLASSES) & (values < WHITE - MOST_CLASSES)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prunedge.data.decode import source_of
+from prunedge.data.decode import MOST_MEGAPIXELS, source_of
+from prunedge.edge.image.photograph import opened_within
 from prunedge.edge.image.read import (
     SWAPPED,
     TURN,
@@ -50,11 +51,11 @@ def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> MaskValues
     must be `is_grey`, is partly transparent, or has values that are neither greys nor numbers up to
     255; and whatever Pillow raises when it can't be read.
     """
-    with Image.open(source_of(photo)) as opened:
+    with opened_within(source_of(photo), MOST_MEGAPIXELS) as opened:
         width, height = upright_size(opened)
         orientation = orientation_of(opened) or 1
     turn = TURN.get(orientation)
-    with Image.open(source_of(mask)) as opened:
+    with opened_within(source_of(mask), MOST_MEGAPIXELS) as opened:
         depth = depth_of(opened)
         image = settled(opened)
     is_told = orientation in SWAPPED and width != height
@@ -80,7 +81,7 @@ def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> MaskValues
 
 def photo_size(photo: Path) -> tuple[int, int]:
     """Width and height of a photograph as it is seen, from its header alone."""
-    with Image.open(source_of(photo)) as opened:
+    with opened_within(source_of(photo), MOST_MEGAPIXELS) as opened:
         return upright_size(opened)
 
 

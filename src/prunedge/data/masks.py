@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prunedge.data.decode import MOST_MEGAPIXELS
 from prunedge.data.listing import find_images
 from prunedge.data.mask_values import MOST_CLASSES, mask_values
 from prunedge.edge.image.photograph import Photo, open_photo
@@ -20,7 +21,6 @@ from prunedge.utils.wording import first_of
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 LOSSY = {".jpg", ".jpeg", ".webp"}
 HALF = 127
-_MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_photo(photo: Path) -> Photo:
     """The photograph upright, greys as its file keeps them; decoded by what an inspection decodes
     with. Raises DataError.
     """
-    return open_photo(photo, _MOST_MEGAPIXELS, as_stored=True)
+    return open_photo(photo, MOST_MEGAPIXELS, as_stored=True)
 
 
 def _within(folder: Path) -> list[Pair]:
