@@ -276,6 +276,7 @@ def test_check_counts_images_of_each_class_and_names_a_model_of_pixels(images: P
     assert "an empty mask is right for" in done.stdout
     assert "--model lraspp_mobilenet_v3_large" in done.stdout
     assert "--balance" not in done.stdout
+    assert "masks: black and white; 32 of 40 hold damage" in done.stderr
 
 
 def test_check_advises_where_few_tiles_show_damage(tmp_path: Path) -> None:

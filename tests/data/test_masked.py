@@ -16,6 +16,7 @@ from prunedge.config import RunConfig
 from prunedge.data.dataset import Dataset
 from prunedge.data.judged import Sight, read_judged
 from prunedge.data.mask_array import resized_mask
+from prunedge.data.patches import cut_patches
 from prunedge.data.transforms import augment, draw, moved
 from prunedge.edge.image.size import Size, resized
 from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
@@ -68,7 +69,6 @@ def test_masks_of_numbers_have_the_names_beside_them(tmp_path: Path) -> None:
         ((0, 1, 2), "P", None, ("background", "class 1", "class 2")),
         ((0, 1, 255), "L", None, ("background", "damage")),
         ((0, 1, 1), "L", None, ("background", "damage")),
-        ((0, 60, 200), "L", None, ("background", "damage")),
         ((0, 255, 255), "L", "crack", ("background", "crack")),
         ((0, 3, 40), "P", None, ("background", "class 3", "class 40")),
     ],
@@ -92,8 +92,6 @@ def test_what_the_values_of_a_set_mean(
     numbers = numbers_with(1, line=True, blot=True)
     if values == (0, 1, 255):
         numbers = np.where(numbers == 2, IGNORE, numbers)
-    elif values == (0, 60, 200):
-        numbers = np.where(numbers == 2, 1, 0)
     elif len(wanted) == 2:
         numbers = numbers > 0
     np.testing.assert_array_equal(mask, numbers)
@@ -178,6 +176,62 @@ def test_another_mask_is_another_fingerprint_though_it_shows_the_same_classes(
     assert loaded(tmp_path).fingerprint != before
 
 
+def shown_in(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.setdiff1d(mask, [0, IGNORE]).tolist())
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+def test_targets_are_what_masks_show_at_the_size_that_a_model_sees(
+    tmp_path: Path, resize: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line of one pixel is lost where each fourth pixel is kept, and at an edge that is cut."""
+    for index in range(40):
+        numbers = np.zeros((64, 96), np.uint8)
+        numbers[:, 7 * index % 96] = 1
+        write_pair(tmp_path, f"{index:02d}", numbers, seed=index)
+    data = loaded(tmp_path, size=16, resize=resize)
+    full = 0
+    for split in data.splits().values():
+        masks = split.targets()
+        for sample, mask in zip(split.samples, masks, strict=True):
+            assert sample.target == shown_in(mask)
+        full += split.counts()["damage"]
+        assert split.counts()["damage"] == (masks == 1).any((1, 2)).sum()
+    assert 4 <= full < 20
+    assert f"{40 - full} of 40 masks with damage show none at 16 px" in caplog.text
+    shown = []
+    for _, masks in data.train.batches(4, shuffle_seed=0, balanced=True):
+        shown += (masks == 1).flatten(1).any(1).tolist()
+    assert np.mean(shown) == pytest.approx(0.5, abs=0.05)
+
+    sight = Sight(data.labelling, Size(16, 16), resize)  # type: ignore[arg-type]
+    judged = read_judged(tmp_path / "photos", sight, masks=tmp_path / "masks")
+    for sample, mask in zip(judged.split.samples, judged.split.targets(), strict=True):
+        assert sample.target == shown_in(mask)
+    again = loaded(tmp_path, size=16, resize=resize)
+    assert again.train.samples == data.train.samples
+
+
+def test_damage_that_no_mask_shows_at_that_size_is_refused(tmp_path: Path) -> None:
+    for index in range(12):
+        numbers = np.zeros((64, 64), np.uint8)
+        numbers[:, 0] = 1
+        write_pair(tmp_path, f"{index}", numbers, seed=index)
+    with pytest.raises(DataError, match="none of 12 masks shows damage at 8 px"):
+        loaded(tmp_path, size=8)
+
+
+def test_photographs_that_can_t_be_read_are_left_out_with_their_masks(tmp_path: Path) -> None:
+    write_lines(tmp_path, 20)
+    (tmp_path / "photos" / "003.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of 20 images can't be read: 003.png \("):
+        loaded(tmp_path)
+    assert len(all_masks(loaded(tmp_path, skip_unreadable=True))) == 19
+    sight = Sight(MaskTargets(("background", "damage")), Size(32, 32))
+    judged = read_judged(tmp_path / "photos", sight, masks=tmp_path / "masks")
+    assert [*judged.unreadable] == ["003.png"]
+
+
 def test_splits_have_each_class_in_the_same_share_and_folders_may_be_splits(tmp_path: Path) -> None:
     data = loaded(write_kinds(tmp_path / "a", 60), seed=3)
     for split in data.splits().values():
@@ -202,7 +256,9 @@ def test_what_is_wrong_names_file_cause_and_remedy(tmp_path: Path) -> None:
     assert len(all_masks(loaded(tmp_path, skip_unreadable=True))) == 11
 
     Image.fromarray(np.full((32, 32), 3, np.uint8)).save(masks / "003.png")
-    with pytest.raises(DataError, match=r"003 has the number 3, and the classes are 3 \(sound, cr"):
+    with pytest.raises(
+        DataError, match=r"003.png has the number 3, and the classes are 3 \(sound, cr"
+    ):
         loaded(tmp_path)
 
     colours = np.zeros((32, 32, 3), np.uint8)
@@ -217,6 +273,54 @@ def test_what_is_wrong_names_file_cause_and_remedy(tmp_path: Path) -> None:
 
     (masks / "003.png").unlink()
     with pytest.raises(DataError, match=r"1 of 12 photographs have no mask: 003.*all black"):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("tile", [None, 16])
+def test_turned_photographs_whose_masks_may_lie_either_way_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tile: int | None
+) -> None:
+    """Upside down and mirrored, and on their side where they are square: no size tells."""
+    write_lines(tmp_path, 12)
+    for index, orientation in enumerate((3, 2, 6, 1, 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = tmp_path / "photos" / f"{index:03d}.png"
+        image = Image.open(file)
+        file.unlink()
+        image.save(file.with_suffix(".jpg"), exif=exif, quality=100)
+    # This mask says itself how it lies.
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    mask = tmp_path / "masks" / "004.png"
+    Image.open(mask).save(mask, exif=turned)
+    loaded(tmp_path, tile=tile)
+    said = [line for line in caplog.messages if "EXIF" in line]
+    assert len(said) == 1
+    assert "3 of 12 photographs are turned or mirrored by their EXIF" in said[0]
+    assert "000.jpg" in said[0]
+
+
+def test_a_mask_that_several_photographs_share_is_refused(tmp_path: Path) -> None:
+    """It shows the damage of one of them at most."""
+    write_lines(tmp_path, 12)
+    for folder in ("a", "b"):
+        (tmp_path / "photos" / folder).mkdir()
+    (tmp_path / "photos" / "001.png").rename(tmp_path / "photos" / "a" / "001.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "b" / "001.png")
+    said = r"2 photographs share the mask 001.png: a/001.png, b/001.png"
+    with pytest.raises(DataError, match=said):
+        loaded(tmp_path)
+    with pytest.raises(DataError, match=said):
+        cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", size=16)
+    for folder in ("a", "b"):
+        mask = tmp_path / "masks" / folder / "001.png"
+        mask.parent.mkdir()
+        mask.write_bytes((tmp_path / "masks" / "001.png").read_bytes())
+    assert len(all_masks(loaded(tmp_path))) == 12
+
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "002.jpg")
+    with pytest.raises(DataError, match=r"share the mask 002.png: 002.jpg, 002.png"):
         loaded(tmp_path)
 
 
@@ -252,6 +356,24 @@ def test_masks_and_tasks_that_read_none_exclude_each_other(tmp_path: Path) -> No
     assert RunConfig.make("x", **config).task.metric == "iou"
     with pytest.raises(ConfigError, match=r"balance='loss' can't be had.*balance='sampler'"):
         RunConfig.make("x", **config, balance="loss")
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ("s3://bucket/masks", "masks behind a URL: copy them into a folder"),
+        ("", "no folder: name the one that the masks lie in"),
+    ],
+)
+def test_masks_lie_in_a_folder(tmp_path: Path, masks: str, said: str) -> None:
+    write_lines(tmp_path, 4)
+    with pytest.raises(ConfigError, match=said):
+        RunConfig.make("x", data="x", model="y", masks=masks)
+    with pytest.raises(ConfigError, match=said):
+        pe.load_folder(tmp_path / "photos", masks=masks, size=32)
+    sight = Sight(MaskTargets(("background", "damage")), Size(32, 32))
+    with pytest.raises(DataError, match=said.partition(":")[0]):
+        read_judged(tmp_path / "photos", sight, masks=masks)
 
 
 def test_other_masks_are_matched_to_a_model_s_classes_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ from PIL import Image
 
 import prunedge as pe
 from prunedge.config import RunConfig
-from prunedge.data.dataset import Dataset
-from prunedge.data.judged import Sight, read_judged
+from prunedge.data.dataset import Dataset, Sample
+from prunedge.data.judged import Sight, own_judged, read_judged
 from prunedge.data.stored import looks_of
 from prunedge.data.tiles import boxes_of, tile_of, tile_path
 from prunedge.edge.image.size import Size
@@ -91,6 +93,74 @@ def test_no_split_parts_the_tiles_of_a_photograph(tmp_path: Path) -> None:
     assert sum(map(len, sides)) == len(set.union(*sides)) == 12
     groups = loaded(tmp_path, group_by=r"wall(\d)")
     assert {sample.source for sample in groups.train.samples} <= {str(i) for i in range(10)}
+
+
+def sources_by_photograph(samples: Iterable[Sample]) -> dict[str, set[str | None]]:
+    """The sources that the tiles of each photograph have."""
+    sources = defaultdict(set)
+    for sample in samples:
+        sources[sample.path.parent.name].add(sample.source)
+    return dict(sources)
+
+
+def write_bridges(root: Path) -> Path:
+    """Photographs of three bridges, several of each, of names without a number."""
+    for index, name in enumerate("abcdefghijkl"):
+        numbers = numbers_with(index, line=index % 3 > 0, side=40)[:24]
+        write_pair(root, f"bridge{index % 3}/wall{name}", numbers, seed=index)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("group_by", "wanted"),
+    [
+        ("parent", {"bridge0", "bridge1", "bridge2"}),
+        (r"(\d+)", {"0", "1", "2"}),
+        (r"wall(\w)", set("abcdefghijkl")),
+        ("similar", None),
+        (None, None),
+    ],
+)
+def test_tiles_have_the_group_of_their_photograph(
+    tmp_path: Path, group_by: str | None, wanted: set[str] | None
+) -> None:
+    data = loaded(write_bridges(tmp_path), group_by=group_by)
+    samples = [sample for split in data.splits().values() for sample in split.samples]
+    sources = sources_by_photograph(samples)
+    assert len(sources) == 12
+    assert all(len(each) == 1 and None not in each for each in sources.values())
+    if wanted is not None:
+        assert set.union(*sources.values()) == wanted
+    sides = [{sample.path.parent for sample in split.samples} for split in data.splits().values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 12
+
+    sight = Sight(data.labelling, Size(SIDE, SIDE), tile=SIDE)
+    other = read_judged(
+        tmp_path / "photos", sight, masks=tmp_path / "masks", side="all", group_by=group_by
+    )
+    plain = loaded(tmp_path)
+    for judged in (other, own_judged(plain, "all", group_by)):
+        sources = sources_by_photograph(judged.split.samples)
+        assert len(sources) == 12
+        assert all(len(each) == 1 and None not in each for each in sources.values())
+        if wanted is not None:
+            assert set.union(*sources.values()) == wanted
+
+
+def test_no_pattern_is_searched_in_what_a_tile_is_called(tmp_path: Path) -> None:
+    data = loaded(write_bridges(tmp_path))
+    for group in (
+        lambda: loaded(tmp_path, group_by=r"-(\d+)"),
+        lambda: own_judged(data, "all", r"-(\d+)"),
+    ):
+        with pytest.raises(DataError, match=r"doesn't match 72 of 72 images, bridge0/walla.png"):
+            group()
+
+
+def test_photographs_in_one_folder_can_be_grouped_by_their_folder(tmp_path: Path) -> None:
+    data = loaded(write_walls(tmp_path))
+    judged = own_judged(data, "all", "parent")
+    assert set(judged.sources) == {"photos"}
 
 
 def test_a_balanced_epoch_has_as_many_tiles_with_damage_as_without(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +12,20 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.classification import multiclass_jaccard_index, multiclass_precision
 
+import prunedge as pe
+from prunedge.config import RunConfig
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import DamageSpec
 from prunedge.edge.tasks.segmentation import IGNORE
-from prunedge.errors import ExtraMissing, ModelError, TrainError
+from prunedge.errors import ExtraMissing, ModelError, PrunedgeError, TrainError
+from prunedge.pruning.judging import refuse_undefined
 from prunedge.tasks import TASKS, Metrics, centrelines, make_task
 from prunedge.tasks.segmentation import Segmentation, SegmentationMeter
 from prunedge.tasks.weighting import LossWeighting
 from prunedge.train.intervals import intervals_of
 from prunedge.utils.records import require
+from tests.masked_images import numbers_with, write_pair
 
 SPEC = TaskSpec(name="segmentation", classes=("background", "crack"), size=(16, 16))
 TASK = make_task(SPEC)
@@ -176,9 +181,34 @@ def test_without_scikit_image_the_rest_is_measured_and_its_metrics_name_the_extr
     assert found.iou == 0.5
     assert found.cliou is None
     assert found.cldice is None
-    assert TASK.undefined("iou", [(1,)]) is None
+    for metric in TASK.metrics:
+        assert TASK.undefined(metric, [(1,)]) is None
+        assert TASK.undefined(metric, [()]) == "crack"
+    TASK.require("iou")
     with pytest.raises(ExtraMissing, match=r"cliou needs scikit-image.*prunedge\[measure\]"):
-        TASK.undefined("cliou", [(1,)])
+        TASK.require("cliou")
+
+
+def test_without_scikit_image_a_split_without_damage_is_what_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(centrelines, "find_spec", lambda name: None)
+    for index in range(9):
+        side = ("train", "val", "test")[index % 3]
+        write_pair(tmp_path, f"{side}/{index}", numbers_with(index, line=side != "val"), seed=index)
+    photos = tmp_path / "photos"
+    masks = tmp_path / "masks"
+    data = pe.load_folder(photos, masks=masks, size=32)
+
+    def refuse(metric: str) -> None:
+        settings = {"masks": str(masks), "metric": metric}
+        config = RunConfig.make("x", data=str(photos), model="m", **settings)
+        refuse_undefined(config, data, ("val", "test"))
+
+    with pytest.raises(PrunedgeError, match=r"validation split.*'damage'.*: give it such images$"):
+        refuse("iou")
+    with pytest.raises(ExtraMissing, match="cliou needs scikit-image"):
+        refuse("cliou")
 
 
 def test_metrics_go_through_json_and_are_the_task_s_record() -> None:

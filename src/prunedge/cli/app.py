@@ -99,5 +99,8 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, handlers=[handler])
-    if not is_first:
+    if is_first:
+        # How masks are read is a guess, which the user has to see.
+        logging.getLogger("prunedge.data.mask_listing").setLevel(logging.INFO)
+    else:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends

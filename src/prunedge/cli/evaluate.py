@@ -54,10 +54,11 @@ def evaluate(
         or structure, and are drawn together for the intervals.
     masks
         A folder of the photographs' masks, for a model that finds damage pixel by pixel; DATA is
-        the folder of the photographs then. A run's own are known.
+        the folder of the photographs then. A run's own are known; others are judged by as other
+        images are.
     tile
-        Cut the photographs with masks into squares of so many pixels, as a run's own were; a bundle
-        doesn't know.
+        Cut the photographs with masks into squares of so many pixels, as a run's own were unless
+        others are asked for; a bundle doesn't know.
     resamples
         How many resamples the intervals are made of.
     seed

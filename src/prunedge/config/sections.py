@@ -24,6 +24,7 @@ from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 from prunedge.edge.tasks.decision import OperatingRule, costs_in, rule_in
 from prunedge.edge.tasks.metric import as_drop, called
 from prunedge.utils.advice import option
+from prunedge.utils.files import is_address
 
 Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
@@ -136,8 +137,15 @@ class DataSection(Section):
     @field_validator("masks", mode="before")
     @classmethod
     def _masks_are_a_place(cls, masks: Any) -> Any:
+        if not isinstance(masks, str | os.PathLike):
+            return masks
+        text = os.fspath(masks)
+        if not text:
+            raise ValueError("no folder: name the one that the masks lie in")
+        if is_address(text):
+            raise ValueError("masks behind a URL: copy them into a folder")
         # Wherever a run is gone on with from, they are the same.
-        return os.path.abspath(masks) if isinstance(masks, str | os.PathLike) else masks
+        return os.path.abspath(text)
 
 
 class ModelSection(Section):

@@ -20,7 +20,7 @@ from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, decode, seen_as
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.groups import SIMILAR, group_ids, groups_of, similar_sources
-from prunedge.data.mask_array import Masks, masks_of
+from prunedge.data.mask_array import Masks, masks_of, shown_targets
 from prunedge.data.records import SPLITS, LabelledImages, Listing, refuse_without_training
 from prunedge.data.sides import Fold, check_splits, refuse_impossible_shares, sides_of
 from prunedge.edge.image.normalise import ImageNorm
@@ -131,16 +131,16 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     damage = _damage(listing, labelling, options)
     refuse_impossible_shares(options.shares, options.fold, options.seed)
     span = parse_range(options.range) if isinstance(options.range, str) else options.range
+    masks = _masks(listing, labelling, options)
     images = LabelledImages(
         listing=listing,
         labelling=labelling,
-        targets=[labelling.target(record) for record in listing.records],
+        targets=_targets(listing, labelling, masks),
         sources=groups_of(listing, options.group_by),
     )
     split = _split(images, options, span)
     _warn_of_colours(listing, split.decoded)
     labelling = _scaled(images, split.on("train"))
-    masks = _masks(listing, labelling, options)
 
     samples = []
     for path, target, source in zip(images.paths, images.targets, split.sources, strict=True):
@@ -196,6 +196,20 @@ def _masks(listing: Listing, labelling: Targets, options: LoadOptions) -> Masks 
         folder=options.cache_dir,
         progress=options.progress,
     )
+
+
+def _targets(listing: Listing, labelling: Targets, masks: Masks | None) -> list[Any]:
+    """What is predicted of each image. DataError where masks have lost all damage at their size."""
+    if masks is None:
+        return [labelling.target(record) for record in listing.records]
+    targets = shown_targets(masks, listing.records)
+    if not any(targets):
+        raise DataError(
+            f"none of {counted(len(targets), 'mask')} shows damage at {masks.size} px",
+            where=listing.where,
+            remedy=f"take larger images ({option('size')}), or tiles ({option('tile')})",
+        )
+    return targets
 
 
 def _damage(listing: Listing, labelling: Targets, options: LoadOptions) -> DamageSpec:

@@ -81,7 +81,7 @@ def decode_all(
     use = appearance(size, resize, in_channels)
     shape = (len(paths), *blank.shape)
     cache, notes = keep_array(paths, use, shape, fill, greys=greys, folder=folder, limit=limit)
-    return Decoded(cache, *notes)
+    return Decoded(cache, notes.digests, notes.unreadable, notes.looks)
 
 
 def keep_array(

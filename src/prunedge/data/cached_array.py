@@ -50,12 +50,14 @@ class Notes(NamedTuple):
     """What is known of each image of an array, by its row.
 
     `digests` has an empty string, `looks` None, and `unreadable` the reason, at the row of an image
-    that can't be read.
+    that can't be read. Of masks `shown` has the numbers of the classes, but for the first, that
+    each shows.
     """
 
     digests: tuple[str, ...]
     unreadable: dict[int, str]
     looks: tuple[Look | None, ...]
+    shown: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ def _notes_text(notes: Notes) -> bytes:
         "unreadable": notes.unreadable,
         "kinds": list(numbers),
         "looks": [numbers[look] for look in notes.looks],
+        "shown": notes.shown,
     }
     return json.dumps(record).encode()
 
@@ -230,7 +233,8 @@ def _notes_from(text: bytes) -> Notes:
     unreadable = {int(row): reason for row, reason in record["unreadable"].items()}
     kinds = [kind and Look(*kind) for kind in record["kinds"]]
     looks = tuple(kinds[number] for number in record["looks"])
-    return Notes(tuple(record["digests"]), unreadable, looks)
+    shown = tuple(tuple(numbers) for numbers in record.get("shown", ()))
+    return Notes(tuple(record["digests"]), unreadable, looks, shown)
 
 
 def _check(cache: Path, array: _Array, rows: np.ndarray, pixels: np.ndarray) -> None:

@@ -39,6 +39,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 TILE = ".tile"  # of `prunedge.data.tiles`
+MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 PAUSES_S = (0.2, 1.0)  # before a second and a third try, when the machine is in trouble
 
 Progress = Callable[[int, int, str], None]

@@ -7,10 +7,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from prunedge.data.records import Listing, Record
+from prunedge.data.tiles import tile_of
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.wording import counted
@@ -25,11 +28,19 @@ def groups_of(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
     `group_by` is `parent` (the name of the folder that the image lies in), or a regular expression
     that is searched in the relative path; its first group, or the whole match, is the source. By
     `similar`, which needs the decoded images (`similar_sources`), it is what the manifest says.
+    Tiles have the source of their photograph: its folder and its path count, never their own.
     Raises DataError when it is no regular expression, when it misses an image, or when `parent` is
     the class folder.
     """
+    sources = _sources(listing, group_by)
+    _assert_whole(listing, sources)
+    return sources
+
+
+def _sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
     if group_by in (None, SIMILAR):
         return tuple(record.source for record in listing.records)
+    listing = replace(listing, records=tuple(map(_photograph, listing.records)))
     if group_by == "parent":
         return _parents(listing)
     try:
@@ -108,6 +119,24 @@ def group_ids(sources: Sequence[str | None], digests: Sequence[str]) -> np.ndarr
         name = ("pixels", digest) if source is None else ("source", source)
         ids.append(numbers.setdefault(name, len(numbers)))
     return np.array(ids, np.int64)
+
+
+def _photograph(record: Record) -> Record:
+    """The record of the photograph that a tile is cut from; any other record as it is."""
+    tile = tile_of(record.path)
+    if tile is None:
+        return record
+    return replace(record, path=tile[0], name=record.name.removesuffix(f"/{record.path.name}"))
+
+
+def _assert_whole(listing: Listing, sources: Sequence[str | None]) -> None:
+    """Whatever groups them, no two tiles of one photograph may come from different sources."""
+    known: dict[Path, str | None] = {}
+    for record, source in zip(listing.records, sources, strict=True):
+        tile = tile_of(record.path)
+        if tile is not None:
+            assert source is not None, record.name
+            assert known.setdefault(tile[0], source) == source, record.name
 
 
 def _parents(listing: Listing) -> tuple[str, ...]:

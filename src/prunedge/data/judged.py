@@ -14,7 +14,7 @@ from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
-from prunedge.data.mask_array import Masks, masks_of
+from prunedge.data.mask_array import Masks, masks_of, shown_targets
 from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
@@ -106,6 +106,9 @@ def read_judged(
         records = [replace(record, source=source) for record, source in grouped]
 
     known, targets, left_out = _matched(listing, records, sight.targets)
+    masked = _masks(listing, known, sight, cache_dir, progress)
+    if masked is not None:
+        targets = shown_targets(masked, known)
     decoded = _decoded(known, sight, cache_dir, progress)
     unreadable = {known[row].name: reason for row, reason in sorted(decoded.unreadable.items())}
     rows = [row for row in range(len(known)) if row not in decoded.unreadable]
@@ -126,7 +129,7 @@ def read_judged(
         resize=sight.resize,
         in_channels=sight.in_channels,
         image_norm=sight.image_norm,
-        masks=_masks(listing, known, sight, cache_dir, progress),
+        masks=masked,
     )
     return JudgedImages(split, chosen, unreadable, left_out)
 
@@ -207,7 +210,9 @@ def _grouped(samples: Sequence[Sample], data: Dataset, group_by: str) -> list[Sa
     names = [written(sample.path).removeprefix(where).lstrip("/") for sample in samples]
     records = []
     for sample, name in zip(samples, names, strict=True):
-        records.append(Record(sample.path, name, label=name.partition("/")[0]))
+        # Labels of masks are no folders.
+        label = "" if data.test.has_masks else name.partition("/")[0]
+        records.append(Record(sample.path, name, label, sample.source))
     listing = Listing(data.root, tuple(records), Labels(records, where, "", ""))
     groups = groups_of(listing, group_by)
     return [replace(one, source=source) for one, source in zip(samples, groups, strict=True)]

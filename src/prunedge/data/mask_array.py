@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,18 @@ from PIL import Image
 from prunedge.data.cache import keep_array
 from prunedge.data.cached_array import Notes, digest_of, read_pixels
 from prunedge.data.decode import Progress, appearance, at_once, reason
-from prunedge.data.mask_reading import values_of
+from prunedge.data.mask_look import values_of
+from prunedge.data.mask_values import photo_size
 from prunedge.data.masks import Pair
-from prunedge.data.records import Masked
+from prunedge.data.records import Masked, Record
 from prunedge.data.tiles import tile_path
 from prunedge.edge.image.size import Resize, Size, cropped_box, padded_box
 from prunedge.edge.tasks.segmentation import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.wording import counted, first_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Masks:
     IGNORE where it counts for nothing (also in the border around an image that is padded).
 
     `cache` is the file that holds them, None where it would not fit: masks are read anew then.
+    `shown` are the numbers of the classes, but for the first, that each shows at this size: what a
+    model is shown, and not what its photograph's file shows.
     """
 
     pairs: tuple[Pair, ...]
@@ -38,6 +45,7 @@ class Masks:
     resize: Resize
     cache: Path | None
     digests: tuple[str, ...]
+    shown: tuple[tuple[int, ...], ...]
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """These masks, (len(rows), height, width) uint8. Raises DataError when one can't be read
@@ -60,37 +68,67 @@ def masks_of(
 ) -> Masks:
     """The masks at this size, with the numbers of these classes, read once into the cache folder.
 
-    DataError where one can't be read any more.
+    DataError where one can't be read any more. That of a photograph that can't be read is all
+    IGNORE: nobody asks for it.
     """
     table = masked.reading.table(classes).tobytes()
     read = _reader(table, size, resize)
 
     def fill(file: IO[bytes] | None) -> Notes:
         digests = []
+        shown = []
         for mask in at_once(read, masked.pairs):
             if file is not None:
                 file.write(mask.tobytes())
             digests.append(digest_of(mask))
+            shown.append(tuple(np.setdiff1d(mask, (0, IGNORE)).tolist()))
             if progress is not None:
                 progress(len(digests), len(masked.pairs), "decoding masks")
-        return Notes(tuple(digests), {}, (None,) * len(digests))
+        return Notes(tuple(digests), {}, (None,) * len(digests), tuple(shown))
 
     paths = []
     for pair in masked.pairs:
         photo = pair.photo if pair.box is None else tile_path(pair.photo, pair.box)
         paths += [photo] if pair.mask is None else [photo, pair.mask]
-    use = f"masks {appearance(size, resize)} {hashlib.sha256(table).hexdigest()[:16]}"
+    meaning = hashlib.sha256(table).hexdigest()[:16]
+    use = f"masks and what they show {appearance(size, resize)} {meaning}"
     cache, notes = keep_array(paths, use, (len(masked.pairs), *size), fill, folder=folder)
-    return Masks(masked.pairs, table, size, resize, cache, notes.digests)
+    return Masks(masked.pairs, table, size, resize, cache, notes.digests, notes.shown)
+
+
+def shown_targets(masks: Masks, records: Sequence[Record]) -> list[tuple[int, ...]]:
+    """What the masks of these records show at the size that a model sees, told where they have no
+    damage left of what their files show.
+    """
+    lost = []
+    showing = 0
+    for record, numbers in zip(records, masks.shown, strict=True):
+        showing += bool(record.label)
+        if record.label and not numbers:
+            lost.append(record.name)
+    if lost:
+        log.warning(
+            "%s of %s with damage show none at %s px: larger images, or tiles, keep it (%s)",
+            f"{len(lost):,}",
+            counted(showing, "mask"),
+            masks.size,
+            first_of(lost),
+        )
+    return list(masks.shown)
 
 
 def _reader(table: bytes, size: Size, resize: Resize) -> Callable[[Pair], np.ndarray]:
     """What reads a mask as (height, width) uint8."""
-    numbers = np.frombuffer(table, np.uint8)
+    numbers = [*table]
 
     def read(pair: Pair) -> np.ndarray:
         try:
-            values, _ = values_of(pair)
+            photo_size(pair.photo)
+        except Exception as error:  # decoding says what is wrong with it
+            pass_on_reading(error, pair.photo)
+            return np.full(size, IGNORE, np.uint8)
+        try:
+            values = values_of(pair).values
         except Exception as error:  # a damaged file can make a decoder raise anything
             pass_on_reading(error, pair.mask or pair.photo)
             raise DataError(
@@ -98,7 +136,8 @@ def _reader(table: bytes, size: Size, resize: Resize) -> Callable[[Pair], np.nda
                 where=pair.mask,
                 remedy="load the data again",
             ) from None
-        return resized_mask(numbers[values], size, resize)
+        # Indices of numpy's would take eight bytes a pixel.
+        return resized_mask(np.asarray(Image.fromarray(values).point(numbers)), size, resize)
 
     return read
 

@@ -12,20 +12,23 @@ from filelock import FileLock
 from prunedge.data.cache import fingerprint
 from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.listing import list_data
+from prunedge.data.mask_look import MaskLook, look_at_mask
 from prunedge.data.mask_reading import (
-    MaskLook,
     MaskReading,
-    look_at_mask,
+    known_reading,
     names_beside,
     reading_of,
+    told,
 )
-from prunedge.data.masks import Pair, pair_up, photo_size
-from prunedge.data.paths import cache_folder, is_url
+from prunedge.data.mask_values import photo_size
+from prunedge.data.masks import Pair, pair_up
+from prunedge.data.paths import cache_folder
 from prunedge.data.records import SPLIT_NAMES, Listing, Masked, Record, finish
 from prunedge.data.records_cache import cached, keep_cached
 from prunedge.data.tiles import boxes_of, tile_path
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.files import is_address
 from prunedge.utils.machine import pass_on_reading, unusable_cache
 from prunedge.utils.wording import counted, first_of
 
@@ -67,8 +70,10 @@ def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Li
     photographs without a mask, and masks that can't be read, are of another size than their
     photograph or have numbers that no class has.
     """
+    if not str(masks):
+        raise DataError("no folder", where=option("masks"), remedy="name the one of the masks")
     for place, what in ((data, "photographs"), (masks, "masks")):
-        if is_url(place):
+        if is_address(place):
             raise DataError(f"{what} behind a URL", where=place, remedy="copy them into a folder")
     photos = Path(data)
     folder = Path(masks)
@@ -81,7 +86,8 @@ def list_masked(data: Path | str, masks: Path | str, options: MaskOptions) -> Li
         _refuse_or_tell(faults, folder, count, skips=options.skips)
 
     listed = [(pair, look) for pair, look in zip(pairs, looks, strict=True) if look is not None]
-    reading = _reading(folder, [(pair.name, look) for pair, look in listed], options.known)
+    reading = _reading(folder, listed, options.known)
+    _warn_of_turned(listed)
     is_split = all(pair.name.split("/")[0].lower() in SPLIT_NAMES for pair, _ in listed)
     records = []
     for pair, look in listed:
@@ -163,7 +169,7 @@ def _looks(
     files: dict[Path, None] = {}
     for pair in pairs:
         files |= dict.fromkeys(path for path in (pair.photo, pair.mask) if path is not None)
-    use = f"masks {options.tile} {options.overlap}"
+    use = f"looks at masks {options.tile} {options.overlap}"
     file = cache_folder(options.cache_dir) / f"{fingerprint([*files], use)}.json"
     known = cached(file)
     if known is None:
@@ -199,7 +205,7 @@ def _look_or_reason(pair: Pair) -> MaskLook | str:
         photo_size(pair.photo)
     except Exception as error:  # a damaged photograph, of which decoding says what is wrong
         pass_on_reading(error, pair.photo)
-        return MaskLook((0,), False, False)
+        return MaskLook((0,), is_numbered=False, is_lossy=False)
     try:
         return look_at_mask(pair)
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -207,14 +213,37 @@ def _look_or_reason(pair: Pair) -> MaskLook | str:
         return reason(error, pair.mask)
 
 
+def _warn_of_turned(listed: Sequence[tuple[Pair, MaskLook]]) -> None:
+    """Say how many masks may lie otherwise than their photographs."""
+    photographs = list(dict.fromkeys(pair.photo for pair, _ in listed))
+    turned = list(dict.fromkeys(pair.photo for pair, look in listed if look.may_be_turned))
+    if turned:
+        log.warning(
+            "%s of %s turned or mirrored by their EXIF, and nothing tells whether their masks were "
+            "drawn so: they are read as the photographs are seen (%s)",
+            f"{len(turned):,}",
+            counted(len(photographs), "photograph is", "photographs are"),
+            first_of([path.name for path in turned]),
+        )
+
+
 def _reading(
-    masks: Path, looks: Sequence[tuple[str, MaskLook]], known: Sequence[str] | None
+    masks: Path, listed: Sequence[tuple[Pair, MaskLook]], known: Sequence[str] | None
 ) -> MaskReading:
-    """How the masks, by their names, are read: by the names beside them, or those of the model
-    where the masks' own are no names of its classes.
+    """How the masks are read: by the names beside them, or else those of the model's classes. What
+    tiles of one mask hold counts together: some show nothing but an edge.
     """
+    whole: dict[Path, MaskLook] = {}
+    for pair, look in listed:
+        assert pair.mask is not None
+        before = whole.get(pair.mask)
+        whole[pair.mask] = look if before is None else before.joined(look)
+    looks = [(file.relative_to(masks).as_posix(), look) for file, look in whole.items()]
+
     names = names_beside(masks)
     if names is not None or known is None:
-        return reading_of(looks, names, masks)
-    reading = reading_of(looks, None, masks)
-    return reading if set(reading.classes) <= set(known) else reading_of(looks, known, masks)
+        reading = reading_of(looks, names, masks, is_said=names is not None)
+    else:
+        reading = known_reading(looks, known, masks)
+    log.info("%s", told(looks, reading))
+    return reading

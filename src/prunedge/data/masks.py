@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from prunedge.data.decode import source_of
+from prunedge.data.decode import MOST_MEGAPIXELS
 from prunedge.data.listing import find_images
+from prunedge.data.mask_values import MOST_CLASSES, mask_values
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.image.read import (
-    TURN,
-    is_deep,
-    orientation_of,
-    refuse_no_numbers,
-    settled,
-    upright,
-    upright_size,
-)
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 from prunedge.utils.wording import first_of
@@ -29,8 +21,6 @@ from prunedge.utils.wording import first_of
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 LOSSY = {".jpg", ".jpeg", ".webp"}
 HALF = 127
-MOST_CLASSES = 32  # a lossless mask with no value above this holds class numbers, not grey
-_MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,8 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
     A mask has its photograph's path within the folder, or else its name alone, and may end in
     _mask, _label, _gt, _seg. When both lie in one folder, that ending tells them apart, or else a
     mask is the lossless one of two files (crack1.jpg, crack1.png). Raises DataError when a folder
-    is missing, holds no images, or it can't be told which is which.
+    is missing, holds no images, or it can't be told which is which, and when several photographs
+    have one mask.
     """
     for folder in (photos, masks):
         if not folder.is_dir():
@@ -77,71 +68,24 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
 def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     """Where a mask says damage, (height, width) bool, for its photograph as it is seen upright.
 
-    Above `threshold` when it is given; else above 127, or above 0 in a lossless mask that holds
-    class numbers (palette, bilevel, or no value above 32). Raises ValueError when the mask's size
-    is another, and whatever Pillow raises when it can't be read.
+    Above `threshold` (of 255, whatever the mask's depth) when it is given; else above 127, or above
+    0 in a lossless mask that holds class numbers (a palette, or no value above 32). Raises what
+    `mask_values` does.
     """
-    values, mode = mask_values(mask, photo)
+    held = mask_values(mask, photo)
     if threshold is None:
-        is_numbers = mode in ("1", "P") or (
-            mask.suffix.lower() not in LOSSY and values.max(initial=0) <= MOST_CLASSES
+        is_numbers = held.is_numbered or (
+            mask.suffix.lower() not in LOSSY and held.values.max(initial=0) <= MOST_CLASSES
         )
         threshold = 0 if is_numbers else HALF
-    return values > threshold
-
-
-def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> tuple[np.ndarray, str]:
-    """What a mask holds (height, width), int64 or floats without fractions, for its photograph as
-    it is seen upright; and the mode in which Pillow reads its file.
-
-    Raises ValueError when the mask's size is another, or it has colours and must be `is_grey`, and
-    whatever Pillow raises when it can't be read.
-    """
-    with Image.open(source_of(photo)) as opened:
-        width, height = upright_size(opened)
-        turn = TURN.get(orientation_of(opened) or 1)
-    with Image.open(source_of(mask)) as opened:
-        image = upright(settled(opened))
-    if is_grey and image.mode in ("RGB", "RGBA") and _has_colours(image):
-        raise ValueError("its mask has colours and no palette: save it with class numbers")
-    grey = image if image.mode in ("1", "P") or is_deep(image) else image.convert("L")
-    if grey.size == (height, width) != (width, height) and turn is not None:
-        # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
-        grey = grey.transpose(turn)
-    values = _whole_numbers(np.asarray(grey))
-    if values.shape != (height, width):
-        raise ValueError(f"its mask is {image.width}x{image.height} and not {width}x{height}")
-    return values, image.mode
-
-
-def _has_colours(image: Image.Image) -> bool:
-    """Whether red, green and blue differ by more than a JPEG makes them."""
-    colours = np.asarray(image)[:, :, :3]
-    return int((colours.max(2) - colours.min(2)).max(initial=0)) > MOST_CLASSES
-
-
-def _whole_numbers(values: np.ndarray) -> np.ndarray:
-    """What a mask holds without fractions; ValueError where it holds no numbers."""
-    if values.dtype.kind != "f":
-        return values.astype(np.int64)
-    try:
-        refuse_no_numbers(values)
-    except DataError as error:
-        raise ValueError(f"its mask: {error.what}") from None
-    return np.trunc(values)  # floats may be larger than any integer
-
-
-def photo_size(photo: Path) -> tuple[int, int]:
-    """Width and height of a photograph as it is seen, from its header alone."""
-    with Image.open(source_of(photo)) as opened:
-        return upright_size(opened)
+    return held.values > threshold
 
 
 def read_photo(photo: Path) -> Photo:
     """The photograph upright, greys as its file keeps them; decoded by what an inspection decodes
     with. Raises DataError.
     """
-    return open_photo(photo, _MOST_MEGAPIXELS, as_stored=True)
+    return open_photo(photo, MOST_MEGAPIXELS, as_stored=True)
 
 
 def _within(folder: Path) -> list[Pair]:
@@ -184,7 +128,27 @@ def _across(folder: Path, photos: list[Path], masks: Path) -> list[Pair]:
         key = relative.with_suffix("").as_posix()
         name = key if plain[key] == 1 else relative.as_posix().replace(".", "_")
         pairs.append(Pair(name, path, by_path.get(key) or by_stem.get(path.stem)))
+    _refuse_shared(pairs, folder, masks)
     return pairs
+
+
+def _refuse_shared(pairs: Sequence[Pair], photos: Path, masks: Path) -> None:
+    """DataError where several photographs have one mask: it shows the damage of one at most."""
+    photographs: dict[Path, list[str]] = defaultdict(list)
+    for pair in pairs:
+        if pair.mask is not None:
+            photographs[pair.mask].append(pair.photo.relative_to(photos).as_posix())
+    shared = []
+    for mask, names in photographs.items():
+        if len(names) > 1:
+            name = mask.relative_to(masks).as_posix()
+            shared.append(f"{len(names)} photographs share the mask {name}: {first_of(names)}")
+    if shared:
+        raise DataError(
+            first_of(shared, between="; "),
+            where=masks,
+            remedy="give each its own, at the path that its photograph has in its folder",
+        )
 
 
 def _key(path: Path, folder: Path) -> str:

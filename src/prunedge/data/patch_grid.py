@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedge.data.decode import Progress, at_once, reason
-from prunedge.data.masks import Pair, damage, photo_size
+from prunedge.data.mask_values import photo_size
+from prunedge.data.masks import Pair, damage
 from prunedge.edge.image.size import Size
 from prunedge.errors import DataError
 from prunedge.utils.machine import pass_on_reading

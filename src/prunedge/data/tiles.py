@@ -13,12 +13,11 @@ from io import BytesIO
 from pathlib import Path
 from threading import Lock
 
-from prunedge.data.decode import TILE
+from prunedge.data.decode import MOST_MEGAPIXELS, TILE
 from prunedge.data.patch_grid import corners
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.size import Size, square
 
-MOST_MEGAPIXELS = 1000.0  # photographs of one's own are no bombs
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.tile")
 _PLAIN = ("L", "RGB")  # what is kept without compression; other greys are a TIFF
 

@@ -67,11 +67,13 @@ def judged(config: RunConfig, data: Dataset) -> RunConfig:
 
 def refuse_undefined(config: RunConfig, data: Dataset, sides: Iterable[str]) -> None:
     """PrunedgeError where the metric is not defined: the classes' names don't say which are sound,
-    or a split that is judged (`val`, `test`) has no image of a class.
+    or a split that is judged (`val`, `test`) has no image of a class; ExtraMissing where it can't
+    be computed here.
     """
     task = make_task(data.spec)
     metric = config.task.metric
     where = config.data.path
+    task.require(metric)
     if config.task.rule is not None:
         _refuse_undecided(data, where)
     if not _is_named(metric, task, data):
@@ -98,7 +100,9 @@ def refuse_undefined(config: RunConfig, data: Dataset, sides: Iterable[str]) -> 
             f"the {'validation' if side == 'val' else side} split has no image of '{absent}', so "
             f"{metric} is not defined",
             where=where,
-            remedy=f"use {_options(defined)}, or give it such images",
+            remedy=f"use {_options(defined)}, or give it such images"
+            if defined
+            else "give it such images",
         )
 
 

@@ -5,7 +5,7 @@ best constant answer scores, and what the model had seen before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from prunedge.data.decode import Progress
-from prunedge.data.judged import SIDES, JudgedImages, own_judged, read_judged
-from prunedge.data.paths import absolute, written
+from prunedge.data.judged import SIDES
+from prunedge.data.paths import written
+from prunedge.edge import open_bundle
 from prunedge.edge.tasks.decision import Decision
-from prunedge.errors import DataError, PrunedgeError, TrainError
+from prunedge.errors import DataError, TrainError
 from prunedge.runs.deciding import answers_in
+from prunedge.runs.evaluation_images import evaluation_images, refuse_tile
 from prunedge.runs.judged_model import JudgedModel, open_model
 from prunedge.runs.leakage import Seen, seen_by
 from prunedge.tasks import Meter, Metrics, Task
@@ -150,12 +152,12 @@ def evaluate_on(
     Of a run it is the best model, the one after a `step` (as `show` numbers them), or the unpruned
     one (`baseline`); of a bundle its form for a `target` (`onnx-int8`), the first unless given.
     `split` is `test`, `val`, `train` or `all`: unless given, the test split of images that come
-    with splits, else all; a run's own images keep the sides that they have there. The intervals are
-    those of `resamples` resamples of the images, drawn by `seed`; images of one source (`group_by`:
-    see `prunedge.data.groups`) are drawn together. `tile` is the side of the squares that
-    photographs with masks are cut into; a run's own unless given. `threads` is how many the model
-    may use. On a `device` (`ssh://user@host`, with prunedge installed there) a bundle's answers are
-    that machine's. `trust_code`: see `prunedge.load`.
+    with splits, else all; a run's own images, with its own masks and tiles, keep the sides that
+    they have there. The intervals are those of `resamples` resamples of the images, drawn by
+    `seed`; images of one source (`group_by`: see `prunedge.data.groups`) are drawn together.
+    `tile` is the side of the squares that photographs with masks are cut into; a run's own unless
+    given. `threads` is how many the model may use. On a `device` (`ssh://user@host`, with prunedge
+    installed there) a bundle's answers are that machine's. `trust_code`: see `prunedge.load`.
 
     Gives an `Evaluation`: `judged` is the metric that the model is judged by, with `value`, `low`
     and `high` of its 95 % interval; `intervals` has all of them and those of each class. Raises
@@ -167,13 +169,21 @@ def evaluate_on(
     require_path("place", place)
     require_path("data", data)
     _refuse_wrong(split, resamples, seed)
+    refuse_tile(tile)
     trust.trust_everything(trust_code)
     model = open_model(
         Path(place), target=target, step=step, baseline=baseline, threads=threads, device=device
     )
-    if tile is not None:
-        model = replace(model, sight=replace(model.sight, tile=tile))
-    images = _images(model, data, masks, split, group_by, progress)
+    images = evaluation_images(
+        model,
+        data,
+        view=open_bundle(place).manifest.view if model.run is None else None,
+        masks=masks,
+        tile=tile,
+        side=split,
+        group_by=group_by,
+        progress=progress,
+    )
     meter = model.observe(images.split)
     try:
         metrics = meter.compute()
@@ -235,28 +245,6 @@ def _refuse_wrong(side: str | None, resamples: int, seed: int) -> None:
         raise DataError(f"{resamples:,} resamples", where="--resamples", remedy=remedy)
     if not 0 <= seed < 2**64:
         raise DataError(f"a seed of {seed}", where="--seed", remedy="give one from 0 to 2^64 - 1")
-
-
-def _images(
-    model: JudgedModel,
-    data: Path | str,
-    masks: Path | str | None,
-    side: str | None,
-    group_by: str | None,
-    progress: Progress | None,
-) -> JudgedImages:
-    """The run's own images where `data` is their place, else whatever lies there."""
-    is_own = model.run is not None and absolute(data) == absolute(model.run.config.data.path)
-    if is_own:
-        # Without those that can't be read any more, others would lie on other sides.
-        if isinstance(model.own, PrunedgeError):
-            remedy = "put the images of the run back as they were, or name others"
-            raise DataError(model.own.what, where=model.own.where, remedy=remedy)
-        assert model.own is not None
-        return own_judged(model.own, side, group_by)
-    return read_judged(
-        data, model.sight, masks=masks, side=side, group_by=group_by, progress=progress
-    )
 
 
 def _constant(task: Task, metrics: Metrics, judged: str) -> tuple[str, dict[str, float]]:

@@ -217,6 +217,9 @@ class Task(Protocol):
     def needs_negative(self) -> bool:
         """Whether outputs mean nothing unless they can fall below 0, as none after a ReLU can."""
 
+    def require(self, metric: str) -> None:
+        """ExtraMissing where a metric needs a package that isn't there."""
+
     def undefined(self, metric: str, targets: Sequence[Any]) -> str | None:
         """What a split's targets lack that a metric needs, by name; None where it is defined."""
 

@@ -97,6 +97,9 @@ class Classification:
         """No: only which output is the highest counts."""
         return False
 
+    def require(self, metric: str) -> None:
+        """Nothing: all metrics are computed with what every training has."""
+
     def undefined(self, metric: str, targets: Sequence[int]) -> str | None:
         """AUROC and balanced accuracy need an image of each class, what is asked of damage one of
         damage and one that is sound.

@@ -94,6 +94,9 @@ class Multilabel:
         """Yes: from 0 on a class is as probable as a half."""
         return True
 
+    def require(self, metric: str) -> None:
+        """Nothing: all metrics are computed with what every training has."""
+
     def undefined(self, metric: str, targets: Sequence[Target]) -> str | None:
         """Average precision is that of the classes that have images; there must be one."""
         missing = self.targets.missing(targets)

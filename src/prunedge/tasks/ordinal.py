@@ -114,6 +114,9 @@ class Ordinal:
         """Yes: from 0 on it is as probable as a half that an image goes beyond a degree."""
         return True
 
+    def require(self, metric: str) -> None:
+        """Nothing: all metrics are computed with what every training has."""
+
     def undefined(self, metric: str, targets: Sequence[int]) -> str | None:
         """Kappa compares with chance, which is always right where all images have one degree."""
         if metric != "kappa" or len(set(targets)) > 1:

@@ -113,6 +113,9 @@ class Regression:
         """Yes: numbers below the mean."""
         return True
 
+    def require(self, metric: str) -> None:
+        """Nothing: all metrics are computed with what every training has."""
+
     def undefined(self, metric: str, targets: Sequence[Target]) -> str | None:
         """There is no variance to explain where a number is the same in all images."""
         if metric != "r2":

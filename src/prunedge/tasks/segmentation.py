@@ -121,12 +121,13 @@ class Segmentation:
         """The numbers of the classes that are damage."""
         return tuple(self.spec.classes.index(name) for name in self._damage_names)
 
-    def undefined(self, metric: str, targets: Sequence[Target]) -> str | None:
-        """A split without any damage has nothing to find. ExtraMissing for a metric of centrelines
-        where nothing draws them.
-        """
+    def require(self, metric: str) -> None:
+        """ExtraMissing for a metric of centrelines where nothing draws them."""
         if metric in mask_counts.OF_LINES:
             centrelines.require_drawing(metric)
+
+    def undefined(self, metric: str, targets: Sequence[Target]) -> str | None:
+        """A split without any damage has nothing to find."""
         shown = {number for target in targets for number in target} | {0}
         return None if shown & set(self.damage) else self.spec.classes[self.damage[0]]
 

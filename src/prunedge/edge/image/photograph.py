@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -174,16 +176,40 @@ def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
 
 
 @contextmanager
+def opened_within(file: Path | IO[bytes], max_megapixels: float) -> Iterator[Image.Image]:
+    """An opened file, not decoded yet, that may be larger than Pillow allows. Raises DataError when
+    it has more pixels than that, and whatever Pillow raises when it can't be opened.
+    """
+    with _allowing(max_megapixels), Image.open(file) as image:
+        _refuse_bombs(image, max_megapixels, file if isinstance(file, Path) else None)
+        yield image
+
+
+class _Limit:
+    """Pillow's own limit while it is replaced by ours: several threads may open files at once."""
+
+    lock = Lock()
+    users = 0
+    before: int | None = None
+
+
+@contextmanager
 def _allowing(megapixels: float) -> Iterator[None]:
     """Pillow's own limit is replaced by ours, here and nowhere else."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max(before or 0, int(megapixels * 1e6))
+    with _Limit.lock:
+        if not _Limit.users:
+            _Limit.before = Image.MAX_IMAGE_PIXELS
+        _Limit.users += 1
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, int(megapixels * 1e6))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        with _Limit.lock:
+            _Limit.users -= 1
+            if not _Limit.users:
+                Image.MAX_IMAGE_PIXELS = _Limit.before
 
 
 def _refuse_bombs(image: Image.Image, max_megapixels: float, where: Path | None) -> None:

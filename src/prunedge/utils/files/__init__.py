@@ -11,7 +11,13 @@ from prunedge.utils.files.locks import (
     held,
     is_ours,
 )
-from prunedge.utils.files.paths import behind_links, make_folder, real_path, refuse_url
+from prunedge.utils.files.paths import (
+    behind_links,
+    is_address,
+    make_folder,
+    real_path,
+    refuse_url,
+)
 from prunedge.utils.files.reading import (
     LARGEST_SECRET,
     irregular_kind,
@@ -34,6 +40,7 @@ __all__ = [
     "clear_leftovers",
     "held",
     "irregular_kind",
+    "is_address",
     "is_ours",
     "make_folder",
     "read_bytes",

@@ -59,9 +59,14 @@ def behind_links(target: Path) -> Path:
     return real
 
 
+def is_address(place: object) -> bool:
+    """Whether this names something by URL, also one that `Path` took a slash of."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]", str(place)) is not None
+
+
 def refuse_url(path: Path) -> None:
     """PrunedgeError where a path to be written is an address, which would become a folder `s3:`."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]", str(path)):
+    if is_address(path):
         raise PrunedgeError(
             "this can't be written to an address",
             where=path,
