@@ -200,3 +200,29 @@ def test_thresholds_of_a_decision_survive_a_second_pruning(
     )
     assert open_run(out).config.task.operate == RULES["classification"]
     assert np.isfinite((open_run(out).test() or {})["decisions"]["start"]["threshold"])
+
+
+def test_a_run_answers_as_its_bundle_does(runs: dict[str, Run], tmp_path: Path) -> None:
+    run = runs["classification"]
+    run_command("export", run.path, "--out", tmp_path / "bundle")
+    images = Path(run.config.data.path)
+    tables = []
+    for number, model in enumerate((run.path, tmp_path / "bundle")):
+        out = tmp_path / f"{number}.csv"
+        run_command("predict", model, images, "--out", out)
+        with open(out, encoding="utf-8", newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    for one, other in zip(*tables, strict=True):
+        assert one["answer"] == other["answer"]
+        assert float(one["crack"]) == pytest.approx(float(other["crack"]), abs=1e-5)
+
+
+def test_a_wrong_rule_is_named_with_its_option(tiny_data: Path, tmp_path: Path) -> None:
+    words = ("prune", tiny_data, "--model", "resnet18", "--out", tmp_path / "run")
+    line = refusal(*words, "--operate", "recal >= 0.9")
+    assert "--operate recal >= 0.9" in line
+    assert 'write "recall >= 0.95"' in line
+    assert "from 0 to below 1" in refusal(*words, "--operate", "alarms <= -0.1")
+    assert "--cost acts only with" in refusal(
+        "export", tmp_path, "--out", tmp_path / "b", "--cost", "miss=5,alarm=1"
+    )
