@@ -49,13 +49,16 @@ def rewrite(root: Path, change: object, *, suffix: str = ".png", only: int | Non
     return root
 
 
-def test_deep_greys_are_damage_above_half_of_their_range(tmp_path: Path) -> None:
-    """A grey of 300 is nearly black where white is 65,535."""
+@pytest.mark.parametrize("corner", [(300, 65535), (32767, 32768)])
+def test_deep_greys_are_damage_above_half_of_their_range(
+    tmp_path: Path, corner: tuple[int, int]
+) -> None:
+    """A grey of 300 is nearly black where white is 65,535, and no number 1."""
     write_lines(tmp_path, 12)
 
     def deep(values: np.ndarray) -> np.ndarray:
         greys = np.where(values > 0, 65535, 300).astype(np.uint16)
-        greys[0, :2] = (32767, 32768)
+        greys[0, :2] = corner
         return greys if values.any() else values.astype(np.uint16)
 
     data = loaded(rewrite(tmp_path, deep))

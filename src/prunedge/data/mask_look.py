@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from prunedge.data.mask_values import MOST_CLASSES, WHITE, MaskValues, mask_values
-from prunedge.data.masks import LOSSY, Pair
+from prunedge.data.masks import HALF, LOSSY, Pair
 
 BAND = 64  # rows whose values are counted at once: numpy takes eight bytes for each
 MOST_FLAT = 0.5  # of the greys between black and white of a mask, that lie in areas of one grey
@@ -68,7 +68,7 @@ def values_of(pair: Pair) -> MaskValues:
     """What a mask, or the part of it that is meant, holds. Raises what `mask_values` does."""
     assert pair.mask is not None
     if pair.box is None:
-        return mask_values(pair.mask, pair.photo, is_grey=True)
+        return _whole(pair.mask, pair.photo)
     changed = (pair.mask.stat().st_mtime_ns, pair.photo.stat().st_mtime_ns)
     with _lock:  # several threads come for tiles of one mask at once
         whole = _kept_whole(pair.mask, pair.photo, changed)
@@ -81,7 +81,17 @@ def _kept_whole(mask: Path, photo: Path, changed: tuple[int, int]) -> MaskValues
     """A whole mask, as long as others don't take its place: its tiles are read one after the
     other.
     """
-    return mask_values(mask, photo, is_grey=True)
+    return _whole(mask, photo)
+
+
+def _whole(mask: Path, photo: Path) -> MaskValues:
+    """A whole mask, deep greys in black and white: the upper bits of a dark one look like a
+    number.
+    """
+    held = mask_values(mask, photo, is_grey=True)
+    if not held.is_deep:
+        return held
+    return replace(held, values=(held.values > HALF) * np.uint8(WHITE))
 
 
 def look_at_mask(pair: Pair) -> MaskLook:

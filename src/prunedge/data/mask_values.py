@@ -34,13 +34,14 @@ class MaskValues:
     """What a mask holds, `values` (height, width) uint8, for its photograph as it is seen upright.
 
     `is_numbered`: its file has a palette, or more bits than greys of up to 255 need, so that its
-    values are numbers of classes. `may_be_turned`: its photograph is turned or mirrored by its
-    EXIF, and nothing tells whether the mask was drawn on it as it is seen, as is assumed here, or
-    as it is stored.
+    values are numbers of classes; `is_deep`: they are greys of sixteen bits, and no numbers.
+    `may_be_turned`: its photograph is turned or mirrored by its EXIF, and nothing tells whether the
+    mask was drawn on it as it is seen, as is assumed here, or as it is stored.
     """
 
     values: np.ndarray
     is_numbered: bool
+    is_deep: bool = False
     may_be_turned: bool = False
 
 
@@ -72,11 +73,12 @@ def mask_values(mask: Path, photo: Path, *, is_grey: bool = False) -> MaskValues
         raise ValueError(f"its mask is {image.width}x{image.height} and not {width}x{height}")
     values = np.asarray(grey)
     is_numbered = image.mode == "P"
+    has_deep_greys = is_deep(image) and values.max(initial=0) > WHITE
     if is_deep(image):
         values, is_numbered = _of_deep(values, depth)
     elif image.mode == "1":
         values = values.astype(np.uint8) * np.uint8(WHITE)
-    return MaskValues(values, is_numbered, may_be_turned)
+    return MaskValues(values, is_numbered, has_deep_greys, may_be_turned)
 
 
 def photo_size(photo: Path) -> tuple[int, int]:
