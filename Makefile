@@ -17,14 +17,14 @@ demo: $(VENV)/.made-demo
 	$(BIN)/prunedge demo --out $(RUN)
 
 test: $(VENV)/.made-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: $(VENV)/.made-zoo
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # The device's tests without the programs and packages that a bare machine lacks.
 test-bare: $(VENV)/.made-dev
-	$(BIN)/python -m tests.bare.run -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m tests.bare.run -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Python 3.11 to 3.13 and the oldest versions that pyproject.toml allows, each in an environment of its own, with a quick part of the tests.
 # ONLY: 3.11,oldest,... Each environment needs some 6 GB while it is tried.
@@ -34,7 +34,7 @@ test-versions: $(VENV)/.made-versions
 # Which lines and branches the tests reach, in the processes that they start as well. Takes half as long again as `make test`.
 coverage: $(VENV)/.made-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile -m "not slow" $(TESTS)
+	$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(TESTS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

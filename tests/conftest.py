@@ -45,6 +45,12 @@ def own_criteria() -> Iterator[None]:
     CRITERIA.update(before)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What forks the process of the tests comes first: a fork of one in which threads have run may wait for them for ever."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_forked_"))
+
+
 def _reasons(reporter: pytest.TerminalReporter) -> list[str]:
     """Why each skipped test was skipped."""
     # (file, line, "Skipped: reason")
