@@ -45,15 +45,16 @@ def test_a_mask_without_numbers_is_refused(tmp_path: Path, value: float) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_of_large_floats_are_damage(tmp_path: Path) -> None:
+def test_masks_of_large_floats_are_refused_without_overflowing(tmp_path: Path) -> None:
+    """Nothing says what such a number means."""
     photos, masks = write_scenes(tmp_path)
     mask = np.zeros((32, 48), np.float32)
     mask[:, :8] = 1e30
     Image.fromarray(mask).save(masks / "1.tif")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = cut_patches(photos, masks, tmp_path / "out", size=16)
-    assert found.counts == {"damaged": 4, "intact": 8}
+        with pytest.raises(DataError, match="neither numbers up to 255 nor black and white"):
+            cut_patches(photos, masks, tmp_path / "out", size=16)
 
 
 def test_a_link_to_itself_is_named_and_the_rest_read(tmp_path: Path) -> None:
