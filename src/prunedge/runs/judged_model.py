@@ -25,7 +25,7 @@ from prunedge.edge.predict import Predictor
 from prunedge.edge.session import Session, open_session, require_threads
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.decision import Decision
-from prunedge.errors import BundleError, DataError, PrunedgeError, RunError
+from prunedge.errors import BundleError, PrunedgeError, RunError
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
 from prunedge.runs.deciding import decision_on
@@ -156,7 +156,7 @@ def _tested_as(run: Run, step: int | None, *, baseline: bool) -> str | None:
 def _decision_of(
     run: Run,
     tested: str | None,
-    own: Dataset | PrunedgeError,
+    own: Dataset | PrunedgeError | None,
     observed: Callable[[Split], Meter],
 ) -> Decision | None:
     """The decision that the run keeps of a model, or else what its validation images choose; None
@@ -165,7 +165,7 @@ def _decision_of(
     kept = (run.test() or {}).get("decisions", {}).get(tested)
     if kept is not None:
         return DecisionRecord.model_validate(kept).decision
-    if isinstance(own, PrunedgeError):
+    if not isinstance(own, Dataset):
         return None
     return decision_on(task_of(run.config), observed(own.val), run.config.task.rule)
 
@@ -331,9 +331,6 @@ def predictor_of(
     spec = task.spec
     if decides:
         engine = make_engine("32")
-        images = DataError("they were not needed") if own is None else own
-        decision = _decision_of(
-            run, tested, images, lambda split: observe(model, split, engine, task)
-        )
+        decision = _decision_of(run, tested, own, lambda split: observe(model, split, engine, task))
         spec = with_decision(spec, decision)
     return Predictor(spec, _greys(run.config, own), outputs)

@@ -256,8 +256,7 @@ class Classification:
         assert self.spec is not None
         assert self.spec.damage.costs is not None
         miss, alarm = self.spec.damage.costs
-        names = damage_among(self.spec.classes, self.spec.damage.classes)
-        damage = [self.spec.classes.index(name) for name in names]
+        damage = _damage_indices(self.spec.classes, self.spec.damage)
         sound = [index for index in range(len(counts)) if index not in damage]
         damaged = sum(counts[index] for index in damage)
         missed = ConstantAnswer(max(sound, key=counts.__getitem__), miss * damaged / sum(counts))
@@ -270,8 +269,7 @@ class Classification:
         find none without calling all damaged.
         """
         assert self.spec is not None
-        names = damage_among(self.spec.classes, self.spec.damage.classes)
-        damage = [self.spec.classes.index(name) for name in names]
+        damage = _damage_indices(self.spec.classes, self.spec.damage)
         share = sum(counts[index] for index in damage) / sum(counts)
         if metric == "average_precision":
             return share
@@ -479,8 +477,12 @@ def _balanced_accuracy(confusion: Sequence[Sequence[int]]) -> float | None:
 
 def meter_of(classes: Sequence[str], damage: DamageSpec = NOTHING_SAID) -> ClassificationMeter:
     """A meter for these classes; which are damage, the user says, or their names, if any do."""
-    chosen = [classes.index(name) for name in damage_among(classes, damage.classes)]
-    return ClassificationMeter(len(classes), chosen, damage.costs)
+    return ClassificationMeter(len(classes), _damage_indices(classes, damage), damage.costs)
+
+
+def _damage_indices(classes: Sequence[str], damage: DamageSpec) -> list[int]:
+    """The classes that are damage: those that the user names, or whose names say it."""
+    return [classes.index(name) for name in damage_among(classes, damage.classes)]
 
 
 def measure(
