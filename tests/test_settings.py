@@ -17,7 +17,13 @@ from prunedge.cli.train import train
 from prunedge.config import IMAGE_KEYS, START_KEYS, RunConfig, asked, settings
 from prunedge.config.keywords import FILE, fit_keys, prune_keys, types_text
 from prunedge.errors import ConfigError
-from prunedge.pruning.from_config import context_of, currency_of, policy_of, transfer_settings
+from prunedge.pruning.from_config import (
+    context_of,
+    currency_of,
+    policy_of,
+    trainer_of,
+    transfer_settings,
+)
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.report.run import repeat
@@ -314,23 +320,23 @@ def test_what_editors_read_of_the_librarys_keywords_is_made_from_the_config() ->
 def test_the_library_distils_from_the_unpruned_model(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunedge.pruning import recover
+    from prunedge.pruning import task_trainer
     from tests.small_models import Residual, randomise
 
     data = images.load(tiny_data, size=16, cache_dir=tmp_path)
     model = randomise(Residual())
     teachers = []
-    fit = recover.fit
+    fit = task_trainer.fit
 
     def noting(*args: Any, **kwargs: Any) -> Any:
         teachers.append((kwargs["extras"].teacher, kwargs["config"].distill))
         return fit(*args, **kwargs)
 
-    monkeypatch.setattr(recover, "fit", noting)
+    monkeypatch.setattr(task_trainer, "fit", noting)
     settings = {"criterion": "weight-l1", "max_steps": 1, "max_drop": 100, "batch_size": 8}
     list(pe.prune(model, data, distill=0.25, engine=make_engine("32"), **settings))  # type: ignore[arg-type]
 
-    assert [share for _, share in teachers] == [0.25]
+    assert [share for _, share in teachers] == [0.25, 0.25]  # the step, and its polish
     wanted = model.state_dict()
     for name, tensor in teachers[0][0].state_dict().items():
         assert tensor.equal(wanted[name])
@@ -395,7 +401,9 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         assert value == values[field.name] != field.default, field.name
     data = images.load(tiny_data, size=16, cache_dir=tmp_path)
     teacher = pe.build("tests.runs.test_run:small", 2, "none")
-    context = context_of(config, data, make_engine("32"), teacher, teacher=teacher)
+    trainer = trainer_of(config, data, make_engine("32"), teacher, teacher=teacher)
+    assert trainer.teacher is teacher
+    context = context_of(config, trainer)
     assert context.constraints == PlanConstraints(("conv1",), 3, 4, 0.7)
     assert context.scaling == ScoreScaling("rank")
     recovery = context.recovery
@@ -403,9 +411,8 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         recovery.compensate,
         recovery.sparsity,
         recovery.sparsity_strength,
-        recovery.teacher,
-    ) == ("mean", "bn-l1", 0.2, teacher)
-    fit = context.finetune
+    ) == ("mean", "bn-l1", 0.2)
+    fit = trainer.config
     assert (fit.lr, fit.batch_size, fit.augment, fit.distill, fit.start) == (
         0.003,
         4,
@@ -429,13 +436,11 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         per_layer=True,
         macs_penalty=0.5,
     )
-    assert context_of(by_layer, data, make_engine("32"), teacher).scaling == ScoreScaling(
-        "l2", True, 0.5, False
-    )
+    assert context_of(by_layer, trainer).scaling == ScoreScaling("l2", True, 0.5, False)
     per_mac = RunConfig.make(
         "test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True
     )
-    assert context_of(per_mac, data, make_engine("32"), teacher).scaling.per_mac
+    assert context_of(per_mac, trainer).scaling.per_mac
 
 
 @pytest.mark.parametrize(
@@ -452,7 +457,7 @@ def test_the_batch_size_follows_from_the_training_images_unless_given(
     config = RunConfig.make("test", data=str(tiny_data), model="m")
     assert transfer_settings(config, data).batch_size == 8
     model = pe.build("tests.runs.test_run:small", 2, "none")
-    assert context_of(config, data, make_engine("32"), model).finetune.batch_size == 8
+    assert trainer_of(config, data, make_engine("32"), model).config.batch_size == 8
 
     config = RunConfig.make("test", data=str(tiny_data), model="m", batch_size=24)
     assert transfer_settings(config, data).batch_size == 24
@@ -466,7 +471,7 @@ def test_fine_tuning_has_neither_patience_nor_frozen_blocks(
     model = pe.build("tests.runs.test_run:small", 2, "none")
     training = transfer_settings(config, data).config(model)
     assert (training.patience, training.freeze) == (2, 1)
-    finetune = context_of(config, data, make_engine("32"), model).finetune
+    finetune = trainer_of(config, data, make_engine("32"), model).config
     assert (finetune.patience, finetune.freeze) == (None, 0)
 
 

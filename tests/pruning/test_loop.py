@@ -19,7 +19,7 @@ from prunedge.graph.plan import Plan
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.costs import cost_of
 from prunedge.pruning.loop import iterate
-from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
+from prunedge.pruning.policy import COLLAPSED, Continue, Finished, StopPolicy
 from prunedge.pruning.polish import to_polish
 from prunedge.pruning.prune import prune as prune_and_polish
 from prunedge.pruning.record import step_zero
@@ -32,6 +32,8 @@ from prunedge.pruning.steps import (
     lineage,
     may_be_polished,
 )
+from prunedge.pruning.task_trainer import TaskTrainer
+from prunedge.pruning.trainer import Judgement
 from prunedge.tasks import OF_BATCHES, Metrics, packed
 from prunedge.train import TrainConfig, evaluate, make_engine
 from tests.importance.folded import SharedTable
@@ -63,6 +65,21 @@ START = Step(
     kept={},
     original={},
 )
+
+
+def gentle(data: images.Dataset) -> TaskTrainer:
+    """A trainer that changes hardly anything."""
+    return TaskTrainer(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8))
+
+
+def judgement(metrics: Metrics) -> Judgement:
+    """What the rule asks of a classifier that was just measured."""
+    return Judgement(
+        values=metrics.values,
+        value=metrics.value("accuracy"),
+        correct=metrics.correct,
+        only_answer=OF_BATCHES.only_answer(metrics),
+    )
 
 
 def history(*outcomes: bool, macs: int = 500) -> list[Step]:
@@ -146,7 +163,7 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
         StopPolicy(ACCURACY, max_drop=100.0),
         replace(START, index=1, metric_after=0.9, only_answer=1),
     )
-    verdict = generous.accepts(START, Outcome.of_step(collapsed), [])
+    verdict = generous.accepts(START, Judgement.of_step(collapsed), [])
     assert not verdict.accepted
     assert not verdict.keeps_rule
     assert COLLAPSED in verdict.reason
@@ -158,11 +175,13 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
         correct=packed([0] * 5 + [1] * 5),
         details={"confusion": [[0, 5], [0, 5]]},
     )
-    outcome = Outcome.of_metrics(metrics, ACCURACY, OF_BATCHES)
+    outcome = judgement(metrics)
     assert not generous.accepts(START, outcome, []).accepted
-    assert generous.accepts(replace(START, only_answer=1), Outcome.of_step(collapsed), []).accepted
     assert generous.accepts(
-        START, Outcome.of_step(collapsed), [], replace(START, only_answer=0)
+        replace(START, only_answer=1), Judgement.of_step(collapsed), []
+    ).accepted
+    assert generous.accepts(
+        START, Judgement.of_step(collapsed), [], replace(START, only_answer=0)
     ).accepted
 
 
@@ -202,9 +221,9 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
     data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
-    import prunedge.pruning.recover
+    import prunedge.pruning.task_trainer
 
-    fit = prunedge.pruning.recover.fit
+    fit = prunedge.pruning.task_trainer.fit
     rates: list[float] = []
     starts: list[torch.Tensor] = []
 
@@ -215,7 +234,7 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
         silence(net)
         return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
 
-    monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing)
+    monkeypatch.setattr(prunedge.pruning.task_trainer, "fit", silencing)
     model = undecided(data)
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [step for step, _ in prune(model, data, engine=make_engine("32"), **rules)]
@@ -232,9 +251,9 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
 def test_a_fine_tuning_that_ends_in_one_answer_is_begun_anew_at_a_lower_rate(
     data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prunedge.pruning.recover
+    import prunedge.pruning.task_trainer
 
-    fit = prunedge.pruning.recover.fit
+    fit = prunedge.pruning.task_trainer.fit
     rates: list[float] = []
 
     def silencing_once(net: Any, train: object, **how: Any) -> object:
@@ -246,7 +265,7 @@ def test_a_fine_tuning_that_ends_in_one_answer_is_begun_anew_at_a_lower_rate(
             silence(net)
         return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
 
-    monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing_once)
+    monkeypatch.setattr(prunedge.pruning.task_trainer, "fit", silencing_once)
     model = undecided(data)
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [
@@ -261,18 +280,16 @@ def test_a_fine_tuning_that_ends_in_one_answer_is_begun_anew_at_a_lower_rate(
 def test_a_fine_tuning_is_judged_by_its_last_epoch(
     data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prunedge.pruning.polish
-    import prunedge.pruning.recover
+    import prunedge.pruning.task_trainer
 
-    fit = prunedge.pruning.recover.fit
+    fit = prunedge.pruning.task_trainer.fit
     judged: list[bool] = []
 
     def watched(net: Any, train: object, **how: Any) -> object:
         judged.append(how.get("val") is not None)
         return fit(net, train, **how)
 
-    monkeypatch.setattr(prunedge.pruning.recover, "fit", watched)
-    monkeypatch.setattr(prunedge.pruning.polish, "fit", watched)
+    monkeypatch.setattr(prunedge.pruning.task_trainer, "fit", watched)
     engine = make_engine("32")
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     made = list(prune(randomise(Residual()), data, engine=engine, polish=2, epochs=3, **rules))
@@ -324,7 +341,7 @@ def test_with_confidence_only_a_sure_drop_is_taken_back_and_only_the_rule_hands_
     plain = replace(sure, confidence=None)
     for wrong_now, keeps, goes_on in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
-        outcome = Outcome.of_metrics(after, ACCURACY, OF_BATCHES)
+        outcome = judgement(after)
         assert plain.accepts(start, outcome, sources).accepted is keeps
         verdict = sure.accepts(start, outcome, sources)
         assert verdict.accepted is goes_on
@@ -345,7 +362,7 @@ def test_with_confidence_only_a_sure_drop_is_taken_back_and_only_the_rule_hands_
 def test_only_what_is_sure_is_called_so(confidence: float, words: str) -> None:
     right = [True] * 90 + [False] * 10
     start = replace(START, metric_after=0.9, correct=packed(right))
-    after = Outcome.of_metrics(_metrics([False] * 30 + right[30:]), ACCURACY, OF_BATCHES)
+    after = judgement(_metrics([False] * 30 + right[30:]))
     rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=confidence)
     reason = rule.accepts(start, after, [None] * 100).reason
     assert reason.endswith(f"one-sided {100 * confidence:g} % bounds){words}")
@@ -355,7 +372,7 @@ def test_only_what_is_sure_is_called_so(confidence: float, words: str) -> None:
 def test_the_third_model_in_a_row_beyond_the_rule_is_no_chance() -> None:
     right = [True] * 90 + [False] * 10
     start = replace(START, metric_after=0.9, correct=packed(right))
-    after = Outcome.of_metrics(_metrics([False] * 4 + right[4:]), ACCURACY, OF_BATCHES)
+    after = judgement(_metrics([False] * 4 + right[4:]))
     rule = StopPolicy(ACCURACY, max_drop=3.0, confidence=0.95)
     for before, goes_on in ((0, True), (1, True), (2, False)):
         verdict = rule.accepts(start, after, [None] * 100, doubts=before)
@@ -530,7 +547,7 @@ def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
     data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "random", 1, 0)
+    shop = PruneContext(gentle(data), "random", 1)
     rule = StopPolicy(ACCURACY, max_drop=0.0, step_ratio=0.4)
     start = step_zero(shop, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
@@ -557,10 +574,7 @@ def test_a_smaller_step_that_would_be_the_same_is_left_out(
     data: images.Dataset, round_to: int, sizes: list[int], shares: list[float]
 ) -> None:
     constraints = PlanConstraints(ignore=("stem", "down"), round_to=round_to)
-    engine = make_engine("32")
-    context = PruneContext(
-        data, engine, TrainConfig(lr=1e-6, batch_size=8), "weight-l2", constraints=constraints
-    )
+    context = PruneContext(gentle(data), "weight-l2", constraints=constraints)
     rule = StopPolicy(ACCURACY, max_drop=0.0, step_ratio=0.6)
     start = step_zero(context, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
@@ -587,9 +601,7 @@ def test_a_looser_rule_tries_again_what_a_stricter_one_took_back() -> None:
 
 
 def test_the_loop_ends_when_nothing_is_left(data: images.Dataset) -> None:
-    shop = PruneContext(
-        data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0
-    )
+    shop = PruneContext(gentle(data), "weight-l2", 1)
     rule = StopPolicy(ACCURACY, max_drop=1000.0, step_ratio=0.9)
     start = step_zero(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
@@ -730,12 +742,9 @@ def device_loop(
         ACCURACY, max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency")
     )
     shop = PruneContext(
-        data,
-        make_engine("32"),
-        TrainConfig(lr=1e-6, batch_size=8),
+        gentle(data),
         "weight-l2",
         1,
-        0,
         device=board,
         constraints=PlanConstraints(max_ratio=0.9),
     )
@@ -811,12 +820,10 @@ def test_a_model_that_training_cannot_rank_is_ranked_before_each_step(
     ("macs", "epochs"), [(6400, 2), (1600, 4), (400, 8), (100, 16), (10, 16), (9000, 2)]
 )
 def test_smaller_models_are_fine_tuned_for_more_epochs(macs: int, epochs: int) -> None:
-    context = PruneContext(  # type: ignore[call-arg]
-        data=None,
-        engine=None,
-        finetune=None,
+    context = PruneContext(
+        trainer=None,  # type: ignore[arg-type]
         epochs=2,
-        growing_epochs=True,  # type: ignore[arg-type]
+        growing_epochs=True,
     )
     first = replace(START, macs=6400)
     assert context.epochs_of(macs, first) == epochs

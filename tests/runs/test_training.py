@@ -124,10 +124,10 @@ def test_a_training_that_had_all_its_epochs_says_nothing_of_patience(trained: Pa
 
 def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The peak learning rates that pruning steps are fine-tuned with from now on."""
-    import prunedge.pruning.recover
+    import prunedge.pruning.task_trainer
 
     seen: list[float] = []
-    fit = prunedge.pruning.recover.fit
+    fit = prunedge.pruning.task_trainer.fit
 
     def watched(
         net: torch.nn.Module, train: Split, *, config: TrainConfig, **how: object
@@ -135,7 +135,7 @@ def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(config.lr)
         return fit(net, train, config=config, **how)
 
-    monkeypatch.setattr(prunedge.pruning.recover, "fit", watched)
+    monkeypatch.setattr(prunedge.pruning.task_trainer, "fit", watched)
     return seen
 
 

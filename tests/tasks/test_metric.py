@@ -8,7 +8,8 @@ import pytest
 
 from prunedge.edge.tasks.metric import as_drop
 from prunedge.errors import PrunedgeError
-from prunedge.pruning.policy import Outcome, StopPolicy
+from prunedge.pruning.policy import StopPolicy
+from prunedge.pruning.trainer import Judgement
 from prunedge.tasks import TASKS, Metric, metric_named
 from tests.pruning.test_loop import START
 
@@ -28,7 +29,7 @@ def test_points_are_hundredths_and_other_units_are_themselves() -> None:
 def test_the_rule_follows_an_error_that_must_stay_low(error: float, keeps: bool) -> None:
     rule = StopPolicy(metric=WIDTH, max_drop=0.1)
     first = replace(START, metric_after=0.4)
-    verdict = rule.accepts(first, Outcome(error, None, ""), [])
+    verdict = rule.accepts(first, Judgement({}, error), [])
     assert verdict.accepted == keeps
     assert verdict.keeps_rule == keeps
     assert f"width-error {error - 0.4:+.2f} mm" in verdict.reason
@@ -71,7 +72,7 @@ def test_what_is_no_drop_is_refused(given: object) -> None:
 @pytest.mark.parametrize(("error", "keeps"), [(0.41, True), (0.43, False)])
 def test_the_rule_follows_a_share_of_the_unpruned_model_s_value(error: float, keeps: bool) -> None:
     rule = StopPolicy(metric=WIDTH, max_drop="5%")
-    verdict = rule.accepts(replace(START, metric_after=0.4), Outcome(error, None, ""), [])
+    verdict = rule.accepts(replace(START, metric_after=0.4), Judgement({}, error), [])
     assert verdict.accepted == verdict.keeps_rule == keeps
     assert keeps or verdict.reason.endswith("more than 0.02 (5%) above")
     with pytest.raises(ValueError, match="max_drop must be 0 or more"):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, sqrt
-from typing import Any, get_args
-
-from torch import nn
+from typing import get_args
 
 from prunedge.config.sections import Currency
-from prunedge.data import Dataset
 from prunedge.pruning.costs import Device
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
+from prunedge.pruning.trainer import Trainer
 from prunedge.surgery.compensate import How
-from prunedge.tasks import Task, make_task
-from prunedge.train import Engine, TrainConfig
 from prunedge.train.sparsity import Kind
 
 MOST_GROWTH = 8.0  # times the epochs of a step, for a small model
@@ -28,15 +24,13 @@ class RecoveryConfig:
 
     `compensate` (with `calibration` training images) hands what the removed channels gave to their
     consumers. `sparsity` draws channels to zero while training, with `sparsity_strength`; `growing`
-    spends `epochs` before each removal on the channels that are about to leave. `teacher` is the
-    model that distillation asks.
+    spends `epochs` before each removal on the channels that are about to leave.
     """
 
     compensate: How = "none"
     calibration: int = 256
     sparsity: Kind = "none"
     sparsity_strength: float | None = None
-    teacher: nn.Module | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("compensate", get_args(How)), ("sparsity", get_args(Kind))):
@@ -54,8 +48,7 @@ class RecoveryConfig:
 
 @dataclass(frozen=True)
 class PruneContext:
-    """What every step works with: images, engine, the fine-tuning, the criterion, and what a plan
-    may do.
+    """What every step works with: who trains and judges, the criterion, and what a plan may do.
 
     A fine-tuning has `epochs`, and of a smaller model more with `growing_epochs` (`epochs_of`). A
     step that breaks the rule is fine-tuned up to `extra_rounds` times more, as long as that
@@ -66,14 +59,11 @@ class PruneContext:
     channel's score is weighed by (`prunedge.pruning.costs`).
     """
 
-    data: Dataset
-    engine: Engine
-    finetune: TrainConfig
+    trainer: Trainer
     criterion: str = "taylor"
     epochs: int = 1
     growing_epochs: bool = False
     seed: int = 0
-    progress: Callable[..., Any] | None = None
     constraints: PlanConstraints = field(default_factory=PlanConstraints)
     extra_rounds: int = 4
     scaling: ScoreScaling = field(default_factory=ScoreScaling)
@@ -97,12 +87,3 @@ class PruneContext:
         before.
         """
         return self.first or history[0]
-
-    @property
-    def task(self) -> Task:
-        """What is predicted of the images."""
-        return make_task(self.data.spec)
-
-    def sources(self) -> list[str | None]:
-        """Where each validation image comes from, as far as that is known."""
-        return [sample.source for sample in self.data.val.samples]

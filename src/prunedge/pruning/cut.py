@@ -69,7 +69,7 @@ def _compensate(work: StepWork, surgery: Surgery) -> None:
     recovery = context.recovery
     if recovery.compensate == "none":
         return
-    calibration = context.data.train.take(recovery.calibration, context.seed).batches(32)
+    calibration = context.trainer.calibration(recovery.calibration, context.seed)
     compensate(
         work.state.model,
         work.graph,

@@ -17,6 +17,8 @@ from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.costs import Device
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
+from prunedge.pruning.task_trainer import TaskTrainer
+from prunedge.pruning.trainer import Trainer
 from prunedge.tasks import metric_among, metric_named, task_named
 from prunedge.train import Engine, Progress, TrainConfig, TransferSettings
 from prunedge.train.batches import usual_batch_size
@@ -94,29 +96,31 @@ def constraints_of(config: RunConfig) -> PlanConstraints:
     )
 
 
-def context_of(
+def trainer_of(
     config: RunConfig,
     data: Dataset,
     engine: Engine,
     model: nn.Module,
     *,
     teacher: nn.Module | None = None,
-    device: Device | None = None,
     progress: Progress | None = None,
     finetune: TrainConfig | None = None,
-) -> PruneContext:
-    """What every step works with. `model` is any of this architecture; with a `teacher` the
-    fine-tunings imitate it; a `device` steers. `finetune` stands in for the config's.
+) -> TaskTrainer:
+    """Who fine-tunes and judges. `model` is any of this architecture; with a `teacher` the
+    fine-tunings imitate it. `finetune` stands in for the config's.
     """
+    finetune = finetune or finetuning(config, data, model, distills=teacher is not None)
+    return TaskTrainer(data, engine, finetune, teacher, progress)
+
+
+def context_of(config: RunConfig, trainer: Trainer, device: Device | None = None) -> PruneContext:
+    """What every step works with; a `device` steers."""
     return PruneContext(
-        data=data,
-        engine=engine,
-        finetune=finetune or finetuning(config, data, model, distills=teacher is not None),
+        trainer=trainer,
         criterion=config.prune.criterion,
         epochs=config.recover.epochs,
         growing_epochs=config.recover.growing_epochs,
         seed=config.data.seed,
-        progress=progress,
         constraints=constraints_of(config),
         extra_rounds=config.recover.extra_rounds,
         scaling=ScoreScaling(
@@ -129,7 +133,6 @@ def context_of(
             config.recover.compensate,
             sparsity=config.train.sparsity,
             sparsity_strength=config.train.sparsity_strength,
-            teacher=teacher,
         ),
         device=device,
         currency=currency_of(config),

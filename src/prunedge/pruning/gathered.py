@@ -4,14 +4,13 @@ own.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
 
-from prunedge.importance import Provenance, Scores, identity, weights_digest
+from prunedge.importance import Scores, weights_digest
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.steps import State, Step, last_accepted
 from prunedge.utils import distributed
@@ -19,35 +18,15 @@ from prunedge.utils import distributed
 log = logging.getLogger(__name__)
 
 
-def gathering(context: PruneContext, distill: float = 0.0) -> Provenance | None:
-    """What scores are that this loop gathers while it trains, of any model; None where the
-    criterion can't be told.
-
-    `distill` is the weight of a teacher's answers in the loss of that training.
-    """
-    criterion = identity(context.criterion)
-    if criterion is None:
-        return None
-    finetune = context.finetune
-    settings = {
-        "augment": finetune.augment,
-        "batch_size": finetune.batch_size,
-        "label_smoothing": finetune.label_smoothing,
-    }
-    if distill:
-        settings |= {"distill": distill, "temperature": finetune.temperature}
-    return Provenance(criterion, "", context.data.train_fingerprint(), json.dumps(settings))
-
-
 def gathered(
-    context: PruneContext, model: nn.Module, scores: Scores | None, *, distill: float = 0.0
+    context: PruneContext, model: nn.Module, scores: Scores | None, *, distills: bool = False
 ) -> Scores | None:
     """The scores that a training of the model has gathered, with what they are scores of; None
-    where that is unknown.
+    where that is unknown. `distills`: it was a training that may have had a teacher.
     """
     if scores is None:
         return None
-    settings = gathering(context, distill)
+    settings = context.trainer.provenance(context.criterion, distills=distills)
     provenance = None if settings is None else replace(settings, model=weights_digest(model))
     # Models of several processes may differ in the last bit.
     provenance = distributed.broadcast_object(provenance)
@@ -61,8 +40,8 @@ def kept_scores(context: PruneContext, history: Sequence[Step], state: State) ->
     if state.scores is None:
         return None
     # The model that the loop began with had no teacher.
-    distill = context.finetune.distill if last_accepted(history).index else 0.0
-    wanted = gathering(context, distill)
+    distills = last_accepted(history).index > 0
+    wanted = context.trainer.provenance(context.criterion, distills=distills)
     kept = state.scores.provenance
 
     fits = False

@@ -98,7 +98,7 @@ class StepPlanner:
         most = self._most(ratio)
 
         while surgery.plan.keep:
-            latency = device.measure(surgery.model, self.work.context.data.example())
+            latency = device.measure(surgery.model, self.work.context.trainer.example())
             latency = distributed.broadcast_object(latency)
             if latency < limit:
                 return surgery, latency, ratio

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Protocol
 
 from prunedge.edge.tasks.metric import Drop, as_drop
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step, handed_over, last_accepted, removals
-from prunedge.tasks import Metric, Metrics, Task
+from prunedge.tasks import Metric
 from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.utils.advice import option
 from prunedge.utils.wording import counted
@@ -40,27 +41,20 @@ class Finished:
     keep: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a model does on the validation split, as far as the rule asks.
+class Outcome(Protocol):
+    """What a model does on validation data, as far as the rule asks (`trainer.Judgement`)."""
 
-    `value` is the metric. `only_answer` is the answer that every image gets, None where answers
-    differ. `correct` says which images were answered right (`prunedge.tasks.packed`).
-    """
+    @property
+    def value(self) -> float:
+        """The metric."""
 
-    value: float
-    only_answer: int | None
-    correct: str
+    @property
+    def only_answer(self) -> int | None:
+        """The answer that every image gets; None where answers differ."""
 
-    @classmethod
-    def of_step(cls, step: Step) -> Outcome:
-        """That of a step in the history."""
-        return cls(step.metric_after, step.only_answer, step.correct)
-
-    @classmethod
-    def of_metrics(cls, metrics: Metrics, metric: Metric, task: Task) -> Outcome:
-        """That of a model which was just measured."""
-        return cls(metrics.value(metric.name), task.only_answer(metrics), metrics.correct)
+    @property
+    def correct(self) -> str:
+        """Which images were answered right (`prunedge.tasks.packed`)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from prunedge.pruning.steps import (
     lineage,
     removals,
 )
-from prunedge.train import TrainExtras, evaluate, fit
+from prunedge.pruning.trainer import FineTuning
 
 # A loop of its own: the same seed would show the images in the order of a step's fine-tuning.
 SEED_OF_POLISH = 7_500
@@ -76,38 +76,31 @@ def _polished(
 ) -> Iteration:
     """The model of the step `start` after a fine-tuning of its own."""
     clock = Clock()
-    graph = state.graph or trace(state.model, context.data.example())
+    graph = state.graph or trace(state.model, context.trainer.example())
     # The same number however often the run was gone on with.
     number = len(removals(history[: start.index]))
-    fitted = fit(
-        copied(state.model),
-        context.data.train,
+    work = FineTuning(
         epochs=policy.polish,
-        config=replace(context.finetune, start=0.0),
-        engine=context.engine,
         seed=context.seed * 10_000 + number + SEED_OF_POLISH,
-        task=context.task,
-        extras=TrainExtras(progress=context.progress, teacher=context.recovery.teacher),
+        is_polish=True,
     )
+    fitted = context.trainer.fit(copied(state.model), work)
     clock.lap("finetune")
-    metrics = evaluate(fitted.model, context.data.val, context.engine, context.task)
+    judged = context.trainer.evaluate(fitted.model, policy.metric)
     clock.lap("evaluate")
-    outcome = Outcome.of_metrics(metrics, policy.metric, context.task)
     first = context.reference(history)
     other_start = None if context.first is None else history[0]
     verdict = _verdict(
         policy,
         _to_beat(history, start),
-        outcome,
-        policy.accepts(first, outcome, context.sources(), other_start),
+        judged,
+        policy.accepts(first, judged, context.trainer.sources(), other_start),
     )
     step = step_of(
         graph,
         first,
-        context.task,
-        policy.metric.name,
-        metrics,
-        metrics,
+        judged,
+        judged,
         clock.seconds,
         index=len(history),
         number=start.number,

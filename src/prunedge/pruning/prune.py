@@ -23,6 +23,7 @@ from prunedge.pruning.from_config import (
     context_of,
     policy_of,
     refuse_wrong_metric,
+    trainer_of,
 )
 from prunedge.pruning.judging import judged
 from prunedge.pruning.loop import iterate
@@ -94,15 +95,15 @@ def prune(
             remedy="use another, such as group-lasso",
         )
 
-    context = context_of(
+    trainer = trainer_of(
         config,
         data,
         engine or measure_engine(model, data.example(), task=task),
         model,
         teacher=copied(model).eval() if _distills(config, finetune) else None,
-        device=device,
         finetune=finetune,
     )
+    context = context_of(config, trainer, device)
     policy = policy_of(config)
     start = step_zero(context, model, policy)
     if start.step.only_answer is not None:

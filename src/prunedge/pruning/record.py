@@ -17,13 +17,12 @@ from prunedge.pruning.context import PruneContext
 from prunedge.pruning.cut import Cut
 from prunedge.pruning.gathered import gathered
 from prunedge.pruning.planner import StepPlanner
-from prunedge.pruning.policy import Outcome, StopPolicy
+from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.recover import Recovered
 from prunedge.pruning.steps import Clock, Iteration, State, Step, last_accepted
+from prunedge.pruning.trainer import Judgement
 from prunedge.pruning.work import Ranking, StepWork
 from prunedge.surgery import OptimState
-from prunedge.tasks import Metrics, Task
-from prunedge.train import evaluate
 from prunedge.utils import distributed
 
 log = logging.getLogger(__name__)
@@ -47,8 +46,6 @@ def record_step(
     step = step_of(
         cut.graph,
         context.reference(work.history),
-        context.task,
-        work.policy.metric.name,
         recovered.before,
         recovered.after,
         work.clock.seconds,
@@ -70,7 +67,7 @@ def record_step(
         predicted = context.device.cost(work.state.model, work.graph).total(cut.plan)
         step = replace(step, latency_ms=cut.latency_ms, predicted_ms=predicted)
 
-    scores = gathered(context, recovered.model, recovered.scores, distill=context.finetune.distill)
+    scores = gathered(context, recovered.model, recovered.scores, distills=True)
     state = replace(
         cut.state,
         model=recovered.model,
@@ -96,23 +93,20 @@ def step_zero(
     (`gathered`), and left otherwise. `plan` says how it was pruned before, if it was; `graph` is
     its channel graph, where that is known. It is compared with the context's `first` model.
     """
-    graph = graph or trace(model, context.data.example())
+    graph = graph or trace(model, context.trainer.example())
     clock = Clock()
-    metrics = evaluate(model, context.data.val, context.engine, context.task)
+    judged = context.trainer.evaluate(model, policy.metric)
     clock.lap("evaluate")
 
     reason = "the unpruned model"
     if context.first is not None:
-        outcome = Outcome.of_metrics(metrics, policy.metric, context.task)
-        judged = policy.accepts(context.first, outcome, context.sources())
-        reason = f"the start, which was pruned before: {judged.reason}"
+        verdict = policy.accepts(context.first, judged, context.trainer.sources())
+        reason = f"the start, which was pruned before: {verdict.reason}"
     step = step_of(
         graph,
         context.first,
-        context.task,
-        policy.metric.name,
-        metrics,
-        metrics,
+        judged,
+        judged,
         clock.seconds,
         index=0,
         removed=0,
@@ -122,7 +116,7 @@ def step_zero(
     )
     if context.device is not None:
         latency = distributed.broadcast_object(
-            context.device.measure(model, context.data.example())
+            context.device.measure(model, context.trainer.example())
         )
         predicted = context.device.cost(model, graph).total()
         step = replace(step, latency_ms=latency, predicted_ms=predicted)
@@ -132,10 +126,8 @@ def step_zero(
 def step_of(
     graph: ChannelGraph,
     first: Step | None,
-    task: Task,
-    metric: str,
-    before: Metrics,
-    after: Metrics,
+    before: Judgement,
+    after: Judgement,
     seconds: Mapping[str, Any],
     *,
     fraction_asked: float = 0.0,
@@ -146,31 +138,26 @@ def step_of(
     """
     widths = graph.widths()
     original_channels = first.channels if first else graph.channels
-    constant = task.constant(after, metric)
     return Step(
         channels=graph.channels,
         fraction_asked=fraction_asked,
         fraction_removed=1 - graph.channels / original_channels if original_channels else 0.0,
-        metrics_before=_values(before),
-        metrics=_values(after),
-        metric_before=before.value(metric),
-        metric_after=after.value(metric),
+        metrics_before=dict(before.values),
+        metrics=dict(after.values),
+        metric_before=before.value,
+        metric_after=after.value,
         macs=graph.macs(),
         params=graph.params(),
         size_mb=size_mb(graph),
         kept=widths,
         original=first.original if first else widths,
         correct=after.correct,
-        majority=constant.score,
-        majority_answer=constant.answer,
-        only_answer=task.only_answer(after),
+        majority=None if after.constant is None else after.constant.score,
+        majority_answer=None if after.constant is None else after.constant.answer,
+        only_answer=after.only_answer,
         **seconds,
         **fields,
     )
-
-
-def _values(metrics: Metrics) -> dict[str, float | None]:
-    return {"loss": metrics.loss, **metrics.values}
 
 
 def size_mb(graph: ChannelGraph) -> float:

@@ -15,13 +15,12 @@ from prunedge.graph.plan import Plan
 from prunedge.importance import Scores, gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.cut import Cut
-from prunedge.pruning.policy import Outcome, Verdict
+from prunedge.pruning.policy import Verdict
 from prunedge.pruning.steps import doubts
+from prunedge.pruning.trainer import FineTuning, Judgement
 from prunedge.pruning.work import StepWork
 from prunedge.surgery import OptimState
-from prunedge.tasks import Metrics
-from prunedge.train import Penalty, TrainConfig, TrainExtras, evaluate, fit, penalty
-from prunedge.train.learning_rate import lower_rate
+from prunedge.train import Penalty, penalty
 from prunedge.train.state import Epoch
 
 log = logging.getLogger(__name__)
@@ -35,13 +34,13 @@ SEED_OF_ROUND = 5_000
 class Recovered:
     """A smaller model after fine-tuning, and what the rule says of it.
 
-    `before` and `after` are its metrics on the validation split; `scores` were gathered in the last
+    `before` and `after` are what it does on validation data; `scores` were gathered in the last
     of `rounds` fine-tunings, which had `epochs` in all: those of `history`.
     """
 
     model: nn.Module
-    before: Metrics
-    after: Metrics
+    before: Judgement
+    after: Judgement
     optimizer_state: OptimState | None
     scores: Scores | None
     rounds: int
@@ -62,18 +61,12 @@ def sparsify_leaving(work: StepWork, plan: Plan) -> StepWork:
     for name, kept in plan.keep.items():
         leaving[name] = sorted(set(range(work.graph.group(name).size)) - set(kept))
     state = work.state
-    fitted = fit(
+    fitted = context.trainer.fit(
         copied(state.model),
-        context.data.train,
-        epochs=context.epochs,
-        config=context.finetune,
-        engine=context.engine,
-        seed=work.seed + SEED_OF_SPARSIFYING,
-        task=context.task,
-        extras=TrainExtras(
+        FineTuning(
+            epochs=context.epochs,
+            seed=work.seed + SEED_OF_SPARSIFYING,
             optimizer_state=state.optimizer_state,
-            progress=context.progress,
-            teacher=recovery.teacher,
             penalty=penalty("growing", work.graph, recovery.sparsity_strength, leaving),
         ),
     )
@@ -89,86 +82,66 @@ def recover(work: StepWork, cut: Cut) -> Recovered:
     the best one: the rule asks the validation images once a round, and not after every epoch.
 
     A round that ends in a model with one answer is no start for another: the next begins with the
-    model as it was cut, at a lower learning rate. If that does so too, it is the last.
+    model as it was cut, and more gently. If that does so too, it is the last.
     """
     context = work.context
+    trainer = context.trainer
     policy = work.policy
     model = cut.state.model
-    optimizer_state = cut.state.optimizer_state
     as_cut = {name: value.clone() for name, value in model.state_dict().items()}
-    finetune = context.finetune
-    before = evaluate(model, context.data.val, context.engine, context.task)
+    before = trainer.evaluate(model, policy.metric)
     work.clock.lap("evaluate")
 
-    collector = gathered_while_training(context.criterion, cut.graph)
     first = context.reference(work.history)
     start = None if context.first is None else work.history[0]
-    epochs = context.epochs_of(cut.graph.macs(), first)
+    sources = trainer.sources()
+    tuning = FineTuning(
+        epochs=context.epochs_of(cut.graph.macs(), first),
+        seed=work.seed,
+        optimizer_state=cut.state.optimizer_state,
+        collector=gathered_while_training(context.criterion, cut.graph),
+        penalty=_penalty(context, cut.graph),
+    )
     rounds = 0
     history: list[Epoch] = []
     drops: list[float] = []
     while True:
-        fitted = fit(
-            model,
-            context.data.train,
-            epochs=epochs,
-            config=finetune,
-            engine=context.engine,
-            seed=work.seed + SEED_OF_ROUND * rounds,
-            task=context.task,
-            extras=TrainExtras(
-                optimizer_state=optimizer_state,
-                collector=collector,
-                progress=context.progress,
-                teacher=context.recovery.teacher,
-                penalty=_penalty(context, cut.graph),
-            ),
-        )
+        fitted = trainer.fit(model, replace(tuning, seed=work.seed + SEED_OF_ROUND * rounds))
+        model = fitted.model
         work.clock.lap("finetune")
-        after = evaluate(model, context.data.val, context.engine, context.task)
+        after = trainer.evaluate(model, policy.metric)
         work.clock.lap("evaluate")
         rounds += 1
         history += fitted.history
-        optimizer_state = fitted.optimizer_state
-        outcome = Outcome.of_metrics(after, policy.metric, context.task)
-        verdict = policy.accepts(first, outcome, context.sources(), start, doubts(work.history))
+        verdict = policy.accepts(first, after, sources, start, doubts(work.history))
         if verdict.keeps_rule or rounds > context.extra_rounds:
             break
-        if outcome.only_answer is not None:
-            if finetune.lr < context.finetune.lr:
+        if after.only_answer is not None:
+            if tuning.is_gentler:
                 break
-            finetune = replace(finetune, lr=lower_rate(finetune))
-            log.info(
-                "the fine-tuning ended in a model with one answer: once more at the rate %g",
-                finetune.lr,
-            )
+            tuning = replace(tuning, is_gentler=True, optimizer_state=cut.state.optimizer_state)
+            log.info("the fine-tuning ended in a model with one answer: once more, more gently")
             model.load_state_dict(as_cut)
-            optimizer_state = cut.state.optimizer_state
             drops = []
             continue
-        drops.append(policy.metric.drop(first.metric_after, outcome.value))
+        tuning = replace(tuning, optimizer_state=fitted.optimizer_state)
+        drops.append(policy.metric.drop(first.metric_after, after.value))
         if not is_recovering(drops, policy.allowed(first)):
             break
 
+    if fitted.note:
+        verdict = replace(verdict, reason=f"{verdict.reason}; {fitted.note}")
     return Recovered(
-        model=fitted.model,
+        model=model,
         before=before,
         after=after,
         optimizer_state=fitted.optimizer_state,
         scores=fitted.collected,
         rounds=rounds,
-        epochs=rounds * epochs,
+        epochs=rounds * tuning.epochs,
         history=tuple(history),
-        verdict=_with_rate(verdict, context.finetune, finetune),
+        verdict=verdict,
     )
-
-
-def _with_rate(verdict: Verdict, usual: TrainConfig, last: TrainConfig) -> Verdict:
-    """The verdict, with the rate of the last round where it had to be lowered."""
-    if last.lr == usual.lr:
-        return verdict
-    said = f"learning rate {last.lr:g}, since {usual.lr:g} ended in one answer"
-    return replace(verdict, reason=f"{verdict.reason}; {said}")
 
 
 def is_recovering(drops: Sequence[float], allowed: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from prunedge.graph import ChannelGraph, trace
-from prunedge.importance import Scores, rank
+from prunedge.importance import Scores
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import kept_scores
 from prunedge.pruning.policy import StopPolicy
@@ -55,7 +55,7 @@ def begin_step(
 ) -> StepWork:
     """A step from the last good state, whose graph is traced where it is not known."""
     clock = Clock()
-    graph = state.graph or trace(state.model, context.data.example())
+    graph = state.graph or trace(state.model, context.trainer.example())
     clock.lap("surgery")
     return StepWork(context, policy, history, state, graph, clock)
 
@@ -64,14 +64,8 @@ def rank_channels(work: StepWork) -> Ranking:
     """The scores that the model's training has gathered, or those of a pass of their own."""
     context = work.context
     kept = kept_scores(context, work.history, work.state)
-    scores = kept or rank(
-        work.state.model,
-        work.graph,
-        context.data.train,
-        context.criterion,
-        task=context.task,
-        seed=work.seed,
-        engine=context.engine,
+    scores = kept or context.trainer.rank(
+        work.state.model, work.graph, context.criterion, work.seed
     )
     work.clock.lap("rank")
     return Ranking(scores, _refused(work, scores), was_kept=kept is not None)

@@ -11,7 +11,6 @@ from torch import nn
 from prunedge.errors import RunError
 from prunedge.models import cost, rebuild
 from prunedge.pruning.baselines import epochs_of, random, scratch
-from prunedge.pruning.context import PruneContext
 from prunedge.pruning.from_config import transfer_settings
 from prunedge.pruning.steps import lineage
 from prunedge.runs.run import Run
@@ -30,7 +29,7 @@ RECORD = "baselines.json"
 
 
 @traced("baselines", phase)
-def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
+def make(session: RunSession) -> dict[str, nn.Module]:
     """The models of the baselines that the config asks for: trained, or as they were kept when the
     run was cut off.
     """
@@ -48,7 +47,7 @@ def make(session: RunSession, context: PruneContext) -> dict[str, nn.Module]:
         seed = 20_000 * (config.data.seed + 1) + len(models)
         kept = _kept(run, name, fresh)
         if kept is None:
-            made = _MAKERS[name](session, context, fresh, seed)
+            made = _MAKERS[name](session, fresh, seed)
             if made is None:
                 continue
             kept = _keep(session, name, *made)
@@ -94,9 +93,7 @@ def _keep(session: RunSession, name: str, fitted: FitResult, epochs: int) -> nn.
     return fitted.model
 
 
-def _scratch(
-    session: RunSession, context: PruneContext, fresh: nn.Module, seed: int
-) -> tuple[FitResult, int]:
+def _scratch(session: RunSession, fresh: nn.Module, seed: int) -> tuple[FitResult, int]:
     """The result's shape from random weights."""
     run = session.run
     epochs = _epochs(run)
@@ -116,9 +113,7 @@ def _scratch(
     return fitted, epochs
 
 
-def _random(
-    session: RunSession, context: PruneContext, fresh: nn.Module, seed: int
-) -> tuple[FitResult, int] | None:
+def _random(session: RunSession, fresh: nn.Module, seed: int) -> tuple[FitResult, int] | None:
     """As many channels drawn at random, over the same steps; None where nothing was pruned."""
     run = session.run
     steps = lineage(run.steps(), run.best().index)
@@ -133,7 +128,7 @@ def _random(
         run.load_first(),
         plans,
         session.data,
-        config=replace(context.finetune, distill=0.0),
+        config=session.finetune(fresh),
         engine=session.engine,
         seed=seed,
         progress=session.callbacks.progress,

@@ -162,7 +162,7 @@ def _prune(session: RunSession) -> Run:
 
     compared = {}
     if session.config.prune.baseline or session.config.prune.small:
-        compared = baselines.make(session, context)
+        compared = baselines.make(session)
     run.write("test.json", _test(session, compared))
     return run
 

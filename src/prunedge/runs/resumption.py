@@ -13,9 +13,10 @@ from prunedge.config import RunConfig, asked, settings
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.from_config import confidence_of, policy_of, refuse_wrong_metric
 from prunedge.pruning.loop import NOTHING_LEFT
-from prunedge.pruning.policy import GIVEN_UP, Continue, Outcome
+from prunedge.pruning.policy import GIVEN_UP, Continue
 from prunedge.pruning.polish import to_polish
 from prunedge.pruning.steps import Step, removals
+from prunedge.pruning.trainer import Judgement
 from prunedge.runs.images import refuse_gone
 from prunedge.runs.new import write_config
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
@@ -229,7 +230,7 @@ def _agrees(
     if not set(JUDGING) & set(changes):
         return
     for step in run.steps()[1:]:
-        verdict = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
+        verdict = policy_of(config).accepts(run.first(), Judgement.of_step(step), sources)
         if step.accepted > verdict.accepted or step.keeps_rule > verdict.keeps_rule:
             raise RunError(
                 f"{step.name}, which this run has kept, breaks the changed rule ({verdict.reason})",

@@ -20,7 +20,7 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.latency import Steering, Timer, steer
 from prunedge.models import Loaded, build_with_report
 from prunedge.pruning.context import PruneContext
-from prunedge.pruning.from_config import context_of, finetuning, policy_of
+from prunedge.pruning.from_config import context_of, finetuning, policy_of, trainer_of
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.steps import Iteration, State
 from prunedge.runs.callbacks import Callbacks
@@ -31,7 +31,7 @@ from prunedge.runs.resumption import note_computing
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.training import with_rate
 from prunedge.tasks import Task, make_task
-from prunedge.train import Engine, make_engine, measure_engine
+from prunedge.train import Engine, TrainConfig, make_engine, measure_engine
 from prunedge.utils import distributed
 from prunedge.utils.tracing import span, traced
 from prunedge.utils.wording import counted
@@ -205,16 +205,24 @@ class RunSession:
 
     def context(self, model: nn.Module, teacher: nn.Module | None = None) -> PruneContext:
         """What every step of the loop works with; `model` is any of this architecture."""
-        how = finetuning(self.config, self.data, model)
-        return context_of(
-            with_rate(self.config, self.run, how),
+        config = self._with_rate(model)
+        trainer = trainer_of(
+            config,
             self.data,
             self.engine,
             model,
             teacher=teacher,
-            device=self.device,
             progress=self.callbacks.progress,
         )
+        return context_of(config, trainer, self.device)
+
+    def finetune(self, model: nn.Module) -> TrainConfig:
+        """How `model` is fine-tuned, without a teacher."""
+        return finetuning(self._with_rate(model), self.data, model)
+
+    def _with_rate(self, model: nn.Module) -> RunConfig:
+        """The config, with the rate that the model was trained with."""
+        return with_rate(self.config, self.run, finetuning(self.config, self.data, model))
 
     def forget_model(self) -> None:
         """Free the model that the run began with: the loop goes on from smaller ones."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from prunedge.importance import gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.from_config import transfer_settings
-from prunedge.pruning.gathered import gathered, gathering
-from prunedge.pruning.policy import Outcome
+from prunedge.pruning.gathered import gathered
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.steps import Iteration, Step
+from prunedge.pruning.trainer import Judgement
 from prunedge.runs import origin
 from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.run import Run
@@ -35,7 +35,9 @@ def make(session: RunSession) -> Iteration:
     """Train the model, or take over the start's, and keep it as step 0."""
     run = session.run
     context = session.context(session.model)
-    checkpointer = RunCheckpointer(run.path, str(gathering(context)), run.sign)
+    checkpointer = RunCheckpointer(
+        run.path, str(context.trainer.provenance(context.criterion, distills=False)), run.sign
+    )
     if session.start is None:
         iteration = _trained(session, context, checkpointer)
     else:
@@ -121,8 +123,8 @@ def _taken_over(session: RunSession, source: Run, context: PruneContext) -> Iter
         graph=session.graph,
     )
     if chain.first is not None:
-        outcome = Outcome.of_step(iteration.step)
-        verdict = policy.accepts(chain.first, outcome, context.sources())
+        outcome = Judgement.of_step(iteration.step)
+        verdict = policy.accepts(chain.first, outcome, context.trainer.sources())
         if not verdict.accepted:
             log.warning("the start breaks the rule already: %s", verdict.reason)
     return iteration
@@ -136,5 +138,5 @@ def _measured_first(run: Run, context: PruneContext, session: RunSession) -> Ste
     step = step_zero(replace(context, device=None), model, session.policy).step
     if context.device is None:
         return step
-    latency = context.device.measure(model, context.data.example())
+    latency = context.device.measure(model, context.trainer.example())
     return replace(step, latency_ms=distributed.broadcast_object(latency))
