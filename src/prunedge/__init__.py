@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prunedge.graph import trace as trace
     from prunedge.graph.plan import Plan as Plan
     from prunedge.importance import criterion as criterion
+    from prunedge.importance.collect import collect as collect
     from prunedge.importance.rank import rank as rank
     from prunedge.latency import Timer as Timer
     from prunedge.latency import steer as steer
@@ -70,6 +71,7 @@ _HOMES = {
     "cost": "prunedge.models",
     "trace": "prunedge.graph",
     "rank": "prunedge.importance",
+    "collect": "prunedge.importance.collect",
     "criterion": "prunedge.importance",
     "Plan": "prunedge.graph.plan",
     "PlanConstraints": "prunedge.pruning.select",

@@ -3,6 +3,7 @@
 """
 
 from prunedge.importance.agreement import Agreement, Correlation, agreement, recommendation
+from prunedge.importance.collect import Collecting, collect
 from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.criteria import (
     CRITERIA,
@@ -25,6 +26,7 @@ __all__ = [
     "CRITERIA",
     "NORMALISERS",
     "Agreement",
+    "Collecting",
     "Collector",
     "Correlation",
     "Criterion",
@@ -34,6 +36,7 @@ __all__ = [
     "TaylorCollector",
     "Truth",
     "agreement",
+    "collect",
     "criterion",
     "criterion_named",
     "gather",

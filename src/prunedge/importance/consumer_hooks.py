@@ -35,6 +35,11 @@ See = Callable[[Reading, torch.Tensor], torch.Tensor | None]
 _probing: list[ConsumerHooks] = []  # whose examples go through at the moment, if anybody's
 
 
+def is_probing() -> bool:
+    """Whether what goes through a model at the moment only asks which example is where."""
+    return bool(_probing)
+
+
 class ConsumerHooks:
     """Forward hooks that give a collector what each consumer reads, and where its examples are.
 

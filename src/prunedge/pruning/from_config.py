@@ -11,7 +11,7 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.config.sections import Currency
 from prunedge.data import Dataset
-from prunedge.edge.tasks.metric import Drop
+from prunedge.edge.tasks.metric import Drop, Metric
 from prunedge.errors import ConfigError
 from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.costs import Device
@@ -36,13 +36,18 @@ SAVED: dict[Currency, str] = {
 }
 
 
-def policy_of(config: RunConfig) -> StopPolicy:
-    """The rule that a config asks for: its fields are the settings of the section on stopping."""
+def policy_of(config: RunConfig, metric: Metric | None = None) -> StopPolicy:
+    """The rule that a config asks for: its fields are the settings of the section on stopping.
+    `metric` is the one that it watches, where that is none of the task's.
+    """
     stop = config.stop.model_dump()
-    stop["confidence"] = confidence_of(config)
-    stop["max_drop"] = max_drop_of(config)
+    if metric is None:
+        metric = metric_named(config.task.metric, config.task.name)
+        stop["confidence"] = confidence_of(config)
+    if config.stop.max_drop is None:
+        stop["max_drop"] = metric.usual_drop
     return StopPolicy(
-        metric=metric_named(config.task.metric, config.task.name),
+        metric=metric,
         step_ratio=config.prune.step_ratio,
         saved=saved(config),
         polish=config.recover.polish,

@@ -12,11 +12,11 @@ from prunedge.config import RunConfig
 from prunedge.config.keyword_types import PruneKeywords
 from prunedge.config.keywords import prune_keys, with_keywords
 from prunedge.data import Dataset
-from prunedge.data.dataset import require_dataset
 from prunedge.errors import ConfigError
 from prunedge.graph import copied, trace
 from prunedge.importance import refuse_without_norms
 from prunedge.models.build import require_model
+from prunedge.pruning.context import PruneContext
 from prunedge.pruning.costs import Device
 from prunedge.pruning.from_config import (
     constraints_of,
@@ -25,16 +25,26 @@ from prunedge.pruning.from_config import (
     refuse_wrong_metric,
     trainer_of,
 )
+from prunedge.pruning.function_trainer import (
+    Batches,
+    Evaluate,
+    Fit,
+    Functions,
+    FunctionTrainer,
+    Loss,
+)
 from prunedge.pruning.judging import judged
 from prunedge.pruning.loop import iterate
+from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.polish import polish
+from prunedge.pruning.prune_with import start_with
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.refusals import (
     refuse_idle_constraints,
     refuse_unmatched,
     refuse_unprunable,
 )
-from prunedge.pruning.steps import Step, may_be_polished
+from prunedge.pruning.steps import Iteration, Step, may_be_polished
 from prunedge.tasks import make_task, refuse_ending
 from prunedge.train import Engine, TrainConfig, measure_engine, require_engine
 from prunedge.train.collapse import one_class_warning
@@ -43,15 +53,25 @@ from prunedge.utils.arguments import require
 
 log = logging.getLogger(__name__)
 
+A_DATASET = (
+    "a Dataset, such as prunedge.load_folder(...) gives; or, beside fit= and evaluate=, an example "
+    "of what the model takes"
+)
+
 
 @with_keywords(prune_keys())
 def prune(
     model: nn.Module,
-    data: Dataset,
+    data: Dataset | Any,
     *,
     engine: Engine | None = None,
     device: Device | None = None,
     finetune: TrainConfig | None = None,
+    fit: Fit | None = None,
+    evaluate: Evaluate | None = None,
+    loss: Loss | None = None,
+    batches: Batches | None = None,
+    higher_is_better: bool = True,
     **settings: Unpack[PruneKeywords],
 ) -> Iterator[tuple[Step, nn.Module]]:
     """The whole loop on a trained model: yields (Step, model) for the unpruned model and after each
@@ -64,20 +84,90 @@ def prune(
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
     `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance` and `focal`.
 
+    A training of your own takes the place of prunedge's where `data` is an example of what the
+    model takes (a batch, or a tuple or dict of arguments), and functions are given:
+
+    - `fit(model, epochs)` trains, in place or by giving a model back. Where it has a parameter
+      `seed` it gets one; where it has `collector`, `with collector:` around its training gathers
+      the next step's scores at no pass of their own.
+    - `evaluate(model)` gives {name: value}, or a single number. `metric` names the one that the
+      rule watches, where there are several; `max_drop` is in its own unit, or a share (`"5%"`);
+      `higher_is_better=False` for errors and losses.
+    - `loss(model, batch)`, the mean over the batch's examples, and `batches`, a function that gives
+      batches (or a list of them), are what criteria of gradients read; those of the weights need
+      neither.
+
     Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
     ModelError when the model gives probabilities instead of logits; PrunedgeError when no channel
-    can be pruned.
+    can be pruned, or a function is missing that the criterion needs.
 
     Example: `for step, pruned in pe.prune(model, data, step_ratio=0.3, max_drop=3.0): ...`
     """
     require_model(model)
-    require_dataset(data)
+    functions = Functions(fit, evaluate, loss, batches)
+    if device is not None and not hasattr(device, "measure"):
+        raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
+    if functions.given:
+        _refuse_beside(functions, data, engine, finetune)
+        context, policy, start = start_with(
+            FunctionTrainer(data, functions),
+            model,
+            settings,
+            higher_is_better=higher_is_better,
+            device=device,
+        )
+    else:
+        require("data", data, Dataset, A_DATASET)
+        context, policy, start = _start_on(model, data, engine, device, finetune, settings)
+    yield start.step, start.state.model
+
+    history = [start.step]
+    states = {0: start.state}
+    for iteration in iterate(context, policy, history, start.state):
+        history.append(iteration.step)
+        states[iteration.step.index] = iteration.state
+        # The others are not needed any more, and models are large.
+        kept = {step.index for step in may_be_polished(history)}
+        states = {index: state for index, state in states.items() if index in kept}
+        yield iteration.step, iteration.state.model
+    for iteration in polish(context, policy, history, states.__getitem__):
+        yield iteration.step, iteration.state.model
+
+
+def _refuse_beside(
+    functions: Functions, data: Any, engine: Engine | None, finetune: TrainConfig | None
+) -> None:
+    """ConfigError for what makes no sense beside a training of the user's own."""
+    given = ", ".join(f"{name}=" for name in functions.given)
+    if isinstance(data, Dataset):
+        raise ConfigError(
+            f"{given} beside a dataset, with which prunedge trains by itself",
+            where="prune",
+            remedy="leave that out, or give an example of the model's input in place of the data",
+        )
+    beside = {"engine": engine, "finetune": finetune}
+    wrong = [f"{name}=" for name, value in beside.items() if value is not None]
+    if wrong:
+        raise ConfigError(
+            f"{' and '.join(wrong)} beside {given}",
+            where="prune",
+            remedy="leave it out: your own function trains",
+        )
+
+
+def _start_on(
+    model: nn.Module,
+    data: Dataset,
+    engine: Engine | None,
+    device: Device | None,
+    finetune: TrainConfig | None,
+    settings: PruneKeywords,
+) -> tuple[PruneContext, StopPolicy, Iteration]:
+    """What the loop begins with where prunedge trains: its context, its rule, and step 0."""
     if engine is not None:
         require_engine(engine)
     if finetune is not None:
         require("finetune", finetune, TrainConfig, "a TrainConfig")
-    if device is not None and not hasattr(device, "measure"):
-        raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
     config = _config(data, device, finetune, settings)
     name = type(model).__name__
     task = make_task(data.spec)
@@ -108,19 +198,7 @@ def prune(
     start = step_zero(context, model, policy)
     if start.step.only_answer is not None:
         log.warning("%s", one_class_warning(task.answer_name(start.step.only_answer)))
-    yield start.step, start.state.model
-
-    history = [start.step]
-    states = {0: start.state}
-    for iteration in iterate(context, policy, history, start.state):
-        history.append(iteration.step)
-        states[iteration.step.index] = iteration.state
-        # The others are not needed any more, and models are large.
-        kept = {step.index for step in may_be_polished(history)}
-        states = {index: state for index, state in states.items() if index in kept}
-        yield iteration.step, iteration.state.model
-    for iteration in polish(context, policy, history, states.__getitem__):
-        yield iteration.step, iteration.state.model
+    return context, policy, start
 
 
 def _distills(config: RunConfig, finetune: TrainConfig | None) -> bool:

@@ -11,11 +11,11 @@ from torch import nn
 from prunedge.edge.tasks.metric import Metric
 from prunedge.graph import ChannelGraph
 from prunedge.importance import Provenance, Scores
+from prunedge.importance.criteria import GradientCollector
 from prunedge.pruning.steps import Step
 from prunedge.surgery import OptimState
 from prunedge.tasks import ConstantAnswer
 from prunedge.train import Penalty
-from prunedge.train.extras import TrainingCollector
 from prunedge.train.state import Epoch
 
 
@@ -31,7 +31,7 @@ class FineTuning:
     epochs: int
     seed: int
     optimizer_state: OptimState | None = None
-    collector: TrainingCollector | None = None
+    collector: GradientCollector | None = None
     penalty: Penalty | None = None
     is_gentler: bool = False
     is_polish: bool = False
