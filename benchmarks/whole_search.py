@@ -10,7 +10,9 @@
 
 - *unpruned*: the network is taught for `--train-epochs`.
 - *prunedge*: `pe.prune` with its defaults, `--max-drop` points, and a budget of `--passes` epochs of
-  the unpruned network, as long as they took here.
+  the unpruned network, as long as they took here. With `--steps N` there is no rule and no budget:
+  N steps of `--step-ratio`, with `--epochs`, without polish, so that all come to the same
+  milliseconds (those of a small network, say).
 - *torch-pruning*: its Taylor importance over all layers (benchmarks/ways.py), in the same engine,
   to the estimated milliseconds of each step that led to prunedge's result, with as many epochs of
   the same fine-tuning after each, and the same polish.
@@ -97,6 +99,9 @@ def main() -> None:
     running.add_argument("--train-epochs", type=int, default=4)
     running.add_argument("--max-drop", type=float, default=1.0)
     running.add_argument("--passes", type=float, default=4.0)
+    running.add_argument("--steps", type=int)
+    running.add_argument("--step-ratio", type=float, default=0.9)
+    running.add_argument("--epochs", type=int, default=2)
     running.add_argument("--small", nargs="*", default=[], metavar="MODEL=WEIGHTS")
     running.add_argument("--ways", default="torch-pruning,scratch,small")
     running.add_argument("--precision", default="bf16")
@@ -189,6 +194,11 @@ def search(job: Job, minutes: float) -> Search:
     models: dict[int, nn.Module] = {}
     costs: dict[int, float] = {}
     settings: Row = {"max_drop": given.max_drop, "augment": "flips", "budget": minutes}
+    if given.steps is not None:
+        settings = {
+            "max_drop": 100.0, "augment": "flips", "max_steps": given.steps, "epochs": given.epochs,
+            "step_ratio": given.step_ratio, "polish": 0, "extra_rounds": 0,
+        }  # fmt: skip
     for step, model in pe.prune(job.model, job.data, engine=job.engine, seed=job.seed, **settings):
         steps.append(step)
         costs[step.index] = estimate(model, trace(model, job.data.example()))(None)

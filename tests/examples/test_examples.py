@@ -132,6 +132,28 @@ def test_the_segmentation_script_goes_from_masks_to_lengths(tmp_path: Path) -> N
     assert (out / "report.html").is_file()
 
 
+def test_the_script_of_an_own_loop_prunes_a_u_net(tmp_path: Path) -> None:
+    images = write_lines(tmp_path / "walls", 32)
+    out = tmp_path / "unet.pt"
+    options = ["--size", "32", "--epochs", "6", "--max-drop", "0.9", "--max-steps", "1"]
+    script = [sys.executable, EXAMPLES / "unet.py", images / "photos", images / "masks"]
+
+    done = subprocess.run(
+        [*script, *options, "--out", out],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(),
+    )
+
+    assert done.returncode == 0, done.stderr
+    macs = [int(found) for found in re.findall(r"step \d+: (\d+) million MACs, ", done.stdout)]
+    assert len(macs) == 3  # unpruned, pruned, polished
+    assert macs[1] * 5 < macs[0]
+    assert out.stat().st_size * 5 < 4 * 14_328_209  # bytes of the unpruned U-Net's weights
+    assert len((EXAMPLES / "unet.py").read_text().splitlines()) < 80
+
+
 def test_the_talk_s_tables_stand_beside_a_study_in_its_order(tmp_path: Path) -> None:
     settings = {
         "data": '["cracks/"]',
