@@ -29,6 +29,7 @@ from prunedge.importance import (
 )
 from prunedge.importance.criteria import NORM_CRITERIA
 from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
+from prunedge.importance.rank import gather_by
 from prunedge.tasks import make_task
 from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 
@@ -69,7 +70,7 @@ def test_several_processes_gather_what_one_would(name: str) -> None:
     graph, whole = trace(model, EXAMPLE[:2]), scores_of(model, name)
     collectors = [CRITERIA[name].collect(graph) for _ in range(2)]
     for collector, part in zip(collectors, (slice(0, 5), slice(5, 12)), strict=True):
-        gather(model, [(EXAMPLE[part], LABELS[part])], [collector])
+        gather_by(CRITERIA[name].reads, model, [(EXAMPLE[part], LABELS[part])], [collector])
     collectors[0].absorb(collectors[1])
     found = collectors[0].result()
     assert found.examples == 12
@@ -148,6 +149,14 @@ def gate_gradient(
     model: nn.Module, group: Group, inputs: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
     """dC/dg of a gate g at the consumers of each channel, (channels,)."""
+    outputs, gate = gated(model, group, inputs)
+    return torch.autograd.grad(functional.cross_entropy(outputs, labels), gate)[0]
+
+
+def gated(
+    model: nn.Module, group: Group, inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model gives with a gate at the consumers of each channel, and the gate."""
     gate = torch.ones(group.size, dtype=torch.float64, requires_grad=True)
     tensors = {name: value.detach() for name, value in model.named_parameters()}
     for part in group.having("in"):
@@ -156,8 +165,48 @@ def gate_gradient(
             scale = scale.index_put((column,), gate)
         shape = [-1 if d == part.dim else 1 for d in range(tensors[part.tensor].dim())]
         tensors[part.tensor] = tensors[part.tensor] * scale.reshape(shape)
-    outputs = torch.func.functional_call(model, tensors, (inputs,))
-    return torch.autograd.grad(functional.cross_entropy(outputs, labels), gate)[0]
+    return torch.func.functional_call(model, tensors, (inputs,)), gate
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS[:3])
+def test_the_feature_distance_is_how_far_all_outputs_move(
+    construct: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With many directions it comes to || J z ||^2, which autograd gives output by output."""
+    monkeypatch.setattr("prunedge.importance.features.PROBES", 256)
+    model = randomise(construct()).double().eval()
+    inputs = EXAMPLE[:3].double()
+    graph = trace(model, inputs[:2])
+    found = rank(model, graph, [inputs], "feature-distance").values
+    for group in graph.groups:
+        wanted = torch.zeros(group.size, dtype=torch.float64)
+        for x in inputs:
+            outputs, gate = gated(model, group, x[None])
+            for output in outputs.flatten():
+                moved = torch.autograd.grad(output, gate, retain_graph=True)[0]
+                wanted += moved.square() / len(inputs)
+        torch.testing.assert_close(found[group.name], wanted, rtol=0.4, atol=1e-9)
+        assert float((found[group.name] / wanted.clamp(1e-12)).mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_features_need_no_labels_and_no_loss() -> None:
+    model = randomise(Residual())
+    graph = trace(model, EXAMPLE[:2])
+    alone = rank(model, graph, [EXAMPLE], "feature-distance")
+    beside = rank(model, graph, [(EXAMPLE, LABELS)], "feature-distance")
+    assert alone.examples == beside.examples == 12
+    for name, value in alone.values.items():
+        assert torch.equal(value, beside.values[name])
+    with pytest.raises(PrunedgeError, match="gives nothing that its channels move"):
+        rank(Silent(), trace(model, EXAMPLE[:2]), [EXAMPLE], "feature-distance")
+
+
+class Silent(Residual):
+    """A model whose answer hangs on nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        super().forward(x)
+        return torch.zeros(len(x), 2)
 
 
 def test_the_first_order_is_the_oracle_where_everything_is_linear() -> None:

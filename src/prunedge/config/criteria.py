@@ -9,6 +9,7 @@ CRITERION_NAMES = (
     "taylor-fo",
     "taylor-bn",
     "fisher",
+    "feature-distance",
     "weight-l1",
     "weight-l2",
     "fpgm",

@@ -15,7 +15,7 @@ from prunedge.graph import ChannelGraph
 from prunedge.importance.scores import Scores
 from prunedge.utils.arguments import require
 
-Reads = Literal["weights", "activations", "gradients"]
+Reads = Literal["weights", "activations", "gradients", "features"]
 Values = dict[str, torch.Tensor]  # group -> the score of each of its channels
 
 # What a user's criterion is: of the weights, or of a batch (`criterion` says of what shape).
@@ -63,9 +63,9 @@ class GradientCollector(Collector, Protocol):
 class Criterion:
     """A way to score channels.
 
-    `reads` says what it needs: the `weights` alone (`compute`), the `activations` or the
-    `gradients` of batches (`collect` makes its collector). What reads gradients can be gathered
-    while fine-tuning.
+    `reads` says what it needs: the `weights` alone (`compute`), or of batches (`collect` makes its
+    collector) the `activations`, the `gradients` of the loss, or those of the model's own
+    `features`. What reads the loss's gradients can be gathered while fine-tuning.
     """
 
     name: str
@@ -108,8 +108,9 @@ def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
     """
 
     require("name", name, str, 'the name of the criterion: @criterion("peak")')
-    if reads not in get_args(Reads):
-        raise ValueError(f"reads must be one of {', '.join(get_args(Reads))}, not {reads!r}")
+    known = [kind for kind in get_args(Reads) if kind != "features"]
+    if reads not in known:
+        raise ValueError(f"reads must be one of {', '.join(known)}, not {reads!r}")
 
     def register(function: Any) -> Any:
         if reads == "weights":
@@ -142,7 +143,7 @@ def _of_gradients(name: str, function: BatchFunction, graph: ChannelGraph) -> Co
 
 
 def collected(
-    reads: Literal["activations", "gradients"], *names: str
+    reads: Literal["activations", "gradients", "features"], *names: str
 ) -> Callable[[CollectorClass], CollectorClass]:
     """Register a class of collectors as the criteria of these names.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,7 +18,8 @@ from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
 from prunedge.importance.computes import Computes
 from prunedge.importance.consumers import refuse_without_norms
-from prunedge.importance.criteria import CRITERIA, NORM_CRITERIA, Values
+from prunedge.importance.criteria import CRITERIA, NORM_CRITERIA, Reads, Values
+from prunedge.importance.features import Probe, probes, projected
 from prunedge.importance.registry import criterion_named
 from prunedge.importance.scores import Scores, finished, of_criterion
 from prunedge.models.build import require_model
@@ -54,8 +55,8 @@ def rank(
     `loss`, called as `loss(model, batch)` for the mean over the batch's examples, a batch is
     whatever `batches` yields, and so are the model's answers. How many examples it holds is told by
     the first dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that read
-    activations need neither loss nor labels (but `mutual-information`): inputs alone will do. Those
-    that read the weights don't touch the batches.
+    activations or features need neither loss nor labels (but `mutual-information`): inputs alone
+    will do. Those that read the weights don't touch the batches.
 
     Scores do not depend on how the examples are divided into batches, wherever the model has
     them. Where it does not show which example is where, they go through it one by one, which takes
@@ -87,8 +88,37 @@ def rank(
         return finished(values, criterion)
     assert chosen.collect is not None
     collector: Any = chosen.collect(graph)
-    gather(model, batches, [collector], engine, loss=loss, task=task)
+    gather_by(chosen.reads, model, batches, [collector], engine, loss=loss, task=task)
     return collector.result()
+
+
+def gather_by(
+    reads: Reads,
+    model: nn.Module,
+    batches: Iterable[Any],
+    collectors: list[Any],
+    engine: Computes | None = None,
+    *,
+    loss: Loss | None = None,
+    task: Task | None = None,
+) -> None:
+    """`gather` for collectors of criteria that all read the same. What reads features has a loss of
+    its own, and each batch passes several times.
+    """
+    if reads == "features":
+        gather(model, _Probed(batches), collectors, engine, loss=projected, task=task)
+    else:
+        gather(model, batches, collectors, engine, loss=loss, task=task)
+
+
+class _Probed:
+    """Batches in every random direction, as often as they are asked for."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Probe]:
+        return probes(self._batches)
 
 
 def refuse_unjudged(model: nn.Module, graph: ChannelGraph, criterion: str) -> None:

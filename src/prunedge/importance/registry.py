@@ -21,7 +21,7 @@ from prunedge.utils.advice import option
 from prunedge.utils.wording import words_of
 
 # What they define registers itself; in the order in which criteria are listed.
-for _module in ("taylor", "taylor_bn", "activation", "mutual_information", "weight"):
+for _module in ("taylor", "taylor_bn", "features", "activation", "mutual_information", "weight"):
     import_module(f"prunedge.importance.{_module}")
 
 

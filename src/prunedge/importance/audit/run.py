@@ -21,7 +21,6 @@ from prunedge.importance import (
     Scores,
     agreement,
     criterion_named,
-    gather,
     oracle,
     rank,
     refuse_unjudged,
@@ -30,7 +29,9 @@ from prunedge.importance import (
 from prunedge.importance.audit.records import PARTIAL, read_partial, write_partial
 from prunedge.importance.audit.result import Audit, AuditRequest
 from prunedge.importance.audit.tables import channels_table, correlations_table
+from prunedge.importance.criteria import Reads
 from prunedge.importance.oracle import Progress
+from prunedge.importance.rank import gather_by
 from prunedge.importance.replay import Replay
 from prunedge.tasks import Task, make_task, refuse_ending
 from prunedge.utils import checksums
@@ -165,7 +166,7 @@ def _scores(
     """
     scores: dict[str, Scores] = {}
     unjudged: dict[str, str] = {}
-    collectors: dict[str, dict[str, Any]] = {"activations": {}, "gradients": {}}
+    collectors: dict[Reads, dict[str, Any]] = {"activations": {}, "gradients": {}, "features": {}}
     for name in asked.criteria:
         criterion = criterion_named(name)
         try:
@@ -177,9 +178,9 @@ def _scores(
         except PrunedgeError as error:
             unjudged[name] = str(error)
 
-    for by_name in collectors.values():
+    for reads, by_name in collectors.items():
         if by_name:
-            gather(model, batches, list(by_name.values()), task=task)
+            gather_by(reads, model, batches, list(by_name.values()), task=task)
         for name, collector in by_name.items():
             try:
                 scores[name] = collector.result()
