@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prunedge.cli.inspect_options import DEFAULT, InspectOptions
 from prunedge.cli.options import Flag
+from prunedge.cli.output_options import DEFAULT_OUTPUT, OutputOptions
 
 if TYPE_CHECKING:
     from prunedge.edge.inspect import Settings
@@ -25,6 +26,7 @@ def inspect(
     every: float | None = None,
     frames: int | None = None,
     threads: int | None = None,
+    output: OutputOptions = DEFAULT_OUTPUT,
     json: Flag = False,
 ) -> None:
     """Look for damage: overlays, maps and tables of each photograph, and a page that shows the
@@ -71,6 +73,7 @@ def inspect(
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
     limit_memory_to_machine()
+    table = output.table(out)
     opened = open_bundle(bundle).seen_as()
     settings = inspection.settings().fitted(opened.manifest)
     session = open_session(opened, threads or cores())
@@ -84,7 +87,7 @@ def inspect(
     if images.total != 1:
         say(choice)
     with (
-        open_results(out, about) if out is not None else nullcontext() as results,
+        open_results(out, about, table) if out is not None else nullcontext() as results,
         progress("inspecting", quiet=json) as advance,
     ):
         outcome = inspect_source(images, session, settings, results, advance=advance, tell=say)

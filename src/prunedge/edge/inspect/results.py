@@ -4,13 +4,12 @@ atomic, so that it can be gone on with.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,6 +24,7 @@ from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
+from prunedge.edge.inspect.tables import TableFormat, findings_table, images_table
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
@@ -32,42 +32,6 @@ from prunedge.utils.records import Record as Kept
 from prunedge.utils.records import require
 
 Record = dict[str, Any]
-COLUMNS = (
-    "image",
-    "region",
-    "label",
-    "probability",
-    "mean_probability",
-    "left",
-    "top",
-    "right",
-    "bottom",
-    "width",
-    "height",
-    "area",
-    "width_mm",
-    "height_mm",
-    "area_mm2",
-    "latitude",
-    "longitude",
-    "altitude_m",
-    "time_s",
-    "taken",
-)
-
-
-# What is measured of damage that is found pixel by pixel, behind its box.
-MEASURES = (
-    "length_px",
-    "mean_width_px",
-    "largest_width_px",
-    "direction_deg",
-    "length_mm",
-    "mean_width_mm",
-    "largest_width_mm",
-)
-# The numbers of a model that predicts some, behind the probabilities that they stand for.
-NUMBERS = ("number", "mean_number")
 
 
 class RegionRecord(Kept):
@@ -119,12 +83,13 @@ class Results:
     """A folder of results. `about` says what was inspected with what: source, bundle, settings,
     device, date.
 
-    `is_new` says that no inspection had written there before.
+    `is_new` says that no inspection had written there before; `table` is how tables are written.
     """
 
     path: Path
     about: Mapping[str, Any]
     is_new: bool = False
+    table: TableFormat = field(default_factory=TableFormat)
 
     def withdraw(self) -> None:
         """Take the mark away from a new folder that nothing else has come into: an inspection that
@@ -174,7 +139,8 @@ class Results:
 
     def summarise(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> Path:
         """Write the tables and the page of all images (worst first); returns the page."""
-        self._write(self.path / "findings.csv", _table(records).encode())
+        self._write(self.path / "findings.csv", findings_table(records, self.table))
+        self._write(self.path / "images.csv", images_table(records, skipped, self.table))
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
@@ -206,7 +172,9 @@ class Results:
 
 
 @contextmanager
-def open_results(path: Path, about: Mapping[str, Any]) -> Iterator[Results]:
+def open_results(
+    path: Path, about: Mapping[str, Any], table: TableFormat | None = None
+) -> Iterator[Results]:
     """The folder for an inspection's results: new, empty or of an earlier inspection, and held for
     writing until the block ends. A new one that nothing came into is gone afterwards.
 
@@ -218,7 +186,7 @@ def open_results(path: Path, about: Mapping[str, Any]) -> Iterator[Results]:
     try:
         with held(path, "inspection"):
             _refuse_foreign(path)  # another process may have been faster
-            results = Results(path, about, is_new)
+            results = Results(path, about, is_new, table or TableFormat())
             mark = json.dumps({"format": "prunedge inspection", **about}, indent=1)
             results._write(path / MARK, mark.encode())
             clear_below(path)
@@ -264,31 +232,6 @@ def _is_an_inspection(mark: Path) -> bool:
         pass_on_reading(error, mark)
         return False
     return isinstance(record, dict) and record.get("format") == "prunedge inspection"
-
-
-def _table(records: Sequence[Record]) -> str:
-    """One line for each region."""
-    text = io.StringIO()
-    regions = [region for record in records for region in record["regions"]]
-    place = COLUMNS.index("left")
-    columns = list(COLUMNS)
-    if any(NUMBERS[0] in region for region in regions):
-        columns[place:place] = NUMBERS
-    if any(MEASURES[0] in region for region in regions):
-        place = columns.index("latitude")
-        columns[place:place] = MEASURES
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        shared = {**record, **(record["position"] or {}), "image": _cell(record["name"])}
-        for number, region in enumerate(record["regions"], 1):
-            writer.writerow({**shared, **region, "region": number, "label": _cell(region["label"])})
-    return text.getvalue()
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def _mask_png(inspection: Inspection) -> bytes:
