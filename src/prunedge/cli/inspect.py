@@ -95,7 +95,8 @@ def inspect(
     if json:
         print_inspection_json(about, outcome, out)
     else:
-        print_inspection(outcome, out)
+        classes = settings.width_classes
+        print_inspection(outcome, out, classes.names if classes is not None else ())
         if images.total == 1:
             tell(choice)
     if outcome.trouble is not None:

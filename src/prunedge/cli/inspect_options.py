@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from prunedge.cli.console import split
+from prunedge.cli.scale_options import NO_SCALE, ScaleOptions
 
 if TYPE_CHECKING:
     from prunedge.edge.inspect import Settings
@@ -37,8 +38,6 @@ class InspectOptions:
         in some patch.
     batch
         Patches at a time.
-    mm_per_pixel
-        Millimetres that a pixel shows: gives sizes in millimetres too.
     max_megapixels
         Larger images are refused before they are decoded.
     range
@@ -51,9 +50,9 @@ class InspectOptions:
     patch: str | None = None
     overlap: float = 0.5
     batch: int = 16
-    mm_per_pixel: float | None = None
     max_megapixels: float = 200.0
     range: str | None = None
+    scale: ScaleOptions = NO_SCALE
 
     def settings(self) -> Settings:
         """The library's settings; DataError where a value can't be."""
@@ -67,9 +66,12 @@ class InspectOptions:
             patch=None if self.patch is None else parse_patch(self.patch),
             overlap=self.overlap,
             batch=self.batch,
-            mm_per_pixel=self.mm_per_pixel,
+            mm_per_pixel=self.scale.given()[0],
             max_megapixels=self.max_megapixels,
             range=None if self.range is None else parse_range(self.range),
+            scaling=self.scale.scaling(),
+            width_classes=self.scale.classes(),
+            pose=self.scale.pose(),
         )
 
 

@@ -16,6 +16,7 @@ from prunedge.edge.inspect import inspection, regions
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.inspect.measure import CORNER, SPUR, Measures, _Centreline, _steps, measure
 from prunedge.edge.inspect.regions import find_regions
+from prunedge.edge.inspect.scale import Scale
 from prunedge.edge.tasks.base import Findings
 
 LENGTH = 90.0
@@ -295,7 +296,7 @@ def test_regions_are_measured_each_by_itself_and_in_millimetres(
     for (length, width), (true_length, true_width) in zip(sizes, wanted, strict=True):
         assert length == pytest.approx(true_length, abs=1.5)
         assert width == pytest.approx(true_width, abs=0.3)
-    record = found[0].to_json(0.5)
+    record = found[0].to_json(Scale(0.5))
     assert record["length_mm"] == pytest.approx(record["length_px"] / 2)
     assert record["largest_width_mm"] == pytest.approx(record["largest_width_px"] / 2)
     assert min(x for x, _ in record["polygon"]) == pytest.approx(5, abs=0.01)
@@ -306,7 +307,7 @@ def test_regions_are_measured_each_by_itself_and_in_millimetres(
     assert [one.measures is not None for one in fewer] == [True, False, False]
     plain = find_regions(findings_of(mean), columns, rows)
     assert all(one.measures is None for one in plain)
-    assert "length_px" not in plain[0].to_json(0.5)
+    assert "length_px" not in plain[0].to_json(Scale(0.5))
 
 
 def test_two_cracks_in_one_box_are_not_joined() -> None:

@@ -68,7 +68,10 @@ def test_every_image_has_a_row_and_every_region_one() -> None:
     assert [row["notes"] for row in images] == ["turned; large", "", "cut off"]
     assert images[1]["latitude"] == "51.5"
     regions = rows_of(findings_table(RECORDS, TableFormat()))
-    assert [(row["image"], row["region"]) for row in regions] == [("öst.jpg", "1"), ("öst.jpg", "2")]
+    assert [(row["image"], row["region"]) for row in regions] == [
+        ("öst.jpg", "1"),
+        ("öst.jpg", "2"),
+    ]
     assert regions[0]["area_mm2"] == "1.5"
 
 
@@ -96,7 +99,9 @@ def test_the_command_writes_both(
     wall(60, 60, ((10, 10, 20, 20),)).save(photos / "a.png")
     wall(60, 60).save(photos / "b.png")
     with pytest.raises(SystemExit) as ended:
-        main(["inspect", str(bundle), str(photos), "--out", str(out), "--decimal", "comma", "--json"])
+        main(
+            ["inspect", str(bundle), str(photos), "--out", str(out), "--decimal", "comma", "--json"]
+        )
     assert ended.value.code == 0
     told = json.loads(capsys.readouterr().out)["images"]
     images = rows_of((out / "images.csv").read_bytes(), ";")

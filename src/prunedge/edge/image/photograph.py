@@ -7,7 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from prunedge.edge.image.camera import Camera, camera_of
 from prunedge.edge.image.gps import Position, position_of
 from prunedge.edge.image.halved import (
     BAND,
@@ -63,7 +64,7 @@ _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
 @dataclass(frozen=True)
 class Photo:
     """A decoded photograph. `width` and `height` are the upright one's; `notes` say what was
-    unusual; `position` is from its EXIF.
+    unusual; `position` and `camera` are from its EXIF.
     """
 
     width: int
@@ -72,6 +73,7 @@ class Photo:
     position: Position | None
     _orientation: int
     _cut: Cut
+    camera: Camera = field(default_factory=Camera)
 
     def crop(self, box: Box) -> Image.Image:
         """A part of the upright photograph, as RGB; of one opened `as_stored`, greys as its file
@@ -249,6 +251,7 @@ def _decoded(image: Image.Image, where: Path | None, way: _Way) -> Photo:
         position_of(exif) if exif is not None else None,
         orientation or 1,
         cut,
+        camera_of(exif),
     )
 
 

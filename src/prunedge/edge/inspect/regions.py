@@ -9,6 +9,7 @@ import numpy as np
 
 from prunedge.edge.inspect.levels import Span, number_at
 from prunedge.edge.inspect.measure import Measures, measure
+from prunedge.edge.inspect.scale.scale import Scale, width_uncertainty
 from prunedge.edge.tasks.base import Findings
 
 MOST_MEASURED = 50  # regions of a photograph: the heaviest
@@ -40,27 +41,34 @@ class Region:
         return self.area * self.mean_probability
 
     def to_json(
-        self, mm_per_pixel: float | None = None, span: Span | None = None
+        self, scale: Scale | None = None, span: Span | None = None, resolution: float = 1.0
     ) -> dict[str, Any]:
         """A plain dict; sizes in millimetres too when the scale is known, and the numbers that the
-        probabilities stand for where they have a `span`.
+        probabilities stand for where they have a `span`. A pixel of the model has `resolution`
+        pixels of the photograph.
         """
         width, height = self.right - self.left, self.bottom - self.top
-        record = {**asdict(self), "width": width, "height": height}
+        record = {**asdict(replace(self, measures=None)), "width": width, "height": height}
         del record["measures"]
         if self.measures is not None:
-            record |= self.measures.to_json(mm_per_pixel)
+            record |= self.measures.to_json(scale, resolution)
         if span is not None:
             record |= {
                 "number": number_at(self.probability, span),
                 "mean_number": number_at(self.mean_probability, span),
             }
-        if mm_per_pixel is not None:
-            record |= {
-                "width_mm": width * mm_per_pixel,
-                "height_mm": height * mm_per_pixel,
-                "area_mm2": self.area * mm_per_pixel**2,
-            }
+        if scale is None:
+            return record
+        # The edge all around is off by as much as the width, along the whole length.
+        length = self.measures.length if self.measures is not None else 0.0
+        area, uncertainty = scale.area(self.area, length * width_uncertainty(resolution))
+        record |= {
+            "width_mm": width * scale.mm_per_pixel,
+            "height_mm": height * scale.mm_per_pixel,
+            "area_mm2": area,
+        }
+        if self.measures is not None:
+            record["area_mm2_uncertainty"] = uncertainty
         return record
 
 

@@ -25,6 +25,7 @@ from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
 from prunedge.edge.inspect.tables import TableFormat, findings_table, images_table
+from prunedge.edge.inspect.width_overlay import draw_widths
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
@@ -111,12 +112,14 @@ class Results:
         suffixes = [".overlay.jpg", ".map.png"]
         if record.get("has_mask"):
             suffixes.append(".mask.png")
+        if self._classes():
+            suffixes.append(".widths.jpg")
         is_whole = all(self._file(item.name, suffix).is_file() for suffix in suffixes)
         return dict(record) if is_whole and record["key"] == self._key(item) else None
 
     def keep(self, item: Item, inspection: Inspection, photo: Photo) -> Record:
-        """Write an image's overlay, map and mask, where it has one, and, when those are there, its
-        JSON; returns that.
+        """Write an image's overlay, map, mask and widths, where it has them, and, when those are
+        there, its JSON; returns that.
         """
         started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
         draw_overlay(photo, inspection, self.about["settings"]["threshold"]).save(
@@ -127,6 +130,11 @@ class Results:
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
         if inspection.mask is not None:
             self._write(self._file(item.name, ".mask.png"), _mask_png(inspection))
+        if inspection.width_classes is not None:
+            widths = io.BytesIO()
+            image = draw_widths(photo, inspection, inspection.width_classes)
+            image.save(widths, "JPEG", quality=90)
+            self._write(self._file(item.name, ".widths.jpg"), widths.getvalue())
         record = {
             **inspection.to_json(),
             **item.about,
@@ -140,7 +148,7 @@ class Results:
     def summarise(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> Path:
         """Write the tables and the page of all images (worst first); returns the page."""
         self._write(self.path / "findings.csv", findings_table(records, self.table))
-        self._write(self.path / "images.csv", images_table(records, skipped, self.table))
+        self._write(self.path / "images.csv", self._images_table(records, skipped))
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
@@ -158,6 +166,14 @@ class Results:
             ).encode(),
         )
         return page
+
+    def _images_table(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> bytes:
+        return images_table(records, skipped, self.table, self._classes())
+
+    def _classes(self) -> Sequence[str]:
+        """The names of the classes of widths; none without a table of these."""
+        classes = self.about["settings"].get("width_classes")
+        return () if classes is None else tuple(classes["names"])
 
     def _file(self, name: str, suffix: str) -> Path:
         return self.path / f"{name}{suffix}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from prunedge.edge.inspect.widths import count_classes
 from prunedge.errors import DataError
 
 Record = Mapping[str, Any]
@@ -40,16 +41,26 @@ COLUMNS = (
     "time_s",
     "taken",
 )
-# What is measured of damage that is found pixel by pixel, behind its box.
+# What is measured of damage that is found pixel by pixel, behind its box; each with its expanded
+# uncertainty (k = 2).
 MEASURES = (
+    "area_mm2_uncertainty",
     "length_px",
+    "length_px_uncertainty",
     "mean_width_px",
+    "mean_width_px_uncertainty",
     "largest_width_px",
+    "largest_width_px_uncertainty",
     "direction_deg",
     "length_mm",
+    "length_mm_uncertainty",
     "mean_width_mm",
+    "mean_width_mm_uncertainty",
     "largest_width_mm",
+    "largest_width_mm_uncertainty",
 )
+# By a table of widths.
+CLASSES = ("width_class", "width_class_is_sure")
 # The numbers of a model that predicts some, behind the probabilities that they stand for.
 NUMBERS = ("number", "mean_number")
 
@@ -65,6 +76,8 @@ IMAGE_COLUMNS = (
     "height",
     "patches",
     "damaged",
+    "mm_per_pixel",
+    "mm_per_pixel_uncertainty",
     "latitude",
     "longitude",
     "altitude_m",
@@ -111,8 +124,10 @@ class TableFormat:
 
 def parse_table_format(decimal: str) -> TableFormat:
     """`point` or `comma`; DataError where it is neither."""
-    if decimal == "point" or decimal == "comma":
-        return TableFormat(decimal)
+    if decimal == "point":
+        return TableFormat("point")
+    if decimal == "comma":
+        return TableFormat("comma")
     raise DataError(
         f"'{decimal}' is no decimal sign",
         where="--decimal",
@@ -127,23 +142,30 @@ def findings_table(records: Sequence[Record], table: TableFormat) -> bytes:
     if any(NUMBERS[0] in region for region in regions):
         place = columns.index("left")
         columns[place:place] = NUMBERS
-    if any(MEASURES[0] in region for region in regions):
-        place = columns.index("latitude")
+    place = columns.index("latitude")
+    if any(CLASSES[0] in region for region in regions):
+        columns[place:place] = CLASSES
+    if any("length_px" in region for region in regions):
         columns[place:place] = MEASURES
     return table.written(columns, _region_rows(records))
 
 
 def images_table(
-    records: Sequence[Record], skipped: Sequence[tuple[str, str]], table: TableFormat
+    records: Sequence[Record],
+    skipped: Sequence[tuple[str, str]],
+    table: TableFormat,
+    classes: Sequence[str] = (),
 ) -> bytes:
     """A row for each image, also for those without damage and those that could not be inspected,
-    whose reason stands in `notes`.
+    whose reason stands in `notes`; and how many regions it has of each of these `classes` of width.
     """
     names = dict.fromkeys(name for record in records for name in record.get("numbers", {}))
     columns = list(IMAGE_COLUMNS)
     place = columns.index("damaged_share")
     columns[place:place] = [name for name in names if name not in columns]
-    rows = [_image_row(record) for record in records]
+    place = columns.index("mm_per_pixel")
+    columns[place:place] = [_class_column(name) for name in classes]
+    rows = [_image_row(record, classes) for record in records]
     for name, reason in skipped:
         rows.append({"image": name, "result": SKIPPED, "notes": reason})
     return table.written(columns, rows)
@@ -156,11 +178,19 @@ def _region_rows(records: Sequence[Record]) -> Iterable[Record]:
             yield {**shared, **region, "region": number}
 
 
-def _image_row(record: Record) -> dict[str, Any]:
+def _class_column(name: str) -> str:
+    return f"width {name}"
+
+
+def _image_row(record: Record, classes: Sequence[str]) -> dict[str, Any]:
     regions = record["regions"]
+    scale = record.get("scale") or {}
+    counts, _ = count_classes([record], classes)
     return {
         **record.get("numbers", {}),
         **record,
+        **{_class_column(name): count for name, count in counts.items()},
+        "mm_per_pixel_uncertainty": scale.get("uncertainty"),
         **(record["position"] or {}),
         "image": record["name"],
         "result": DAMAGED if regions else UNDAMAGED,
