@@ -132,6 +132,11 @@ def measure(values: np.ndarray, threshold: float, cell: int = 1) -> Measures | N
     )
 
 
+def trace(values: np.ndarray, threshold: float, cell: int = 1) -> tuple[tuple[float, float], ...]:
+    """The outline of a region in `values` alone, as in `measure`."""
+    return _outline(np.pad(values, 1), threshold, cell)
+
+
 def _reduced(values: np.ndarray, threshold: float, factor: int) -> np.ndarray | None:
     """A map with a place for each `factor` x `factor` of its own, their mean; None where thin parts
     of the region would be lost by that.

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.inspect.levels import Span, number_at
-from prunedge.edge.inspect.measure import Measures, measure
+from prunedge.edge.inspect.measure import Measures, measure, trace
 from prunedge.edge.inspect.scale.scale import Scale, width_uncertainty
 from prunedge.edge.tasks.base import Findings
 
 MOST_MEASURED = 50  # regions of a photograph: the heaviest
+MOST_OUTLINED = 1000
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Region:
 
     `label` is the most probable damage class of its surest patch, `probability` that patch's,
     `mean_probability` the mean of the map over the area, `area` the pixels that its cells cover.
-    `measures` are its length and widths, where these were taken.
+    `measures` are its length and widths, where these were taken; `outline` is that of a region
+    without, as (x, y), where it was traced.
     """
 
     left: int
@@ -34,6 +36,7 @@ class Region:
     mean_probability: float
     area: int
     measures: Measures | None = None
+    outline: tuple[tuple[float, float], ...] = ()
 
     @property
     def weight(self) -> float:
@@ -49,7 +52,9 @@ class Region:
         """
         width, height = self.right - self.left, self.bottom - self.top
         record = {**asdict(replace(self, measures=None)), "width": width, "height": height}
-        del record["measures"]
+        del record["measures"], record["outline"]
+        if self.outline:
+            record["polygon"] = [list(point) for point in self.outline]
         if self.measures is not None:
             record |= self.measures.to_json(scale, resolution)
         if span is not None:
@@ -146,7 +151,7 @@ def find_regions(
 ) -> tuple[Region, ...]:
     """The connected damaged areas of a photograph's findings, heaviest first. `columns` and `rows`
     are the edges of the findings' cells in pixels. With a `threshold`, from which on places are
-    damaged, the heaviest `MOST_MEASURED` are measured.
+    damaged, the heaviest `MOST_MEASURED` are measured, and the next traced, `MOST_OUTLINED` in all.
     """
     runs = _runs_in(findings.is_damaged)
     if not runs.count:
@@ -159,17 +164,22 @@ def find_regions(
 
     labels = _labels(findings.is_damaged, runs)
     cell = int(rows[1] - rows[0])
-    for place, (number, region) in enumerate(found[:MOST_MEASURED]):
+    for place, (number, region) in enumerate(found[:MOST_OUTLINED]):
         down = _around(rows, region.top, region.bottom)
         across = _around(columns, region.left, region.right)
         # Around it lie places of less probability, by which its edge is found; others' count not.
         own = labels[down, across]
         is_other = (own > 0) & (own != number + 1)
         values = np.where(is_other, 0.0, findings.mean[down, across]).astype(np.float32)
-        measures = measure(values, threshold, cell)
+        origin = (int(columns[across.start]), int(rows[down.start]))
+        is_heavy = place < MOST_MEASURED
+        measures = measure(values, threshold, cell) if is_heavy else None
         if measures is not None:
-            measures = measures.moved(int(columns[across.start]), int(rows[down.start]))
-        regions[place] = replace(region, measures=measures)
+            regions[place] = replace(region, measures=measures.moved(*origin))
+        else:
+            outline = trace(values, threshold, cell)
+            moved = tuple((x + origin[0], y + origin[1]) for x, y in outline)
+            regions[place] = replace(region, outline=moved)
     return tuple(regions)
 
 

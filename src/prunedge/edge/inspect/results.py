@@ -19,12 +19,13 @@ from PIL import Image
 from pydantic import Field
 
 from prunedge.edge.image.photograph import Photo
+from prunedge.edge.inspect.exports import Outputs, written
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
-from prunedge.edge.inspect.tables import TableFormat, findings_table, images_table
+from prunedge.edge.inspect.tables import findings_table, images_table
 from prunedge.edge.inspect.width_overlay import draw_widths
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
@@ -84,13 +85,14 @@ class Results:
     """A folder of results. `about` says what was inspected with what: source, bundle, settings,
     device, date.
 
-    `is_new` says that no inspection had written there before; `table` is how tables are written.
+    `is_new` says that no inspection had written there before; `outputs` is what is written for all
+    images.
     """
 
     path: Path
     about: Mapping[str, Any]
     is_new: bool = False
-    table: TableFormat = field(default_factory=TableFormat)
+    outputs: Outputs = field(default_factory=Outputs)
 
     def withdraw(self) -> None:
         """Take the mark away from a new folder that nothing else has come into: an inspection that
@@ -147,8 +149,10 @@ class Results:
 
     def summarise(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> Path:
         """Write the tables and the page of all images (worst first); returns the page."""
-        self._write(self.path / "findings.csv", findings_table(records, self.table))
+        self._write(self.path / "findings.csv", findings_table(records, self.outputs.table))
         self._write(self.path / "images.csv", self._images_table(records, skipped))
+        for name, content in written(self.outputs.formats, records, self.about).items():
+            self._write(self.path / name, content)
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
@@ -168,7 +172,7 @@ class Results:
         return page
 
     def _images_table(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> bytes:
-        return images_table(records, skipped, self.table, self._classes())
+        return images_table(records, skipped, self.outputs.table, self._classes())
 
     def _classes(self) -> Sequence[str]:
         """The names of the classes of widths; none without a table of these."""
@@ -189,7 +193,7 @@ class Results:
 
 @contextmanager
 def open_results(
-    path: Path, about: Mapping[str, Any], table: TableFormat | None = None
+    path: Path, about: Mapping[str, Any], outputs: Outputs | None = None
 ) -> Iterator[Results]:
     """The folder for an inspection's results: new, empty or of an earlier inspection, and held for
     writing until the block ends. A new one that nothing came into is gone afterwards.
@@ -202,7 +206,7 @@ def open_results(
     try:
         with held(path, "inspection"):
             _refuse_foreign(path)  # another process may have been faster
-            results = Results(path, about, is_new, table or TableFormat())
+            results = Results(path, about, is_new, outputs or Outputs())
             mark = json.dumps({"format": "prunedge inspection", **about}, indent=1)
             results._write(path / MARK, mark.encode())
             clear_below(path)
