@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from prunedge.cli.console import split
+from prunedge.cli.options import Flag
 from prunedge.cli.scale_options import NO_SCALE, ScaleOptions
+from prunedge.errors import DataError
 
 if TYPE_CHECKING:
     from prunedge.edge.inspect import Settings
+    from prunedge.edge.inspect.settings import Patch
 
 
 @Parameter(name="*")
@@ -32,7 +35,9 @@ class InspectOptions:
         the model predicts numbers.
     patch
         Width of a patch in the photograph's pixels (224), or its width and height (96x48): as much
-        as a training image showed; or whole, to cut none. Without it, what the bundle tells.
+        as a training image showed. Without it, what the bundle tells.
+    whole
+        Photographs are not cut, as where the training images were whole photographs.
     overlap
         Share of a patch that the next one sees again: damage up to that share of a patch lies whole
         in some patch.
@@ -48,6 +53,7 @@ class InspectOptions:
     damage: Annotated[list[str] | None, Parameter(converter=split)] = None
     threshold: float | None = None
     patch: str | None = None
+    whole: Flag = False
     overlap: float = 0.5
     batch: int = 16
     max_megapixels: float = 200.0
@@ -58,12 +64,11 @@ class InspectOptions:
         """The library's settings; DataError where a value can't be."""
         from prunedge.edge.image.read import parse_range
         from prunedge.edge.inspect import Settings
-        from prunedge.edge.inspect.settings import parse_patch
 
         return Settings(
             damage=tuple(self.damage or ()),
             threshold=self.threshold,
-            patch=None if self.patch is None else parse_patch(self.patch),
+            patch=self._patch(),
             overlap=self.overlap,
             batch=self.batch,
             mm_per_pixel=self.scale.given()[0],
@@ -73,6 +78,16 @@ class InspectOptions:
             width_classes=self.scale.classes(),
             pose=self.scale.pose(),
         )
+
+    def _patch(self) -> Patch | None:
+        """What is cut of a photograph; DataError where two options tell it."""
+        from prunedge.edge.inspect.settings import parse_patch
+
+        if self.whole and self.patch is not None:
+            raise DataError("--patch and --whole exclude each other", remedy="give one of them")
+        if self.whole:
+            return "whole"
+        return None if self.patch is None else parse_patch(self.patch)
 
 
 # Shared, since it is frozen.

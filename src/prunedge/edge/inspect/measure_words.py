@@ -14,7 +14,7 @@ def with_uncertainty(value: float, uncertainty: float) -> str:
     if uncertainty <= 0:
         return f"{value:,.4g}"
     decimals = -floor(log10(uncertainty))
-    if round(uncertainty, decimals) * 10**decimals < 2:
+    if uncertainty * 10**decimals < 2:
         decimals += 1
     shown = max(0, decimals)
     return f"{round(value, decimals):,.{shown}f} ± {round(uncertainty, decimals):,.{shown}f}"
