@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 from skimage.morphology import skeletonize
 
 from prunedge.edge.inspect import inspection, regions
 from prunedge.edge.inspect.grid import Grid
-from prunedge.edge.inspect.measure import CORNER, SPUR, Measures, _Centreline, _steps, measure
+from prunedge.edge.inspect.measure import (
+    CORNER,
+    SPUR,
+    Measures,
+    _Centreline,
+    _reduced,
+    _steps,
+    measure,
+)
 from prunedge.edge.inspect.regions import find_regions
 from prunedge.edge.inspect.scale import Scale
 from prunedge.edge.tasks.base import Findings
@@ -107,6 +115,58 @@ def test_a_crack_of_one_pixel_and_masks_without_greys_are_measured_too() -> None
             found = measured((drawn(width, angle) >= 0.5).astype(np.float32))
             assert found.mean_width == pytest.approx(width, abs=0.6)
             assert found.length == pytest.approx(LENGTH, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("how", "least"),
+    [
+        ({}, 1),
+        ({"radius": 60.0}, 1),
+        ({"blur": 1.0, "radius": 60.0}, 2),  # a blurred line of one pixel has no place of a half
+        ({"blur": 1.0, "radius": 60.0, "noise": 0.1}, 3),  # which breaks thinner ones
+    ],
+    ids=str,
+)
+def test_widths_and_lengths_are_right_in_the_mean(how: dict[str, float], least: int) -> None:
+    widths = [width for width in (1, 2, 3, 4, 6, 9, 12) if width >= least]
+    of_width = []
+    of_length = []
+    for width in widths:
+        for angle in (0, 29, 71):
+            values = drawn(width, angle, **how)
+            labels, _ = label(values >= 0.5, np.ones((3, 3)))
+            largest = np.bincount(labels.ravel())[1:].argmax() + 1  # without specks of noise
+            found = measured(np.where((labels == largest) | (labels == 0), values, 0))
+            of_width.append(abs(found.mean_width - width))
+            of_length.append(abs(found.length / LENGTH - 1))
+    assert np.mean(of_width) <= 0.15
+    assert max(of_width) <= 0.5
+    assert np.mean(of_length) <= 0.015
+    assert max(of_length) <= 0.03
+
+
+def test_the_centreline_lies_in_the_middle_with_the_width_there() -> None:
+    values = np.zeros((60, 90), np.float32)
+    values[20:26, 10:50] = 1
+    values[18:28, 50:80] = 1
+    x, y, widths = measured(values).moved(100, 200).centreline.T
+    assert np.abs(y - 223).max() <= 1
+    assert np.median(widths[(x > 115) & (x < 140)]) == pytest.approx(6, abs=0.3)
+    assert np.median(widths[(x > 160) & (x < 175)]) == pytest.approx(10, abs=0.3)
+
+
+def test_thick_regions_are_made_smaller_first_unless_thin_parts_would_be_lost() -> None:
+    solid = np.ones((600, 700), np.float32)
+    started = process_time()
+    found = measured(solid)
+    assert process_time() - started < 2
+    assert found.length == pytest.approx(700, rel=0.01)
+    assert found.mean_width == pytest.approx(600, rel=0.01)
+    assert _reduced(solid, 0.5, 5) is not None
+    with_crack = np.pad(solid, ((0, 40), (0, 40)))
+    with_crack[620:, 300:303] = 1
+    with_crack[600:620, 300:303] = 1
+    assert _reduced(with_crack, 0.5, 9) is None
 
 
 def test_noise_moves_edges_and_hardly_the_measures() -> None:
