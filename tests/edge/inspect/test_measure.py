@@ -128,11 +128,11 @@ def test_a_crack_of_one_pixel_and_masks_without_greys_are_measured_too() -> None
     ids=str,
 )
 def test_widths_and_lengths_are_right_in_the_mean(how: dict[str, float], least: int) -> None:
-    widths = [width for width in (1, 2, 3, 4, 6, 9, 12) if width >= least]
+    widths = [width for width in (1, 2, 4, 9) if width >= least]
     of_width = []
     of_length = []
     for width in widths:
-        for angle in (0, 29, 71):
+        for angle in (0, 29):
             values = drawn(width, angle, **how)
             labels, _ = label(values >= 0.5, np.ones((3, 3)))
             largest = np.bincount(labels.ravel())[1:].argmax() + 1  # without specks of noise

@@ -26,6 +26,7 @@ from prunedge.edge.image.halved import (
     is_ycbcr,
     split_jpeg,
     split_png,
+    split_progressive,
 )
 from prunedge.edge.image.png import has_bands
 from prunedge.edge.image.read import (
@@ -56,6 +57,9 @@ PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 # its colours (at half size, as most cameras store them in the first place) are kept apart: a byte
 # and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
+# A progressive JPEG takes three bytes a pixel more while it is decoded, which a process of its own
+# gives back.
+APART = 40e6
 STRANGE = 0.25  # of an image's greys, outside the range of the training images
 
 _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
@@ -274,6 +278,8 @@ def _read(image: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[
     pixels = image.width * image.height
     if image.format in ("JPEG", "MPO") and is_ycbcr(image):
         if pixels > (SPLIT_HALVED if is_halved(image) else SPLIT_OTHERS):
+            if image.info.get("progressive") and pixels > APART:
+                return split_progressive(image, where)
             return split_jpeg(image, where)
         return _whole(image, way)
     if image.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
