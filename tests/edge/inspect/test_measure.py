@@ -13,16 +13,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 from skimage.morphology import skeletonize
 
 from prunedge.edge.inspect import inspection, regions
+from prunedge.edge.inspect.centreline import CORNER, SPUR, Centreline, steps_of
 from prunedge.edge.inspect.grid import Grid
-from prunedge.edge.inspect.measure import (
-    CORNER,
-    SPUR,
-    Measures,
-    _Centreline,
-    _reduced,
-    _steps,
-    measure,
-)
+from prunedge.edge.inspect.measure import Measures, _reduced, measure
 from prunedge.edge.inspect.regions import find_regions
 from prunedge.edge.inspect.scale import Scale
 from prunedge.edge.tasks.base import Findings
@@ -240,10 +233,10 @@ def test_spurs_are_those_of_all_branches_looked_at_again(
     is_inside = np.pad(values < np.quantile(values, share), 1)
     distances = distance_transform_edt(is_inside)
     skeleton = skeletonize(is_inside)
-    line = _Centreline(skeleton, distances)
+    line = Centreline(skeleton, distances)
     places = np.argwhere(skeleton)
     beside: list[list[int]] = [[] for _ in places]
-    for first, second in _steps(skeleton).tolist():
+    for first, second in steps_of(skeleton).tolist():
         beside[first].append(second)
         beside[second].append(first)
     wanted = kept_by_rounds(places, beside, distances[skeleton])

@@ -58,7 +58,7 @@ def left_out(formats: Sequence[str], records: Sequence[Record]) -> list[tuple[st
     """Images, and what of them is not in the files of these formats, with the reason."""
     lines = []
     for record in records:
-        missing = record["footprint"].get("missing")
+        missing = _place(record).get("missing")
         if GEOJSON in formats and record["regions"] and missing:
             lines.append((record["name"], f"not in regions.geojson: {missing}"))
         without = sum(outline_of(record, region) is None for region in record["regions"])
@@ -79,6 +79,11 @@ def outline_of(record: Record, region: Record) -> Outline | None:
         # A ring has at least three points.
         return points if len(points) >= 3 else _box(region)
     return None if record.get("has_mask") else _box(region)
+
+
+def _place(record: Record) -> Mapping[str, Any]:
+    """Where a photograph lies, or what is `missing` for that."""
+    return record.get("footprint") or {"missing": "its place is not in its record"}
 
 
 def _box(region: Record) -> Outline:
@@ -193,7 +198,7 @@ def _geojson(records: Sequence[Record], about: Mapping[str, Any]) -> dict[str, b
     """
     features = []
     for record in records:
-        place = record["footprint"]
+        place = _place(record)
         if "missing" in place:
             continue
         footprint = Footprint(**place, width=record["width"], height=record["height"])

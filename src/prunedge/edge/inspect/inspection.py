@@ -184,12 +184,7 @@ def inspect_photo(
     scale, scale_notes = scale_of(photo, settings.mm_per_pixel, settings.scaling, height_mm)
     tiling = tiling_of(photo, settings, manifest.task)
     grid = tiling.grid
-    if grid.patches > MOST_PATCHES:
-        raise DataError(
-            f"{grid.patches:,} patches are too many",
-            where=name,
-            remedy="raise --patch or lower --overlap",
-        )
+    _refuse_too_many(grid, name)
     batches = _predictions(photo, tiling, session, settings.batch, progress)
     decoder = decoder_of(manifest.task)
     predictions = decoder.joined(batches, grid)
@@ -197,12 +192,8 @@ def inspect_photo(
     findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
     rows, columns = findings.edges or grid.edges
     cell = _cell(grid, findings)
-    has_lines = findings.edges is not None and bool(findings.is_damaged.any())
-    is_measured = has_lines and can_measure()
-    regions = find_regions(findings, columns, rows, settings.threshold if is_measured else None)
-    notes = (*photo.notes, *scale_notes, *tiling.notes)
-    if has_lines and not is_measured:
-        notes += (UNMEASURED,)
+    regions, unmeasured = _regions(findings, columns, rows, settings.threshold)
+    notes = (*photo.notes, *scale_notes, *tiling.notes, *unmeasured)
     return Inspection(
         name=name,
         width=photo.width,
@@ -226,6 +217,27 @@ def inspect_photo(
         unit=settings.unit,
         footprint=footprint_of(photo, settings.pose, scale),
     )
+
+
+def _refuse_too_many(grid: Grid, name: str) -> None:
+    if grid.patches > MOST_PATCHES:
+        raise DataError(
+            f"{grid.patches:,} patches are too many",
+            where=name,
+            remedy="raise --patch or lower --overlap",
+        )
+
+
+def _regions(
+    findings: Findings, columns: np.ndarray, rows: np.ndarray, threshold: float
+) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+    """The damaged regions, measured where damage is found pixel by pixel, and a note where they
+    can't be.
+    """
+    has_lines = findings.edges is not None and bool(findings.is_damaged.any())
+    is_measured = has_lines and can_measure()
+    regions = find_regions(findings, columns, rows, threshold if is_measured else None)
+    return regions, (UNMEASURED,) if has_lines and not is_measured else ()
 
 
 def _resolution(grid: Grid, size: Size, findings: Findings) -> float:

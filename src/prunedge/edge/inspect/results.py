@@ -57,6 +57,24 @@ class PositionRecord(Kept):
     altitude_m: float | None
 
 
+class ScaleRecord(Kept):
+    """How many millimetres a pixel shows."""
+
+    mm_per_pixel: float
+    uncertainty: float
+    source: str
+
+
+class PlaceRecord(Kept):
+    """Where a photograph lies on a map, or what is missing for that."""
+
+    missing: str = ""
+    latitude: float = 0.0
+    longitude: float = 0.0
+    heading: float = 0.0
+    mm_per_pixel: float = 0.0
+
+
 class ImageRecord(Kept):
     """NAME.json: what was found in an image, as far as pages and tables read it."""
 
@@ -77,6 +95,8 @@ class ImageRecord(Kept):
     notes: list[str]
     taken: str = ""
     position: PositionRecord | None
+    scale: ScaleRecord | None = None
+    footprint: PlaceRecord = Field(default_factory=PlaceRecord)
     regions: list[RegionRecord]
 
 
