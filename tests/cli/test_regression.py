@@ -195,7 +195,7 @@ def test_an_inspection_tells_the_number_of_each_photograph(images: Path, bundle:
     page = (out / "inspection.html").read_text(encoding="utf-8")
     assert "from a number of 2,000 on" in page
     assert "e+03" not in page
-    with (out / "findings.csv").open() as file:
+    with (out / "findings.csv").open(encoding="utf-8-sig") as file:
         assert all(float(line["number"]) >= 2000 for line in csv.DictReader(file))
     done = prunedge("inspect", bundle, photos, "--threshold", "0.5")
     assert done.returncode == 2

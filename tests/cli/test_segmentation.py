@@ -189,7 +189,7 @@ def test_inspect_gives_masks_areas_and_boxes(bundle: Path, tmp_path: Path) -> No
     assert record["damaged_share"] == pytest.approx(found.mean())
     assert worst["length_px"] == pytest.approx(worst["width"], rel=0.25)
     assert worst["mean_width_px"] * worst["length_px"] == pytest.approx(worst["area"], rel=0.1)
-    with (out / "findings.csv").open() as file:
+    with (out / "findings.csv").open(encoding="utf-8-sig") as file:
         row = next(csv.DictReader(file))
     assert float(row["length_px"]) == worst["length_px"]
     assert row["length_mm"] == ""

@@ -16,6 +16,11 @@ from prunedge.cli.parser import make_app
 from prunedge.edge.agent import UpdateSettings, parse_broker
 from prunedge.edge.bench.workload import Workload
 from prunedge.edge.inspect import Settings
+from prunedge.edge.inspect.footprint import Pose
+from prunedge.edge.inspect.scale.quantity import Quantity
+from prunedge.edge.inspect.scale.scaling import Scaling
+from prunedge.edge.inspect.widths import WidthClasses
+from prunedge.errors import DataError
 
 INSPECT = ["inspect", "bundle", "photo.jpg"]
 AGENT = ["agent", "bundle", "--watch", "images", "--broker", "mqtt://h", "--topic", "a/b"]
@@ -23,6 +28,14 @@ INSPECTING = (
     "--damage",
     "--threshold",
     "--patch",
+    "--whole",
+    "--marker",
+    "--distance",
+    "--no-scale",
+    "--width-classes",
+    "--height",
+    "--ground",
+    "--heading",
     "--overlap",
     "--batch",
     "--mm-per-pixel",
@@ -101,6 +114,25 @@ def test_every_option_reaches_the_settings(verb: list[str]) -> None:
         max_megapixels=20.0,
         range=(0.0, 4095.0),
     )
+
+
+@pytest.mark.parametrize("verb", [INSPECT, AGENT], ids=["inspect", "agent"])
+def test_the_scale_reaches_the_settings(verb: list[str]) -> None:
+    options = parsed(
+        *verb,
+        *("--whole", "--distance", "2.5+-0.1m", "--no-scale", "skip", "--ground", "-4m"),
+        *("--heading", "90", "--width-classes", "< 1, > 1"),
+    )["inspection"]
+    assert options.settings() == Settings(
+        patch="whole",
+        scaling=Scaling(distance=Quantity(2500.0, 100.0), missing="skip"),
+        width_classes=WidthClasses((1.0,), ("< 1", "> 1")),
+        pose=Pose(ground=Quantity(-4.0), heading=90.0),
+    )
+    given = parsed(*verb, "--mm-per-pixel", "0.5±0.1")["inspection"].settings()
+    assert (given.mm_per_pixel, given.scaling.uncertainty) == (0.5, 0.1)
+    with pytest.raises(DataError, match="exclude each other"):
+        parsed(*verb, "--whole", "--patch", "9")["inspection"].settings()
 
 
 def test_the_agent_s_options_of_new_bundles_reach_its_settings(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from prunedge.data import Dataset, cut_patches, load
+from prunedge.data.patch_names import are_patches
 from prunedge.edge import Bundle, open_bundle
 from prunedge.edge.image.size import square
 from prunedge.edge.inspect import Settings, inspect_image
@@ -81,7 +82,8 @@ def write_set(root: Path, kind: str) -> Path:
             height, width = {
                 "whole": many,
                 "whole deep": many,
-                "square": (40, 40),
+                "square": (30, 30),
+                "photographs": (40, 40),
                 "tall": (80, 24),
             }.get(kind, (24, 60))
             file = root / label / f"{i}.png"
@@ -102,7 +104,18 @@ def write_set(root: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", ["square", "wide", "tall", "turned", "transparent", "wide deep", "whole", "whole deep"]
+    "kind",
+    [
+        "square",
+        "photographs",
+        "wide",
+        "tall",
+        "turned",
+        "transparent",
+        "wide deep",
+        "whole",
+        "whole deep",
+    ],
 )
 def test_a_training_image_is_seen_on_the_device_as_it_was_in_training(
     kind: str, tmp_path: Path, bundle: Path
@@ -111,7 +124,8 @@ def test_a_training_image_is_seen_on_the_device_as_it_was_in_training(
     told = bundle_of(data, bundle)
     view = told.manifest.view
     assert view is not None
-    assert view.kind == ("whole" if "whole" in kind else "patch")
+    is_whole = "whole" in kind or kind == "photographs"
+    assert view.kind == ("whole" if is_whole else "patch")
     if kind == "turned":
         assert (view.width, view.height) == (24, 60)
     for i in range(len(data.test)):
@@ -120,7 +134,7 @@ def test_a_training_image_is_seen_on_the_device_as_it_was_in_training(
         np.testing.assert_array_equal(session.shown, data.test.pixels([i]))
         assert found.patches == 1
         assert found.patch == (
-            (found.width, found.height) if "whole" in kind else (view.width, view.height)
+            (found.width, found.height) if is_whole else (view.width, view.height)
         )
 
 
@@ -206,6 +220,29 @@ def test_the_view_is_whole_where_sizes_differ_and_a_patch_where_nearly_none_does
     assert view_of([(96, 48), (100, 50), (92, 46)]) == View(kind="patch", width=96, height=48)
     assert view_of([(640, 480)] * 10 + [(480, 640)] * 10).kind == "whole"
     assert view_of([(103, 300), (392, 300), (250, 200)]).kind == "whole"
+
+
+def test_images_of_one_size_that_training_shrinks_are_whole_photographs() -> None:
+    sizes = [(1600, 1200)] * 20
+    assert view_of(sizes, square(224)) == View(kind="whole", width=1600, height=1200)
+    assert view_of(sizes, square(601)).kind == "patch"  # 1200 is not twice as high
+    assert view_of(sizes).kind == "patch"  # known to be cut, or found pixel by pixel
+
+
+@pytest.mark.parametrize(
+    ("stems", "is_cut"),
+    [
+        (["a_0_0", "a_0_112", "b_0_0", "b_112_0"], True),
+        (["a_0_10_0000_0000", "a_0_10_0056_0112", "a_0_11_0056_0112", "a_0_11_0_0"], True),
+        (["a_0_10", "a_0_11", "b_3_10", "b_3_12"], False),  # places and numbers
+        (["IMG_2024_0001", "IMG_2024_0002"], False),
+        (["a_0_0", "b_0_0", "c_0_0", "d_0_0"], False),
+        (["wall", "bridge"], False),
+        ([], False),
+    ],
+)
+def test_patches_are_known_by_their_names(stems: list[str], is_cut: bool) -> None:
+    assert are_patches(stems) == is_cut
 
 
 def test_the_view_in_words(tmp_path: Path, bundle: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prunedge.cli.inspect_options import DEFAULT, InspectOptions
 from prunedge.cli.options import Flag
+from prunedge.cli.output_options import DEFAULT_OUTPUT, OutputOptions
 
 if TYPE_CHECKING:
     from prunedge.edge.inspect import Settings
@@ -25,6 +26,7 @@ def inspect(
     every: float | None = None,
     frames: int | None = None,
     threads: int | None = None,
+    output: OutputOptions = DEFAULT_OUTPUT,
     json: Flag = False,
 ) -> None:
     """Look for damage: overlays, maps and tables of each photograph, and a page that shows the
@@ -61,6 +63,7 @@ def inspect(
     from prunedge.cli.inspect_tables import print_inspection, print_inspection_json
     from prunedge.edge import open_bundle
     from prunedge.edge.bench.hardware import device
+    from prunedge.edge.inspect.exports import left_out
     from prunedge.edge.inspect.results import open_results
     from prunedge.edge.inspect.runner import describe, inspect_source
     from prunedge.edge.inspect.sources import open_source
@@ -71,6 +74,7 @@ def inspect(
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
     limit_memory_to_machine()
+    outputs = output.outputs(out, source)
     opened = open_bundle(bundle).seen_as()
     settings = inspection.settings().fitted(opened.manifest)
     session = open_session(opened, threads or cores())
@@ -84,15 +88,18 @@ def inspect(
     if images.total != 1:
         say(choice)
     with (
-        open_results(out, about) if out is not None else nullcontext() as results,
+        open_results(out, about, outputs) if out is not None else nullcontext() as results,
         progress("inspecting", quiet=json) as advance,
     ):
         outcome = inspect_source(images, session, settings, results, advance=advance, tell=say)
     outcome.refuse_nothing(images.title)
+    for name, why in left_out(outputs.formats, outcome.records):
+        say(f"{name}: {why}")
     if json:
         print_inspection_json(about, outcome, out)
     else:
-        print_inspection(outcome, out)
+        classes = settings.width_classes
+        print_inspection(outcome, out, classes.names if classes is not None else ())
         if images.total == 1:
             tell(choice)
     if outcome.trouble is not None:

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from prunedge.cli.console import split
+from prunedge.cli.options import Flag
+from prunedge.cli.scale_options import NO_SCALE, ScaleOptions
+from prunedge.errors import DataError
 
 if TYPE_CHECKING:
     from prunedge.edge.inspect import Settings
+    from prunedge.edge.inspect.settings import Patch
 
 
 @Parameter(name="*")
@@ -31,14 +35,14 @@ class InspectOptions:
         the model predicts numbers.
     patch
         Width of a patch in the photograph's pixels (224), or its width and height (96x48): as much
-        as a training image showed; or whole, to cut none. Without it, what the bundle tells.
+        as a training image showed. Without it, what the bundle tells.
+    whole
+        Photographs are not cut, as where the training images were whole photographs.
     overlap
         Share of a patch that the next one sees again: damage up to that share of a patch lies whole
         in some patch.
     batch
         Patches at a time.
-    mm_per_pixel
-        Millimetres that a pixel shows: gives sizes in millimetres too.
     max_megapixels
         Larger images are refused before they are decoded.
     range
@@ -49,28 +53,41 @@ class InspectOptions:
     damage: Annotated[list[str] | None, Parameter(converter=split)] = None
     threshold: float | None = None
     patch: str | None = None
+    whole: Flag = False
     overlap: float = 0.5
     batch: int = 16
-    mm_per_pixel: float | None = None
     max_megapixels: float = 200.0
     range: str | None = None
+    scale: ScaleOptions = NO_SCALE
 
     def settings(self) -> Settings:
         """The library's settings; DataError where a value can't be."""
         from prunedge.edge.image.read import parse_range
         from prunedge.edge.inspect import Settings
-        from prunedge.edge.inspect.settings import parse_patch
 
         return Settings(
             damage=tuple(self.damage or ()),
             threshold=self.threshold,
-            patch=None if self.patch is None else parse_patch(self.patch),
+            patch=self._patch(),
             overlap=self.overlap,
             batch=self.batch,
-            mm_per_pixel=self.mm_per_pixel,
+            mm_per_pixel=self.scale.given()[0],
             max_megapixels=self.max_megapixels,
             range=None if self.range is None else parse_range(self.range),
+            scaling=self.scale.scaling(),
+            width_classes=self.scale.classes(),
+            pose=self.scale.pose(),
         )
+
+    def _patch(self) -> Patch | None:
+        """What is cut of a photograph; DataError where two options tell it."""
+        from prunedge.edge.inspect.settings import parse_patch
+
+        if self.whole and self.patch is not None:
+            raise DataError("--patch and --whole exclude each other", remedy="give one of them")
+        if self.whole:
+            return "whole"
+        return None if self.patch is None else parse_patch(self.patch)
 
 
 # Shared, since it is frozen.

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunedge.edge.inspect.levels import level_text
+from prunedge.edge.inspect.measure_words import size_with_uncertainty
+from prunedge.edge.inspect.widths import counts_in_words
 from prunedge.utils.wording import counted, figure
 
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ def print_inspection_json(
     )
 
 
-def print_inspection(outcome: InspectionOutcome, folder: Path | None) -> None:
-    """The damage, and how many photographs were looked at."""
+def print_inspection(
+    outcome: InspectionOutcome, folder: Path | None, classes: Sequence[str] = ()
+) -> None:
+    """The damage, how many photographs were looked at, and how many regions there are of each of
+    these classes of width.
+    """
     from prunedge.cli.console import out
 
     records = outcome.records
@@ -56,6 +62,8 @@ def print_inspection(outcome: InspectionOutcome, folder: Path | None) -> None:
     regions = sum(len(record["regions"]) for record in records)
     skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
     out.print(f"damage in {len(damaged):,} of them, {counted(regions, 'region')}{skipped}")
+    if classes:
+        out.print(f"largest widths: {counts_in_words(records, classes)}")
     if folder is not None:
         out.print(f"page: {folder / 'inspection.html'}")
 
@@ -75,9 +83,9 @@ def _numbers(records: Sequence[Mapping[str, Any]]) -> Table:
 
 def _regions(record: Mapping[str, Any]) -> Table:
     """The regions of one photograph, in millimetres where they are known."""
-    is_measured = bool(record["mm_per_pixel"])
-    unit = "mm" if is_measured else "px"
-    suffix = "_mm" if is_measured else ""
+    is_scaled = bool(record["mm_per_pixel"])
+    is_measured = any("length_px" in region for region in record["regions"])
+    unit = "mm" if is_scaled else "px"
     span = record.get("span")
     names = (
         "damage",
@@ -85,8 +93,8 @@ def _regions(record: Mapping[str, Any]) -> Table:
         "mean",
         "left px",
         "top px",
-        f"width {unit}",
-        f"height {unit}",
+        f"length {unit}" if is_measured else f"width {unit}",
+        f"widest {unit}" if is_measured else f"height {unit}",
         f"area {unit}2",
     )
     count = len(record["regions"])
@@ -95,17 +103,29 @@ def _regions(record: Mapping[str, Any]) -> Table:
         title += f": {SHOWN} of {count:,} regions, worst first"
     table = _table(title, *names)
     for region in record["regions"][:SHOWN]:
-        area = region["area_mm2" if is_measured else "area"]
-        sizes = [region[f"width{suffix}"], region[f"height{suffix}"], area]
         table.add_row(
             region["label"],
             level_text(region["probability"], span, 1),
             level_text(region["mean_probability"], span, 1),
             str(region["left"]),
             str(region["top"]),
-            *(f"{size:,.4g}" if size < 1e4 else f"{size:,.0f}" for size in sizes),
+            *_sizes(region, is_measured),
+            _short(region["area_mm2" if is_scaled else "area"]),
         )
     return table
+
+
+def _sizes(region: Mapping[str, Any], is_measured: bool) -> tuple[str, str]:
+    """A region's length and largest width, where regions are measured, or those of its box."""
+    if is_measured:
+        length = size_with_uncertainty(region, "length")
+        return length, size_with_uncertainty(region, "largest_width")
+    suffix = "_mm" if "width_mm" in region else ""
+    return _short(region[f"width{suffix}"]), _short(region[f"height{suffix}"])
+
+
+def _short(size: float) -> str:
+    return f"{size:,.4g}" if size < 1e4 else f"{size:,.0f}"
 
 
 def _worst(damaged: Sequence[Mapping[str, Any]]) -> Table:

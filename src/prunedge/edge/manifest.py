@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from prunedge.edge.image.size import Size
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import Decision
 from prunedge.utils import checksums
@@ -27,6 +28,7 @@ LONGEST_NAME = 200  # bytes of a file's name in a manifest
 DEEPEST_NAME = 8  # levels of it
 NEARLY_ALL = 0.95  # of the images
 ALIKE = 0.1  # of a side, by which images of one size may differ
+SHRUNK = 2.0  # times as long as the model's images: photographs that are seen whole
 
 
 class FileEntry(BaseModel):
@@ -75,10 +77,10 @@ class Form(BaseModel):
 class View(BaseModel):
     """What a training image showed, so that a device shows the model the same.
 
-    `whole`: photographs of many sizes, each as it is made one of the model's size. `patch`:
-    images of one size, which were cut from larger photographs or may well have been; a larger
-    photograph is looked at in patches of that size. `width` and `height` are the usual ones (of the
-    upright images, in pixels).
+    `whole`: whole photographs, each as it is made one of the model's size. `patch`: images of one
+    size, which were cut from larger photographs or may well have been; a larger photograph is
+    looked at in patches of that size. `width` and `height` are the usual ones (of the upright
+    images, in pixels).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,15 +99,22 @@ class View(BaseModel):
         )
 
 
-def view_of(sizes: Sequence[tuple[int, int]]) -> View:
-    """The view of training images of these sizes (width, height): `patch` when nearly all are
-    about as large as the middle one.
+def view_of(sizes: Sequence[tuple[int, int]], shrinks_patches_to: Size | None = None) -> View:
+    """The view of training images of these sizes (width, height): `whole` when they differ, and
+    `patch` when nearly all are about as large as the middle one.
+
+    With `shrinks_patches_to`, the size of a model's images, they are `whole` as well where both
+    sides are at least `SHRUNK` times as long: nobody cuts patches to throw three quarters of their
+    pixels away, and photographs of one camera have one size. None where that tells nothing: the
+    images are known to be cut, or the model finds pixels, which must be as large as in training.
     """
     width = round(median(width for width, _ in sizes))
     height = round(median(height for _, height in sizes))
     usual = View(kind="patch", width=width, height=height)
     alike = sum(usual.is_like(*size) for size in sizes)
-    if alike >= NEARLY_ALL * len(sizes):
+    size = shrinks_patches_to
+    is_shrunk = size is not None and min(width / size.width, height / size.height) >= SHRUNK
+    if alike >= NEARLY_ALL * len(sizes) and not is_shrunk:
         return usual
     return View(kind="whole", width=width, height=height)
 

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from prunedge.data.patch_names import are_patches
 from prunedge.data.stored import looks_of
 from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
-from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks import decoder_of, finds_pixels
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import Decision, OperatingRule
 from prunedge.edge.tasks.metric import POINTS, Drop
@@ -291,8 +292,10 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
 
 def _view(data: Dataset) -> View:
     """What the training images showed."""
-    looks = looks_of(data.train)
-    return view_of([(look.width, look.height) for look in looks])
+    sizes = [(look.width, look.height) for look in looks_of(data.train)]
+    names = [sample.path.stem for sample in data.train.samples]
+    is_cut = finds_pixels(data.spec.name) or are_patches(names)
+    return view_of(sizes, None if is_cut else data.size)
 
 
 def time_bundles(

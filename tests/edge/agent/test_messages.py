@@ -20,6 +20,7 @@ from prunedge.edge.bundle import Bundle
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.measure import Measures
 from prunedge.edge.inspect.regions import Region
+from prunedge.edge.inspect.scale import Scale
 from prunedge.edge.logs import LONGEST, Repeats, one_line
 from prunedge.edge.update.slots import LoadedBundle
 from prunedge.errors import AgentError
@@ -98,7 +99,7 @@ def test_a_message_tells_measures_and_no_outline() -> None:
     outline = tuple((1234.56 + i, 2345.67 + i) for i in range(200))
     measures = Measures(1234.5678901234, 2.3456789012, 3.4567890123, 45.678901234, outline)
     region = replace(REGION, measures=measures)
-    found = inspected(regions=(region,) * REGIONS, mm_per_pixel=0.123456789)
+    found = inspected(regions=(region,) * REGIONS, scale=Scale(0.123456789))
     payload = finding(TOPICS, "b7", found).payload
     for told in json.loads(payload)["regions"]:
         assert told["length_px"] == 1234.5678901234

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from prunedge.edge.image import photograph
 from prunedge.edge.image.gps import position_of
 from prunedge.edge.image.photograph import open_photo
 from prunedge.edge.image.png import bands, has_bands
@@ -425,3 +426,22 @@ def test_memory_of_large_photographs(
     assert code == "0", done.stderr
     print(f"{side * side / 1e6:.0f} megapixels: {float(peak):.0f} MB")
     assert float(peak) < most
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_progressive_jpeg_in_a_process_of_its_own_gives_the_same_pixels(
+    subsampling: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "p.jpg"
+    wall(301, 203, ((20, 20, 90, 61),)).save(file, progressive=True, subsampling=subsampling)
+    monkeypatch.setattr(photograph, "SPLIT_HALVED", 0)
+    monkeypatch.setattr(photograph, "SPLIT_OTHERS", 0)
+    box = (7, 11, 255, 203)
+    wanted = np.asarray(open_photo(file, 1).crop(box))
+    monkeypatch.setattr(photograph, "APART", 0)
+    photo = open_photo(file, 1)
+    np.testing.assert_array_equal(np.asarray(photo.crop(box)), wanted)
+    assert (photo.width, photo.height) == (301, 203)
+    file.write_bytes(file.read_bytes()[:-400])
+    with pytest.raises(DataError, match="can't be decoded"):
+        open_photo(file, 1)

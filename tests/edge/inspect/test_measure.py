@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 from skimage.morphology import skeletonize
 
 from prunedge.edge.inspect import inspection, regions
+from prunedge.edge.inspect.centreline import CORNER, SPUR, Centreline, steps_of
 from prunedge.edge.inspect.grid import Grid
-from prunedge.edge.inspect.measure import CORNER, SPUR, Measures, _Centreline, _steps, measure
+from prunedge.edge.inspect.measure import Measures, _reduced, measure
 from prunedge.edge.inspect.regions import find_regions
+from prunedge.edge.inspect.scale import Scale
 from prunedge.edge.tasks.base import Findings
 
 LENGTH = 90.0
@@ -108,6 +110,58 @@ def test_a_crack_of_one_pixel_and_masks_without_greys_are_measured_too() -> None
             assert found.length == pytest.approx(LENGTH, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("how", "least"),
+    [
+        ({}, 1),
+        ({"radius": 60.0}, 1),
+        ({"blur": 1.0, "radius": 60.0}, 2),  # a blurred line of one pixel has no place of a half
+        ({"blur": 1.0, "radius": 60.0, "noise": 0.1}, 3),  # which breaks thinner ones
+    ],
+    ids=str,
+)
+def test_widths_and_lengths_are_right_in_the_mean(how: dict[str, float], least: int) -> None:
+    widths = [width for width in (1, 2, 4, 9) if width >= least]
+    of_width = []
+    of_length = []
+    for width in widths:
+        for angle in (0, 29):
+            values = drawn(width, angle, **how)
+            labels, _ = label(values >= 0.5, np.ones((3, 3)))
+            largest = np.bincount(labels.ravel())[1:].argmax() + 1  # without specks of noise
+            found = measured(np.where((labels == largest) | (labels == 0), values, 0))
+            of_width.append(abs(found.mean_width - width))
+            of_length.append(abs(found.length / LENGTH - 1))
+    assert np.mean(of_width) <= 0.15
+    assert max(of_width) <= 0.5
+    assert np.mean(of_length) <= 0.015
+    assert max(of_length) <= 0.03
+
+
+def test_the_centreline_lies_in_the_middle_with_the_width_there() -> None:
+    values = np.zeros((60, 90), np.float32)
+    values[20:26, 10:50] = 1
+    values[18:28, 50:80] = 1
+    x, y, widths = measured(values).moved(100, 200).centreline.T
+    assert np.abs(y - 223).max() <= 1
+    assert np.median(widths[(x > 115) & (x < 140)]) == pytest.approx(6, abs=0.3)
+    assert np.median(widths[(x > 160) & (x < 175)]) == pytest.approx(10, abs=0.3)
+
+
+def test_thick_regions_are_made_smaller_first_unless_thin_parts_would_be_lost() -> None:
+    solid = np.ones((600, 700), np.float32)
+    started = process_time()
+    found = measured(solid)
+    assert process_time() - started < 2
+    assert found.length == pytest.approx(700, rel=0.01)
+    assert found.mean_width == pytest.approx(600, rel=0.01)
+    assert _reduced(solid, 0.5, 5) is not None
+    with_crack = np.pad(solid, ((0, 40), (0, 40)))
+    with_crack[620:, 300:303] = 1
+    with_crack[600:620, 300:303] = 1
+    assert _reduced(with_crack, 0.5, 9) is None
+
+
 def test_noise_moves_edges_and_hardly_the_measures() -> None:
     found = [measured(drawn(5, angle, blur=1.0, noise=0.1, radius=60.0)) for angle in (0, 17, 45)]
     assert np.mean([abs(one.mean_width - 5) for one in found]) <= 0.3
@@ -179,10 +233,10 @@ def test_spurs_are_those_of_all_branches_looked_at_again(
     is_inside = np.pad(values < np.quantile(values, share), 1)
     distances = distance_transform_edt(is_inside)
     skeleton = skeletonize(is_inside)
-    line = _Centreline(skeleton, distances)
+    line = Centreline(skeleton, distances)
     places = np.argwhere(skeleton)
     beside: list[list[int]] = [[] for _ in places]
-    for first, second in _steps(skeleton).tolist():
+    for first, second in steps_of(skeleton).tolist():
         beside[first].append(second)
         beside[second].append(first)
     wanted = kept_by_rounds(places, beside, distances[skeleton])
@@ -295,7 +349,7 @@ def test_regions_are_measured_each_by_itself_and_in_millimetres(
     for (length, width), (true_length, true_width) in zip(sizes, wanted, strict=True):
         assert length == pytest.approx(true_length, abs=1.5)
         assert width == pytest.approx(true_width, abs=0.3)
-    record = found[0].to_json(0.5)
+    record = found[0].to_json(Scale(0.5))
     assert record["length_mm"] == pytest.approx(record["length_px"] / 2)
     assert record["largest_width_mm"] == pytest.approx(record["largest_width_px"] / 2)
     assert min(x for x, _ in record["polygon"]) == pytest.approx(5, abs=0.01)
@@ -306,7 +360,7 @@ def test_regions_are_measured_each_by_itself_and_in_millimetres(
     assert [one.measures is not None for one in fewer] == [True, False, False]
     plain = find_regions(findings_of(mean), columns, rows)
     assert all(one.measures is None for one in plain)
-    assert "length_px" not in plain[0].to_json(0.5)
+    assert "length_px" not in plain[0].to_json(Scale(0.5))
 
 
 def test_two_cracks_in_one_box_are_not_joined() -> None:

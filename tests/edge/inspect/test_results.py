@@ -26,6 +26,7 @@ from tests.edge.inspect.conftest import wall
 from tests.needs import program
 
 COMMAND = [sys.executable, "-m", "prunedge", "inspect"]
+LISTED = {"inspection.json", "inspection.html", "findings.csv", "images.csv"}
 EVIL = 'a <img src=x onerror="document.title=1"> & #1%.png'
 
 
@@ -101,7 +102,7 @@ def test_every_image_has_its_files_and_every_broken_one_a_line(
 def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, ended = done
     images = json.loads(ended.stdout)["images"]
-    with (out / "findings.csv").open(newline="") as opened:
+    with (out / "findings.csv").open(newline="", encoding="utf-8-sig") as opened:
         rows = list(csv.DictReader(opened))
     assert len(rows) == sum(len(image["regions"]) for image in images)
     worst = images[0]["regions"][0]
@@ -321,7 +322,7 @@ def test_bad_input_is_one_line(
     # What is left is of use: a page that lists what could not be inspected, or nothing.
     left = {file.name for file in (tmp_path / "new").glob("*")}
     listed = ("BROKENS" in arguments) and "NEW" in arguments
-    assert left == ({"inspection.json", "inspection.html", "findings.csv"} if listed else set())
+    assert left == (LISTED if listed else set())
     assert listed or not (tmp_path / "new").exists()
 
 

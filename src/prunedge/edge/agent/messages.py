@@ -103,7 +103,7 @@ def finding(topics: Topics, device: str, inspected: Inspected) -> Message:
     regions = figures["regions"]
     for region in regions:
         region.pop("polygon", None)
-    for left_out in ("map", "name", "regions"):
+    for left_out in ("map", "name", "regions", "footprint"):
         del figures[left_out]
 
     values = {

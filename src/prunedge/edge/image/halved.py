@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from prunedge.edge.image.apart import NO_MEMORY
 from prunedge.edge.image.png import bands, exif_of
 from prunedge.edge.image.read import Greys, rgb
 
@@ -62,6 +68,37 @@ def split_jpeg(image: Any, where: Path) -> tuple[Cut, list[str]]:
     image.draft("L", image.size)
     image.load()
     return _joined(image, blue, red), notes
+
+
+def split_progressive(image: Any, where: Path) -> tuple[Cut, list[str]]:
+    """As `split_jpeg`, of a JPEG that can only be decoded with all its coefficients in memory: in a
+    process of its own, from which the planes come as files that are read where they are needed.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="prunedge-", ignore_cleanup_errors=True)
+    target = str(Path(folder.name, "plane"))
+    command = [sys.executable, str(Path(__file__).with_name("apart.py")), str(where), target]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode == NO_MEMORY or done.returncode == -signal.SIGKILL:
+        raise MemoryError
+    if done.returncode:
+        raise OSError(done.stderr.strip() or "the decoder ended")
+    half = (-(-image.width // 2), -(-image.height // 2))
+    light = _mapped(Path(f"{target}.light"), image.size)
+    blue, red = (_mapped(Path(f"{target}.{name}"), half) for name in ("blue", "red"))
+    cut = _joined(light, blue, red)
+
+    def cut_while_there(box: Box) -> Image.Image:
+        assert folder  # the files go with it, and it with what is cut from them
+        return cut(box)
+
+    return cut_while_there, [] if is_halved(image) else [HALVED]
+
+
+def _mapped(file: Path, size: tuple[int, int]) -> Image.Image:
+    """A plane in a file, of which only what is looked at comes into memory."""
+    with file.open("rb") as opened:
+        content: Any = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    return Image.frombuffer("L", size, content, "raw", "L", 0, 1)
 
 
 def split_png(image: Image.Image, where: Path, greys: Greys | None) -> tuple[Cut, list[str]]:

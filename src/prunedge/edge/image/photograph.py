@@ -7,7 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from prunedge.edge.image.camera import Camera, camera_of
 from prunedge.edge.image.gps import Position, position_of
 from prunedge.edge.image.halved import (
     BAND,
@@ -25,6 +26,7 @@ from prunedge.edge.image.halved import (
     is_ycbcr,
     split_jpeg,
     split_png,
+    split_progressive,
 )
 from prunedge.edge.image.png import has_bands
 from prunedge.edge.image.read import (
@@ -55,6 +57,9 @@ PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 # its colours (at half size, as most cameras store them in the first place) are kept apart: a byte
 # and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
+# A progressive JPEG takes three bytes a pixel more while it is decoded, which a process of its own
+# gives back.
+APART = 40e6
 STRANGE = 0.25  # of an image's greys, outside the range of the training images
 
 _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
@@ -63,7 +68,7 @@ _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
 @dataclass(frozen=True)
 class Photo:
     """A decoded photograph. `width` and `height` are the upright one's; `notes` say what was
-    unusual; `position` is from its EXIF.
+    unusual; `position` and `camera` are from its EXIF.
     """
 
     width: int
@@ -72,6 +77,7 @@ class Photo:
     position: Position | None
     _orientation: int
     _cut: Cut
+    camera: Camera = field(default_factory=Camera)
 
     def crop(self, box: Box) -> Image.Image:
         """A part of the upright photograph, as RGB; of one opened `as_stored`, greys as its file
@@ -249,6 +255,7 @@ def _decoded(image: Image.Image, where: Path | None, way: _Way) -> Photo:
         position_of(exif) if exif is not None else None,
         orientation or 1,
         cut,
+        camera_of(exif),
     )
 
 
@@ -271,6 +278,8 @@ def _read(image: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[
     pixels = image.width * image.height
     if image.format in ("JPEG", "MPO") and is_ycbcr(image):
         if pixels > (SPLIT_HALVED if is_halved(image) else SPLIT_OTHERS):
+            if image.info.get("progressive") and pixels > APART:
+                return split_progressive(image, where)
             return split_jpeg(image, where)
         return _whole(image, way)
     if image.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):

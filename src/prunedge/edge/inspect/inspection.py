@@ -16,12 +16,17 @@ from PIL import Image
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.edge.image.size import Size
+from prunedge.edge.inspect.footprint import Footprint, footprint_of
 from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
 from prunedge.edge.inspect.levels import number_at
 from prunedge.edge.inspect.measure import can_measure
 from prunedge.edge.inspect.regions import Region, find_regions
+from prunedge.edge.inspect.scale.scale import Scale
+from prunedge.edge.inspect.scale.scaling import scale_of
 from prunedge.edge.inspect.settings import Settings
 from prunedge.edge.inspect.tiling import Tiling, tiling_of
+from prunedge.edge.inspect.widths import Unit, WidthClasses
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Findings
 from prunedge.errors import BundleError, DataError
@@ -55,6 +60,10 @@ class Inspection:
     Of a model that predicts numbers, `numbers` are what the image is estimated at, by name, and a
     number's place in `span` stands for the probability (`prunedge.edge.tasks.base.Findings`). Of
     one that finds damage pixel by pixel, `mask` (rows, columns) bool is where it is.
+
+    `scale` is None where it is not known. A pixel of the model has `resolution` pixels of the
+    photograph. `width_classes` are in `unit`. `footprint` is where the photograph lies on a map, or
+    what is missing for that, in words.
     """
 
     name: str
@@ -70,10 +79,19 @@ class Inspection:
     seconds: float
     position: Position | None
     notes: tuple[str, ...] = ()
-    mm_per_pixel: float | None = None
+    scale: Scale | None = None
     span: tuple[float, float] | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     mask: np.ndarray | None = None
+    resolution: float = 1.0
+    width_classes: WidthClasses | None = None
+    unit: Unit = "px"
+    footprint: Footprint | str = ""
+
+    @property
+    def mm_per_pixel(self) -> float | None:
+        """How many millimetres a pixel shows; None where the scale is not known."""
+        return None if self.scale is None else self.scale.mm_per_pixel
 
     @property
     def damaged_share(self) -> float:
@@ -108,11 +126,25 @@ class Inspection:
             "damaged_share": self.damaged_share,
             "severity": self.severity,
             "mm_per_pixel": self.mm_per_pixel,
+            "scale": None if self.scale is None else self.scale.to_json(),
+            "resolution": self.resolution,
+            "footprint": self._footprint(),
             "map": {"cell": self.cell, "rows": self.map.shape[0], "columns": self.map.shape[1]},
             "position": position,
             "notes": list(self.notes),
-            "regions": [region.to_json(self.mm_per_pixel, self.span) for region in self.regions],
+            "regions": [self._region(region) for region in self.regions],
         }
+
+    def _region(self, region: Region) -> dict[str, Any]:
+        record = region.to_json(self.scale, self.span, self.resolution)
+        if self.width_classes is not None:
+            record |= self.width_classes.of_region(record, self.unit)
+        return record
+
+    def _footprint(self) -> dict[str, Any]:
+        if isinstance(self.footprint, str):
+            return {"missing": self.footprint}
+        return self.footprint.to_json()
 
 
 def inspect_image(
@@ -148,14 +180,11 @@ def inspect_photo(
     started = perf_counter()
     manifest = session.bundle.manifest
     settings = settings.fitted(manifest)
+    height_mm = settings.pose.height_mm(photo)
+    scale, scale_notes = scale_of(photo, settings.mm_per_pixel, settings.scaling, height_mm)
     tiling = tiling_of(photo, settings, manifest.task)
     grid = tiling.grid
-    if grid.patches > MOST_PATCHES:
-        raise DataError(
-            f"{grid.patches:,} patches are too many",
-            where=name,
-            remedy="raise --patch or lower --overlap",
-        )
+    _refuse_too_many(grid, name)
     batches = _predictions(photo, tiling, session, settings.batch, progress)
     decoder = decoder_of(manifest.task)
     predictions = decoder.joined(batches, grid)
@@ -163,12 +192,8 @@ def inspect_photo(
     findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
     rows, columns = findings.edges or grid.edges
     cell = _cell(grid, findings)
-    has_lines = findings.edges is not None and bool(findings.is_damaged.any())
-    is_measured = has_lines and can_measure()
-    regions = find_regions(findings, columns, rows, settings.threshold if is_measured else None)
-    notes = (*photo.notes, *tiling.notes)
-    if has_lines and not is_measured:
-        notes += (UNMEASURED,)
+    regions, unmeasured = _regions(findings, columns, rows, settings.threshold)
+    notes = (*photo.notes, *scale_notes, *tiling.notes, *unmeasured)
     return Inspection(
         name=name,
         width=photo.width,
@@ -183,11 +208,44 @@ def inspect_photo(
         seconds=perf_counter() - started,
         position=photo.position,
         notes=notes,
-        mm_per_pixel=settings.mm_per_pixel,
+        scale=scale,
         span=findings.span,
         numbers=findings.numbers,
         mask=None if findings.edges is None else findings.is_damaged,
+        resolution=_resolution(grid, manifest.task.size, findings),
+        width_classes=settings.width_classes,
+        unit=settings.unit,
+        footprint=footprint_of(photo, settings.pose, scale),
     )
+
+
+def _refuse_too_many(grid: Grid, name: str) -> None:
+    if grid.patches > MOST_PATCHES:
+        raise DataError(
+            f"{grid.patches:,} patches are too many",
+            where=name,
+            remedy="raise --patch or lower --overlap",
+        )
+
+
+def _regions(
+    findings: Findings, columns: np.ndarray, rows: np.ndarray, threshold: float
+) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+    """The damaged regions, measured where damage is found pixel by pixel, and a note where they
+    can't be.
+    """
+    has_lines = findings.edges is not None and bool(findings.is_damaged.any())
+    is_measured = has_lines and can_measure()
+    regions = find_regions(findings, columns, rows, threshold if is_measured else None)
+    return regions, (UNMEASURED,) if has_lines and not is_measured else ()
+
+
+def _resolution(grid: Grid, size: Size, findings: Findings) -> float:
+    """How many pixels of the photograph are one of the model, or one place of its map: the larger,
+    at least 1.
+    """
+    cell = 1.0 if findings.edges is None else float(findings.edges[0][1])
+    return max(1.0, cell, grid.patch[0] / size.width, grid.patch[1] / size.height)
 
 
 def _cell(grid: Grid, findings: Findings) -> int:

@@ -47,15 +47,19 @@ def css_colours() -> str:
     return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in COLOURS)
 
 
+def shown_size(width: int, height: int) -> tuple[tuple[int, int], float]:
+    """The size at which a photograph of this size is shown, and how many times its own that is."""
+    scale = min(
+        LONGEST / width, (LONGEST - LEGEND) / height, max(1, ceil(SMALLEST / max(width, height)))
+    )
+    return (max(1, round(width * scale)), max(1, round(height * scale))), scale
+
+
 def draw_overlay(photo: Photo, inspection: Inspection, threshold: float) -> Image.Image:
     """The photograph (RGB, at most 2000 pixels in either direction with its legend) with map,
     regions and legend.
     """
-    longest = max(photo.width, photo.height)
-    scale = min(
-        LONGEST / photo.width, (LONGEST - LEGEND) / photo.height, max(1, ceil(SMALLEST / longest))
-    )
-    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    size, scale = shown_size(photo.width, photo.height)
     seen = photo.resized(*size).convert("RGBA")
     seen.alpha_composite(_heat(inspection, size))
     canvas = Image.new("RGB", (max(size[0], NARROWEST), size[1] + LEGEND), "white")
@@ -71,7 +75,7 @@ def draw_overlay(photo: Photo, inspection: Inspection, threshold: float) -> Imag
             _label(region, with_names, inspection.span) if index < MOST_TEXTS else None,
         )
     _legend(canvas, size[1], threshold, inspection.span)
-    _scale_bar(brush, canvas.width, size[1], size[0], scale, inspection.mm_per_pixel)
+    draw_scale_bar(brush, canvas.width, size, scale, inspection.mm_per_pixel, canvas.height)
     return canvas
 
 
@@ -124,11 +128,11 @@ def _box(
                 (left + inset, top + inset, right - inset, bottom - inset), outline=colour
             )
     if text is not None:
-        wide, high = (int(value) for value in brush.textbbox((0, 0), text, font=_font(15))[2:])
+        wide, high = (int(value) for value in brush.textbbox((0, 0), text, font=font(15))[2:])
         x = max(0, min(left, size[0] - wide - 9))
         y = next((y for y in (top - high - 6, bottom + 1) if 0 <= y <= size[1] - high - 6), top)
         brush.rectangle((x, y, x + wide + 8, y + high + 5), fill="black")
-        brush.text((x + 4, y + 2), text, fill="white", font=_font(15))
+        brush.text((x + 4, y + 2), text, fill="white", font=font(15))
 
 
 def _legend(canvas: Image.Image, top: int, threshold: float, span: Span | None) -> None:
@@ -146,33 +150,37 @@ def _legend(canvas: Image.Image, top: int, threshold: float, span: Span | None) 
         (left, top + 33),
         text,
         fill="black",
-        font=_font(15),
+        font=font(15),
     )
 
 
-def _scale_bar(
+def draw_scale_bar(
     brush: ImageDraw.ImageDraw,
-    width: int,
-    top: int,
-    shown: int,
+    right: int,
+    shown: tuple[int, int],
     scale: float,
     mm_per_pixel: float | None,
+    bottom: int,
 ) -> None:
+    """A bar of a round length in the lower right corner of a legend that ends at `bottom`, below a
+    photograph `shown` at so many times its size.
+    """
     per_unit = (
         scale if mm_per_pixel is None else scale / mm_per_pixel
     )  # pixels of the overlay for a pixel or a millimetre
-    length = _round_length(min(160, shown) / per_unit)
-    right, y = width - 12, top + 17
+    length = _round_length(min(160, shown[0]) / per_unit)
+    right -= 12
+    y = bottom - LEGEND + 17
     left = right - max(1, round(length * per_unit))
     brush.line((left, y, right, y), fill="black", width=3)
     for x in (left, right):
         brush.line((x, y - 6, x, y + 6), fill="black", width=2)
     text = f"{length:g} {'pixels' if mm_per_pixel is None else 'mm'}"
     brush.text(
-        (right - brush.textlength(text, font=_font(15)), top + 33),
+        (right - brush.textlength(text, font=font(15)), y + 16),
         text,
         fill="black",
-        font=_font(15),
+        font=font(15),
     )
 
 
@@ -183,5 +191,6 @@ def _round_length(most: float) -> float:
 
 
 @lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of legends and boxes."""
     return ImageFont.load_default(size)

@@ -16,7 +16,10 @@ from PIL import Image
 
 from prunedge.edge.image.size import Size
 from prunedge.edge.inspect.levels import Span, level_text
+from prunedge.edge.inspect.measure_words import measures_in_words
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
+from prunedge.edge.inspect.scale.scaling import scale_in_words
+from prunedge.edge.inspect.widths import counts_in_words
 from prunedge.utils.pages import render_template
 from prunedge.utils.wording import counted, figure
 
@@ -52,7 +55,7 @@ def render_page(
         figures=[_figure(folder, record) for record in damaged[:MOST_IMAGES]],
         images=[_row(record) for record in [*damaged[MOST_IMAGES:], *sound]],
         skipped=skipped,
-        facts=_facts(about),
+        facts=_facts(about, records),
     )
 
 
@@ -76,6 +79,7 @@ def _figure(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     lines = [
         f"{record['damaged_share']:.1%} damaged, {_surest(record)}",
         f"{which}: {worst['label']}, {_size(worst)} at {worst['left']}, {worst['top']}",
+        measures_in_words(worst),
         _remarks(record),
     ]
     return {
@@ -128,22 +132,30 @@ def _remarks(record: Mapping[str, Any]) -> str:
     return "; ".join(remark for remark in remarks if remark)
 
 
-def _facts(about: Mapping[str, Any]) -> dict[str, str]:
+def _facts(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     settings = about["settings"]
     bundle = about["bundle"]
-    scale = "not known"
-    if settings["mm_per_pixel"]:
-        scale = f"{settings['mm_per_pixel']:g} mm a pixel"
     return {
         "bundle": f"{bundle['name']}: {bundle['model']}, classes {', '.join(bundle['classes'])}",
         "checksum of its manifest": bundle["sha256"],
         "damage": ", ".join(settings["damage"]),
         "threshold": f"{settings['threshold']:g}",
         "patch": _patch(settings, bundle["input_size"]),
-        "scale": scale,
+        "scale": scale_in_words(records),
+        **_width_classes(settings, records),
         "device": ", ".join(_of_device(key, value) for key, value in about["device"].items()),
         "prunedge": about["versions"]["prunedge"],
     }
+
+
+def _width_classes(
+    settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """How many regions there are of each class of width; nothing without a table of these."""
+    classes = settings.get("width_classes")
+    if classes is None:
+        return {}
+    return {"largest widths": counts_in_words(records, classes["names"])}
 
 
 def _patch(settings: Mapping[str, Any], input_size: int | list[int]) -> str:

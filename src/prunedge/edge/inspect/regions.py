@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.inspect.levels import Span, number_at
-from prunedge.edge.inspect.measure import Measures, measure
+from prunedge.edge.inspect.measure import Measures, measure, trace
+from prunedge.edge.inspect.scale.scale import Scale, width_uncertainty
 from prunedge.edge.tasks.base import Findings
 
 MOST_MEASURED = 50  # regions of a photograph: the heaviest
+MOST_OUTLINED = 1000
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Region:
 
     `label` is the most probable damage class of its surest patch, `probability` that patch's,
     `mean_probability` the mean of the map over the area, `area` the pixels that its cells cover.
-    `measures` are its length and widths, where these were taken.
+    `measures` are its length and widths, where these were taken; `outline` is that of a region
+    without, as (x, y), where it was traced.
     """
 
     left: int
@@ -33,6 +36,7 @@ class Region:
     mean_probability: float
     area: int
     measures: Measures | None = None
+    outline: tuple[tuple[float, float], ...] = ()
 
     @property
     def weight(self) -> float:
@@ -40,27 +44,36 @@ class Region:
         return self.area * self.mean_probability
 
     def to_json(
-        self, mm_per_pixel: float | None = None, span: Span | None = None
+        self, scale: Scale | None = None, span: Span | None = None, resolution: float = 1.0
     ) -> dict[str, Any]:
         """A plain dict; sizes in millimetres too when the scale is known, and the numbers that the
-        probabilities stand for where they have a `span`.
+        probabilities stand for where they have a `span`. A pixel of the model has `resolution`
+        pixels of the photograph.
         """
         width, height = self.right - self.left, self.bottom - self.top
-        record = {**asdict(self), "width": width, "height": height}
-        del record["measures"]
+        record = {**asdict(replace(self, measures=None)), "width": width, "height": height}
+        del record["measures"], record["outline"]
+        if self.outline:
+            record["polygon"] = [list(point) for point in self.outline]
         if self.measures is not None:
-            record |= self.measures.to_json(mm_per_pixel)
+            record |= self.measures.to_json(scale, resolution)
         if span is not None:
             record |= {
                 "number": number_at(self.probability, span),
                 "mean_number": number_at(self.mean_probability, span),
             }
-        if mm_per_pixel is not None:
-            record |= {
-                "width_mm": width * mm_per_pixel,
-                "height_mm": height * mm_per_pixel,
-                "area_mm2": self.area * mm_per_pixel**2,
-            }
+        if scale is None:
+            return record
+        # The edge all around is off by as much as the width, along the whole length.
+        length = self.measures.length if self.measures is not None else 0.0
+        area, uncertainty = scale.area(self.area, length * width_uncertainty(resolution))
+        record |= {
+            "width_mm": width * scale.mm_per_pixel,
+            "height_mm": height * scale.mm_per_pixel,
+            "area_mm2": area,
+        }
+        if self.measures is not None:
+            record["area_mm2_uncertainty"] = uncertainty
         return record
 
 
@@ -138,7 +151,7 @@ def find_regions(
 ) -> tuple[Region, ...]:
     """The connected damaged areas of a photograph's findings, heaviest first. `columns` and `rows`
     are the edges of the findings' cells in pixels. With a `threshold`, from which on places are
-    damaged, the heaviest `MOST_MEASURED` are measured.
+    damaged, the heaviest `MOST_MEASURED` are measured, and the next traced, `MOST_OUTLINED` in all.
     """
     runs = _runs_in(findings.is_damaged)
     if not runs.count:
@@ -151,17 +164,22 @@ def find_regions(
 
     labels = _labels(findings.is_damaged, runs)
     cell = int(rows[1] - rows[0])
-    for place, (number, region) in enumerate(found[:MOST_MEASURED]):
+    for place, (number, region) in enumerate(found[:MOST_OUTLINED]):
         down = _around(rows, region.top, region.bottom)
         across = _around(columns, region.left, region.right)
         # Around it lie places of less probability, by which its edge is found; others' count not.
         own = labels[down, across]
         is_other = (own > 0) & (own != number + 1)
         values = np.where(is_other, 0.0, findings.mean[down, across]).astype(np.float32)
-        measures = measure(values, threshold, cell)
+        origin = (int(columns[across.start]), int(rows[down.start]))
+        is_heavy = place < MOST_MEASURED
+        measures = measure(values, threshold, cell) if is_heavy else None
         if measures is not None:
-            measures = measures.moved(int(columns[across.start]), int(rows[down.start]))
-        regions[place] = replace(region, measures=measures)
+            regions[place] = replace(region, measures=measures.moved(*origin))
+        else:
+            outline = trace(values, threshold, cell)
+            moved = tuple((x + origin[0], y + origin[1]) for x, y in outline)
+            regions[place] = replace(region, outline=moved)
     return tuple(regions)
 
 

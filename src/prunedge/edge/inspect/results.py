@@ -4,13 +4,12 @@ atomic, so that it can be gone on with.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,11 +19,14 @@ from PIL import Image
 from pydantic import Field
 
 from prunedge.edge.image.photograph import Photo
+from prunedge.edge.inspect.exports import Outputs, written
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
+from prunedge.edge.inspect.tables import findings_table, images_table
+from prunedge.edge.inspect.width_overlay import draw_widths
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
@@ -32,42 +34,6 @@ from prunedge.utils.records import Record as Kept
 from prunedge.utils.records import require
 
 Record = dict[str, Any]
-COLUMNS = (
-    "image",
-    "region",
-    "label",
-    "probability",
-    "mean_probability",
-    "left",
-    "top",
-    "right",
-    "bottom",
-    "width",
-    "height",
-    "area",
-    "width_mm",
-    "height_mm",
-    "area_mm2",
-    "latitude",
-    "longitude",
-    "altitude_m",
-    "time_s",
-    "taken",
-)
-
-
-# What is measured of damage that is found pixel by pixel, behind its box.
-MEASURES = (
-    "length_px",
-    "mean_width_px",
-    "largest_width_px",
-    "direction_deg",
-    "length_mm",
-    "mean_width_mm",
-    "largest_width_mm",
-)
-# The numbers of a model that predicts some, behind the probabilities that they stand for.
-NUMBERS = ("number", "mean_number")
 
 
 class RegionRecord(Kept):
@@ -91,6 +57,24 @@ class PositionRecord(Kept):
     altitude_m: float | None
 
 
+class ScaleRecord(Kept):
+    """How many millimetres a pixel shows."""
+
+    mm_per_pixel: float
+    uncertainty: float
+    source: str
+
+
+class PlaceRecord(Kept):
+    """Where a photograph lies on a map, or what is missing for that."""
+
+    missing: str = ""
+    latitude: float = 0.0
+    longitude: float = 0.0
+    heading: float = 0.0
+    mm_per_pixel: float = 0.0
+
+
 class ImageRecord(Kept):
     """NAME.json: what was found in an image, as far as pages and tables read it."""
 
@@ -111,6 +95,8 @@ class ImageRecord(Kept):
     notes: list[str]
     taken: str = ""
     position: PositionRecord | None
+    scale: ScaleRecord | None = None
+    footprint: PlaceRecord = Field(default_factory=PlaceRecord)
     regions: list[RegionRecord]
 
 
@@ -119,12 +105,14 @@ class Results:
     """A folder of results. `about` says what was inspected with what: source, bundle, settings,
     device, date.
 
-    `is_new` says that no inspection had written there before.
+    `is_new` says that no inspection had written there before; `outputs` is what is written for all
+    images.
     """
 
     path: Path
     about: Mapping[str, Any]
     is_new: bool = False
+    outputs: Outputs = field(default_factory=Outputs)
 
     def withdraw(self) -> None:
         """Take the mark away from a new folder that nothing else has come into: an inspection that
@@ -146,12 +134,14 @@ class Results:
         suffixes = [".overlay.jpg", ".map.png"]
         if record.get("has_mask"):
             suffixes.append(".mask.png")
+        if self._classes():
+            suffixes.append(".widths.jpg")
         is_whole = all(self._file(item.name, suffix).is_file() for suffix in suffixes)
         return dict(record) if is_whole and record["key"] == self._key(item) else None
 
     def keep(self, item: Item, inspection: Inspection, photo: Photo) -> Record:
-        """Write an image's overlay, map and mask, where it has one, and, when those are there, its
-        JSON; returns that.
+        """Write an image's overlay, map, mask and widths, where it has them, and, when those are
+        there, its JSON; returns that.
         """
         started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
         draw_overlay(photo, inspection, self.about["settings"]["threshold"]).save(
@@ -162,6 +152,11 @@ class Results:
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
         if inspection.mask is not None:
             self._write(self._file(item.name, ".mask.png"), _mask_png(inspection))
+        if inspection.width_classes is not None:
+            widths = io.BytesIO()
+            image = draw_widths(photo, inspection, inspection.width_classes)
+            image.save(widths, "JPEG", quality=90)
+            self._write(self._file(item.name, ".widths.jpg"), widths.getvalue())
         record = {
             **inspection.to_json(),
             **item.about,
@@ -174,7 +169,10 @@ class Results:
 
     def summarise(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> Path:
         """Write the tables and the page of all images (worst first); returns the page."""
-        self._write(self.path / "findings.csv", _table(records).encode())
+        self._write(self.path / "findings.csv", findings_table(records, self.outputs.table))
+        self._write(self.path / "images.csv", self._images_table(records, skipped))
+        for name, content in written(self.outputs.formats, records, self.about).items():
+            self._write(self.path / name, content)
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
@@ -193,6 +191,14 @@ class Results:
         )
         return page
 
+    def _images_table(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> bytes:
+        return images_table(records, skipped, self.outputs.table, self._classes())
+
+    def _classes(self) -> Sequence[str]:
+        """The names of the classes of widths; none without a table of these."""
+        classes = self.about["settings"].get("width_classes")
+        return () if classes is None else tuple(classes["names"])
+
     def _file(self, name: str, suffix: str) -> Path:
         return self.path / f"{name}{suffix}"
 
@@ -206,7 +212,9 @@ class Results:
 
 
 @contextmanager
-def open_results(path: Path, about: Mapping[str, Any]) -> Iterator[Results]:
+def open_results(
+    path: Path, about: Mapping[str, Any], outputs: Outputs | None = None
+) -> Iterator[Results]:
     """The folder for an inspection's results: new, empty or of an earlier inspection, and held for
     writing until the block ends. A new one that nothing came into is gone afterwards.
 
@@ -218,7 +226,7 @@ def open_results(path: Path, about: Mapping[str, Any]) -> Iterator[Results]:
     try:
         with held(path, "inspection"):
             _refuse_foreign(path)  # another process may have been faster
-            results = Results(path, about, is_new)
+            results = Results(path, about, is_new, outputs or Outputs())
             mark = json.dumps({"format": "prunedge inspection", **about}, indent=1)
             results._write(path / MARK, mark.encode())
             clear_below(path)
@@ -264,31 +272,6 @@ def _is_an_inspection(mark: Path) -> bool:
         pass_on_reading(error, mark)
         return False
     return isinstance(record, dict) and record.get("format") == "prunedge inspection"
-
-
-def _table(records: Sequence[Record]) -> str:
-    """One line for each region."""
-    text = io.StringIO()
-    regions = [region for record in records for region in record["regions"]]
-    place = COLUMNS.index("left")
-    columns = list(COLUMNS)
-    if any(NUMBERS[0] in region for region in regions):
-        columns[place:place] = NUMBERS
-    if any(MEASURES[0] in region for region in regions):
-        place = columns.index("latitude")
-        columns[place:place] = MEASURES
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        shared = {**record, **(record["position"] or {}), "image": _cell(record["name"])}
-        for number, region in enumerate(record["regions"], 1):
-            writer.writerow({**shared, **region, "region": number, "label": _cell(region["label"])})
-    return text.getvalue()
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def _mask_png(inspection: Inspection) -> bytes:

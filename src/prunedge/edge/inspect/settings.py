@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
 
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.read import Greys
+from prunedge.edge.inspect.footprint import Pose
 from prunedge.edge.inspect.grid import RIM
+from prunedge.edge.inspect.measure import can_measure
+from prunedge.edge.inspect.scale.scaling import Scaling
+from prunedge.edge.inspect.widths import Unit, WidthClasses
 from prunedge.edge.manifest import Manifest, View
-from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks import decoder_of, finds_pixels
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.damage import damage_classes
-from prunedge.errors import DataError
+from prunedge.errors import DataError, ExtraMissing
 
 MOST_MM = 1e6  # that a pixel shows: a kilometre; the least is a nanometre
 MOST_MEGAPIXELS = 1e6
@@ -31,8 +36,10 @@ class Settings:
     photograph's pixels (its height follows from the model's images), or its width and height, or
     `whole`: photographs are not cut; None shows the model what training showed it, as the bundle
     tells. `overlap`: share of a patch that the next one sees again. `batch`: patches at a time.
-    `mm_per_pixel`: gives sizes in millimetres too. `range`: the stored values that are black and
-    white in greys of more than eight bits, instead of the bundle's.
+    `mm_per_pixel`: gives sizes in millimetres too; `scaling`: other ways to that. `width_classes`:
+    a table of widths, in millimetres where a scale is asked for, else in pixels. `pose`: where the
+    camera was, for places on a map. `range`: the stored values that are black and white in greys of
+    more than eight bits, instead of the bundle's.
 
     `view`: what `fitted` makes of the bundle and `patch`.
     """
@@ -45,6 +52,9 @@ class Settings:
     mm_per_pixel: float | None = None
     max_megapixels: float = 200.0
     range: tuple[float, float] | None = None
+    scaling: Scaling = field(default_factory=Scaling)
+    width_classes: WidthClasses | None = None
+    pose: Pose = field(default_factory=Pose)
     view: View | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +74,10 @@ class Settings:
                 f"--mm-per-pixel must be from {1 / MOST_MM:g} to {MOST_MM:,.0f}",
             ),
             (
+                len(self._scales()) > 1,
+                f"{' and '.join(self._scales())} each tell the scale: give one of them",
+            ),
+            (
                 not 0 < self.max_megapixels <= MOST_MEGAPIXELS,
                 f"--max-megapixels must be above 0 and at most {MOST_MEGAPIXELS:,.0f}",
             ),
@@ -72,16 +86,46 @@ class Settings:
         if mistakes:
             raise DataError("; ".join(mistakes), remedy="mend these values")
 
+    def _scales(self) -> list[str]:
+        """The options that tell the scale of photographs."""
+        given = {
+            "--mm-per-pixel": self.mm_per_pixel,
+            "--marker": self.scaling.marker,
+            "--distance": self.scaling.distance,
+        }
+        return [option for option, value in given.items() if value is not None]
+
+    @property
+    def unit(self) -> Unit:
+        """What widths are classed in: millimetres where a scale is asked for, else pixels."""
+        from_height = self.pose.height is not None or self.pose.ground is not None
+        return "mm" if self._scales() or from_height else "px"
+
     def fitted(self, manifest: Manifest) -> Settings:
         """The settings with the damage classes and the view that a bundle tells. DataError when its
         names don't tell damage.
         """
         task = manifest.task
         decoder = decoder_of(task)
+        if self.width_classes is not None:
+            self._refuse_unmeasured(task)
         wanted = self.damage or task.damage.classes or decoder.damage
         damage = damage_classes(task.classes, wanted, may_be_all=decoder.allows_none)
         threshold = decoder.threshold(self.threshold, damage)
         return replace(self, damage=damage, threshold=threshold, view=self._view(manifest))
+
+    def _refuse_unmeasured(self, task: TaskSpec) -> None:
+        """DataError or ExtraMissing where no region will have a width."""
+        if not finds_pixels(task.name):
+            raise DataError(
+                f"widths are measured of damage that is found pixel by pixel, not by {task.name}",
+                where="--width-classes",
+                remedy="leave it out, or use a bundle of a model of segmentation",
+            )
+        if not can_measure():
+            raise ExtraMissing(
+                "lengths and widths need scikit-image", remedy="pip install 'prunedge[measure]'"
+            )
 
     def _view(self, manifest: Manifest) -> View:
         size = manifest.task.size

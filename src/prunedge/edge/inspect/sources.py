@@ -58,6 +58,13 @@ def open_source(
     )
 
 
+def are_files(text: str) -> bool:
+    """Whether a source's images are files, and not a video's or a camera's frames."""
+    if _camera(text) is not None:
+        return False
+    return Path(text).suffix.lower() not in VIDEO_SUFFIXES
+
+
 def _camera(text: str) -> tuple[int | str, str, str] | None:
     """What OpenCV opens, a title without passwords and a name for files; None when the text names
     no camera.

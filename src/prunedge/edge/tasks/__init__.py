@@ -104,6 +104,11 @@ def refusal_of_masks(task: str, masks: object) -> str | None:
     return None
 
 
+def finds_pixels(task: str) -> bool:
+    """Whether a task, by its name, finds damage pixel by pixel."""
+    return DEFINITIONS[task].reads_masks
+
+
 def with_task_of_masks(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings, with the task that reads masks where there are masks and no task was asked
     for.
