@@ -80,7 +80,7 @@ def list_masked(images: MaskedImages, options: MaskOptions) -> Listing:
     places = _masked(images, skips=options.skips)
     count = len(places)
     places, faults = _cut(places, options)
-    looks, others = _looks([pair for _, pair in places], options)
+    looks, others = look_at_all([pair for _, pair in places], options)
     faults |= others
     if faults:
         _refuse_or_tell(faults, images.where, count, skips=options.skips)
@@ -90,7 +90,7 @@ def list_masked(images: MaskedImages, options: MaskOptions) -> Listing:
         if look is not None:
             listed.append((record, pair, look))
     seen = [(pair, look) for _, pair, look in listed]
-    reading = _reading(images, seen, options.known)
+    reading = reading_for(images, seen, options.known)
     _warn_of_turned(seen)
     records = []
     for record, pair, look in listed:
@@ -176,7 +176,7 @@ def _refuse_or_tell(faults: Mapping[str, str], masks: Path, count: int, *, skips
         log.warning("skipped a mask that can't be used: %s", line)
 
 
-def _looks(
+def look_at_all(
     pairs: Sequence[Pair], options: MaskOptions
 ) -> tuple[list[MaskLook | None], dict[str, str]]:
     """What each mask, or tile of one, holds; None where it can't be used, and why, by their names.
@@ -248,7 +248,7 @@ def _warn_of_turned(listed: Sequence[tuple[Pair, MaskLook]]) -> None:
         )
 
 
-def _reading(
+def reading_for(
     images: MaskedImages, listed: Sequence[tuple[Pair, MaskLook]], known: Sequence[str] | None
 ) -> MaskReading:
     """How the masks are read: by the names beside them or of their annotations, or else those of

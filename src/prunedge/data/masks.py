@@ -13,8 +13,9 @@ import numpy as np
 from prunedge.data.annotations.draw import DrawnMask
 from prunedge.data.decode import MOST_MEGAPIXELS
 from prunedge.data.listing import find_images
-from prunedge.data.mask_values import MOST_CLASSES, mask_values
+from prunedge.data.mask_values import MOST_CLASSES, drawn_values, mask_values
 from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.edge.tasks.segmentation import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 from prunedge.utils.wording import first_of
@@ -85,6 +86,17 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
         )
         threshold = 0 if is_numbers else HALF
     return held.values > threshold
+
+
+def damage_in(pair: Pair, threshold: int | None) -> np.ndarray:
+    """The same of a photograph's mask. Of one that is drawn all shapes are damage, but for those of
+    the background and what is ignored. Raises what `mask_values` and `drawn_values` do.
+    """
+    if pair.drawn is None:
+        assert pair.mask is not None
+        return damage(pair.mask, pair.photo, threshold)
+    values = drawn_values(pair.drawn, pair.photo).values
+    return (values > 0) & (values != IGNORE)
 
 
 def read_photo(photo: Path) -> Photo:

@@ -56,7 +56,8 @@ def fill_polygon(points: np.ndarray, width: int, height: int) -> Area:
     points = np.round(points * GRAIN) / GRAIN
     least = points.min(0)
     most = points.max(0)
-    if (most < -0.5).any() or (least > (width - 0.5, height - 0.5)).any():
+    # Whoever counts from the corner of the first pixel ends at the last one's other side.
+    if (most < -1).any() or (least > (width, height)).any():
         raise ValueError("a polygon outside of the image")
     is_cut = bool((least < -1).any() or (most > (width, height)).any())
     left, top = (max(0, int(np.floor(value))) for value in least.tolist())
