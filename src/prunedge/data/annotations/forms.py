@@ -31,9 +31,11 @@ def find_annotations(place: Path, photos: Path) -> Annotations | None:
     """
     if place.is_dir():
         return _in_folder(place, photos)
-    if not place.exists():
-        return None
     suffix = place.suffix.lower()
+    if not place.exists():
+        if suffix in (".json", ".xml"):
+            raise DataError("no such file", where=place, remedy="name the file of the annotations")
+        return None
     if suffix == ".xml":
         return read_cvat(place)
     if suffix == ".json":
