@@ -350,7 +350,7 @@ def test_masks_and_tasks_that_read_none_exclude_each_other(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="acts only with task='segmentation'"):
         loaded(tmp_path, task="classification")
     for load in (pe.load_folder, pe.load_manifest):
-        with pytest.raises(DataError, match="needs the folder of the masks: masks='MASKS'"):
+        with pytest.raises(DataError, match="needs masks, or annotations: masks='MASKS'"):
             load(tmp_path / "photos", task="segmentation", size=32)
     config = {"data": "x", "model": "y", "masks": str(tmp_path / "masks")}
     assert RunConfig.make("x", **config).task.metric == "iou"

@@ -101,6 +101,7 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, handlers=[handler])
     if is_first:
         # How masks are read is a guess, which the user has to see.
-        logging.getLogger("prunedge.data.mask_listing").setLevel(logging.INFO)
+        for name in ("mask_listing", "mask_drawn"):
+            logging.getLogger(f"prunedge.data.{name}").setLevel(logging.INFO)
     else:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends

@@ -53,9 +53,9 @@ def evaluate(
         `parent`, or a regular expression on each path: images of one group come from one photograph
         or structure, and are drawn together for the intervals.
     masks
-        A folder of the photographs' masks, for a model that finds damage pixel by pixel; DATA is
-        the folder of the photographs then. A run's own are known; others are judged by as other
-        images are.
+        A folder of the photographs' masks, or annotations of them, for a model that finds damage
+        pixel by pixel; DATA is the folder of the photographs then. A run's own are known; others
+        are judged by as other images are.
     tile
         Cut the photographs with masks into squares of so many pixels, as a run's own were unless
         others are asked for; a bundle doesn't know.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from prunedge.cli.options import Flag
-from prunedge.utils.advice import command
+from prunedge.utils.advice import command, option
 from prunedge.utils.wording import counted, first_of
 
 
@@ -17,7 +17,8 @@ def patches(
     out: Path,
     size: str = "224",
     stride: int | None = None,
-    min_damage: float = 0.01,
+    min_damage: float | None = None,
+    keep_masks: Flag = False,
     damaged: str = "damaged",
     intact: str = "intact",
     threshold: int | None = None,
@@ -38,7 +39,7 @@ def patches(
         The folder of photographs.
     masks
         The folder of masks: bright is damage; each of its photograph's name (or name_mask) and
-        size.
+        size. Or annotations: COCO, YOLO, LabelMe, CVAT, Label Studio.
     out
         The folder to make: patches and a manifest that names the photograph of each.
     size
@@ -47,7 +48,9 @@ def patches(
         Pixels from one patch to the next; the size, unless given.
     min_damage
         Share of a patch that must be damaged for it to count as damaged; patches with less, but
-        some, are left out.
+        some, are left out. 0.01, unless given; with --keep-masks none is left out then.
+    keep_masks
+        Keep each patch's part of the mask beside it, for --task segmentation.
     damaged
         Label of damaged patches.
     intact
@@ -76,6 +79,7 @@ def patches(
             size=size,
             stride=stride,
             min_damage=min_damage,
+            keep_masks=keep_masks,
             damaged=damaged,
             intact=intact,
             threshold=threshold,
@@ -106,7 +110,8 @@ def patches(
     }.items():
         if names:
             tell(f"left out: {counted(len(names), 'photograph')} {why}: {first_of(names)}")
-    tell(f"next: {command('check', out)}")
+    words = (option("task"), "segmentation") if report.has_masks else ()
+    tell(f"next: {command('check', out, *words)}")
 
 
 def _by(size: str) -> str:

@@ -29,6 +29,7 @@ STUDIES = ("crossval", "epochs", "criteria", "models", "status")
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}
 TRAINING = {
+    "yaml",
     "torch",
     "torchvision",
     "timm",

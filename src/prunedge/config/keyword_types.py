@@ -13,8 +13,9 @@ class DataKeywords(TypedDict, total=False):
     """Which images there are, and how they are read."""
 
     masks: str | Path | None
-    """A folder with a mask for each image, by its name: white, or a class number above 0, where
-    there is damage. The task is segmentation then. Default: `None`."""
+    """A folder with a mask for each image, by its name (white, or a class number above 0, where
+    there is damage), or annotations: COCO, YOLO, LabelMe, CVAT, Label Studio. The task is
+    segmentation then. Default: `None`."""
     tile: int | None
     """Cut photographs with masks into squares of so many pixels, each an image of its own; all of a
     photograph lie on one side of the split. Default: `None`."""

@@ -22,7 +22,7 @@ from prunedge.config.sections import (
 )
 from prunedge.config.setting import Notes, Section, Setting
 from prunedge.config.toml import read_toml, toml_text
-from prunedge.edge.tasks import refusal_of, refusal_of_masks, with_task_of_masks
+from prunedge.edge.tasks import DEFINITIONS, refusal_of, refusal_of_masks, with_task_of_masks
 from prunedge.errors import ConfigError, DataError
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
@@ -75,7 +75,7 @@ class RunConfig(Section):
             refusal = refusal_of_masks(self.task.name, self.data.masks)
         if refusal is not None:
             raise ValueError(refusal)
-        if self.data.tile is not None and self.data.masks is None:
+        if self.data.tile is not None and not DEFINITIONS[self.task.name].reads_masks:
             raise ValueError(f"{option('tile')} cuts photographs with {option('masks')} alone")
         if self.data.overlap and self.data.tile is None:
             raise ValueError(f"{option('overlap')} acts only with {option('tile')}")

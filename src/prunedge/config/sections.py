@@ -53,8 +53,9 @@ class DataSection(Section):
     masks: str | None = setting(
         None,
         (
-            "A folder with a mask for each image, by its name: white, or a class number above 0, "
-            "where there is damage. The task is segmentation then."
+            "A folder with a mask for each image, by its name (white, or a class number above 0, "
+            "where there is damage), or annotations: COCO, YOLO, LabelMe, CVAT, Label Studio. The "
+            "task is segmentation then."
         ),
     )
     tile: int | None = setting(

@@ -1,5 +1,5 @@
-"""Images in (class folders, CSV manifests, photographs with masks); a Dataset of three leak-proof
-splits out.
+"""Images in (class folders, CSV manifests, photographs with masks or annotations); a Dataset of
+three leak-proof splits out.
 """
 
 from __future__ import annotations

@@ -130,12 +130,16 @@ def fingerprint(paths: Sequence[Path], use: str, greys: Greys | None = None) -> 
     span = None if greys is None else (float(greys.low), float(greys.high))
     digest = hashlib.sha256(f"{VERSION} {use} {span} {len(paths)}".encode())
     for path in paths:
-        digest.update(f"\n{stamp_of(path) or _stamp(path)}".encode(errors="surrogateescape"))
+        digest.update(f"\n{stamp(path)}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
+def stamp(path: Path) -> str:
+    """What changes with a file, or with an image in a shard."""
+    return stamp_of(path) or _stamp(path)
+
+
 def _stamp(path: Path) -> str:
-    """What changes with a file."""
     try:
         status = (path.parent if path.suffix == TILE else path).stat()
     except OSError:

@@ -27,27 +27,37 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Image(_Part):
+class CocoImage(_Part):
+    """An image; its size in pixels is needed for masks alone."""
+
     id: int | str
     file_name: str
+    width: int | None = None
+    height: int | None = None
 
 
-class _Category(_Part):
+class CocoCategory(_Part):
+    """A class."""
+
     id: int | str
     name: str
 
 
-class _Annotation(_Part):
+class CocoAnnotation(_Part):
+    """What one place of an image shows; its segmentation is needed for masks alone."""
+
     image_id: int | str
     category_id: int | str
+    id: int | str | None = None
+    segmentation: Any = None
 
 
-class _Coco(_Part):
+class CocoFile(_Part):
     """The file."""
 
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Annotation]
+    images: list[CocoImage]
+    categories: list[CocoCategory]
+    annotations: list[CocoAnnotation]
 
 
 def is_coco(file: Path) -> bool:
@@ -61,26 +71,12 @@ def list_coco(file: Path, root: Path | None = None) -> Listing:
 
     Raises DataError where it is no such file, or names images and categories that it doesn't list.
     """
-    found = _read(file)
+    found = coco_of(_read(file), file)
+    refuse_strangers(found, file)
     names = {category.id: category.name for category in found.categories}
-    _refuse_categories(found.categories, file)
-    _refuse_repeated(found.images, file)
-    listed = {image.id for image in found.images}
     labels: dict[int | str, set[str]] = defaultdict(set)
-    faults = []
-    for place, annotation in enumerate(found.annotations):
-        if annotation.image_id not in listed:
-            faults.append(f"annotations.{place}: no image has the id {annotation.image_id!r}")
-        elif annotation.category_id not in names:
-            faults.append(f"annotations.{place}: no category has the id {annotation.category_id!r}")
-        else:
-            labels[annotation.image_id].add(names[annotation.category_id])
-    if faults:
-        raise DataError(
-            f"{counted(len(faults), 'entry', 'entries')} can't be used: {first_of(faults)}",
-            where=file,
-            remedy="list what is annotated, or take these annotations out",
-        )
+    for annotation in found.annotations:
+        labels[annotation.image_id].add(names[annotation.category_id])
     base = file.parent if root is None else root
     records = []
     for image in found.images:
@@ -92,25 +88,52 @@ def list_coco(file: Path, root: Path | None = None) -> Listing:
     return finish(base, records, file, held="categories of annotations")
 
 
-def _read(file: Path) -> _Coco:
+def _read(file: Path) -> Any:
     try:
-        value: Any = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         pass_on_reading(error, file)
         raise DataError(f"can't be read ({error.strerror})", where=file, remedy=REMEDY) from None
     except (ValueError, RecursionError) as error:
         why = f"this is no JSON ({error})" if isinstance(error, ValueError) else "too deep a JSON"
         raise DataError(why, where=file, remedy=REMEDY) from None
+
+
+def coco_of(value: Any, file: Path) -> CocoFile:
+    """What the JSON of a COCO file holds. DataError where it is none, or has an image or a category
+    twice.
+    """
     if not isinstance(value, dict):
         raise DataError("this is no COCO file: it holds no object", where=file, remedy=REMEDY)
     try:
-        return _Coco.model_validate(value)
+        found = CocoFile.model_validate(value)
     except ValidationError as error:
         what = f"this is no COCO file: {first_mistake(error)}"
         raise DataError(what, where=file, remedy=REMEDY) from None
+    _refuse_categories(found.categories, file)
+    _refuse_repeated(found.images, file)
+    return found
 
 
-def _refuse_repeated(images: list[_Image], file: Path) -> None:
+def refuse_strangers(found: CocoFile, file: Path) -> None:
+    """DataError where an annotation names an image or a category that isn't listed."""
+    names = {category.id for category in found.categories}
+    listed = {image.id for image in found.images}
+    faults = []
+    for place, annotation in enumerate(found.annotations):
+        if annotation.image_id not in listed:
+            faults.append(f"annotations.{place}: no image has the id {annotation.image_id!r}")
+        elif annotation.category_id not in names:
+            faults.append(f"annotations.{place}: no category has the id {annotation.category_id!r}")
+    if faults:
+        raise DataError(
+            f"{counted(len(faults), 'entry', 'entries')} can't be used: {first_of(faults)}",
+            where=file,
+            remedy="list what is annotated, or take these annotations out",
+        )
+
+
+def _refuse_repeated(images: list[CocoImage], file: Path) -> None:
     """DataError where an id or a file stands there twice."""
     for what, values in (
         ("id", [image.id for image in images]),
@@ -125,7 +148,7 @@ def _refuse_repeated(images: list[_Image], file: Path) -> None:
             )
 
 
-def _refuse_categories(categories: list[_Category], file: Path) -> None:
+def _refuse_categories(categories: list[CocoCategory], file: Path) -> None:
     """DataError for names that labels can't have: that of another category, and what separates
     them.
     """

@@ -152,9 +152,6 @@ def source_of(path: Path | str) -> Path | BytesIO:
     Raises FileNotFoundError or DataError when the shard can't give it, or where it is no regular
     file.
     """
-    data = read_member(path)
-    if data is not None:
-        return BytesIO(data)
     if Path(path).suffix == TILE:
         # A photograph is cut by what patches are cut by, which reads images itself.
         from prunedge.data.tiles import read_tile
@@ -162,6 +159,9 @@ def source_of(path: Path | str) -> Path | BytesIO:
         tile = read_tile(Path(path))
         if tile is not None:
             return tile
+    data = read_member(path)
+    if data is not None:
+        return BytesIO(data)
     require_regular(path, DataError)
     return Path(path)
 

@@ -16,12 +16,13 @@ from prunedge.data.decode import Progress, try_image
 from prunedge.data.groups import groups_of
 from prunedge.data.mask_array import Masks, masks_of, shown_targets
 from prunedge.data.mask_listing import MaskOptions, list_images
+from prunedge.data.mask_sources import refuse_unmasked
 from prunedge.data.paths import written
 from prunedge.data.records import SPLITS, Listing, Record
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import DeepGreys, Greys, InChannels
 from prunedge.edge.image.size import Resize, Size
-from prunedge.edge.tasks import matched, refusal_of_masks
+from prunedge.edge.tasks import DEFINITIONS, matched
 from prunedge.edge.tasks.base import Labels, Targets, Unmatched
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
@@ -82,21 +83,20 @@ def read_judged(
     progress: Progress | None = None,
 ) -> JudgedImages:
     """The images of whatever `list_data` reads, with the labels that the model knows by name; where
-    there is a folder of `masks`, photographs with these.
+    there are `masks`, photographs with these.
 
     `side` is `test`, `val` or `train` where images come with splits, or `all`; unless given, it is
     the test split where there is one, and otherwise all. Raises DataError where nothing is left to
     judge by.
     """
-    refusal = refusal_of_masks(sight.targets.task, masks)
-    if refusal is not None:
-        raise DataError(refusal, where=data)
+    refuse_unmasked(sight.targets.task, data, masks)
     how = MaskOptions(
         skips=True,
         tile=sight.tile,
         known=sight.targets.classes,
         cache_dir=cache_dir,
         progress=progress,
+        is_wanted=DEFINITIONS[sight.targets.task].reads_masks,
     )
     listing = list_images(data, masks, how)
     chosen, records = _of_side(listing, side)

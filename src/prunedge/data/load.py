@@ -16,8 +16,9 @@ from prunedge.data.dataset import Dataset
 from prunedge.data.decode import Progress
 from prunedge.data.listing import list_folder, list_manifest
 from prunedge.data.mask_listing import MaskOptions, list_images
+from prunedge.data.mask_sources import refuse_unmasked
 from prunedge.data.records import Listing
-from prunedge.edge.tasks import refusal_of_masks
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.errors import DataError
 from prunedge.utils.arguments import require_path
 
@@ -45,7 +46,9 @@ def load(
     `task` says what the labels are: `classification`, one class an image; `multilabel`, any number
     of classes an image; `ordinal`, one of several degrees, whose `order` is that of numbers or is
     given; `regression`, one number or several, in their own units; `segmentation`, the class of
-    each pixel, which the masks in the folder `masks` say.
+    each pixel, which masks say: `masks` is the folder of these, or annotations (COCO, YOLO,
+    LabelMe, CVAT, Label Studio). Without it shards hold them beside the images, and a CSV names
+    them in a column `mask`.
 
     Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
     of another shape as `resize` says. Greys of more than eight bits become eight: `range`
@@ -67,24 +70,25 @@ def load(
     return assemble(_listed(data, options), options)
 
 
-def _listed(data: Path | str, options: LoadOptions) -> Listing:
-    """The images, with their masks where these are asked for."""
-    _refuse_unmasked(data, options)
+def _listed(data: Path | str, options: LoadOptions, root: Path | None = None) -> Listing:
+    """The images, with their masks where these are asked for. `root` is what a manifest's paths are
+    relative to.
+    """
+    refuse_unmasked(options.task, data, options.masks)
     how = MaskOptions(
         skips=options.skip_unreadable,
         tile=options.tile,
         overlap=options.overlap,
         cache_dir=options.cache_dir,
         progress=options.progress,
+        is_wanted=_reads_masks(options),
     )
-    return list_images(data, options.masks, how)
+    return list_images(data, options.masks, how, root)
 
 
-def _refuse_unmasked(data: Path | str, options: LoadOptions) -> None:
-    """DataError where the task learns from masks, and nobody says where they are."""
-    refusal = refusal_of_masks(options.task, options.masks)
-    if refusal is not None:
-        raise DataError(refusal, where=data)
+def _reads_masks(options: LoadOptions) -> bool:
+    """Whether the task learns from masks."""
+    return DEFINITIONS[options.task].reads_masks
 
 
 @with_keywords(IMAGE_KEYS)
@@ -107,9 +111,8 @@ def load_folder(
     """
     require_path("root", root)
     options = LoadOptions.of(settings, (val, test), cache_dir, progress)
-    if options.masks is not None:
+    if options.masks is not None or _reads_masks(options):
         return assemble(_listed(root, options), options)
-    _refuse_unmasked(root, options)
     return assemble(list_folder(Path(root), cache_dir, progress), options)
 
 
@@ -129,8 +132,9 @@ def load_manifest(
     With `task="multilabel"` a label may be several (`crack;rust`) or empty; in place of the column
     there may be one of 0 and 1 for each class. With `task="regression"` it is a number, or there is
     a column of numbers for each. A COCO file (`.json`) will do as well: an image has the categories
-    of its annotations. Paths are relative to `root`, by default the folder of the file. The other
-    arguments are those of `load_folder`. Raises DataError for whatever can't be used.
+    of its annotations. With `task="segmentation"` a column `mask` names the mask of each. Paths are
+    relative to `root`, by default the folder of the file. The other arguments are those of
+    `load_folder`. Raises DataError for whatever can't be used.
 
     Example: `data = pe.load_manifest("cracks.csv", root="images", size=224)`
     """
@@ -139,7 +143,8 @@ def load_manifest(
     if options.masks is not None:
         remedy = "name the folder of the photographs, not a manifest"
         raise DataError("masks belong to a folder of photographs", where=csv, remedy=remedy)
-    _refuse_unmasked(csv, options)
     base = None if root is None else Path(root)
     file = Path(csv)
+    if _reads_masks(options):
+        return assemble(_listed(file, options, base), options)
     return assemble(list_coco(file, base) if is_coco(file) else list_manifest(file, base), options)

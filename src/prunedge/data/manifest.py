@@ -15,6 +15,7 @@ from prunedge.errors import DataError
 
 LABEL = "label"
 VALUE = "value"  # a column of numbers, whatever other columns there are
+MASK = "mask"
 PLACES = ("path", "file")
 KNOWN = (*PLACES, LABEL, VALUE, "source", "split")
 EXTRA = "\0"  # no column's name: what is wrong with a line of more cells than the header has
@@ -69,6 +70,29 @@ def labelled_lines(csv_file: Path) -> Labelled:
         shown = [name for name in classes if cells[name] == "1"]
         labelled.append((number, {**cells, LABEL: SEPARATOR.join(shown)}))
     return Labelled(labelled, f"columns {', '.join(classes)}")
+
+
+def names_masks(csv_file: Path) -> bool:
+    """Whether a CSV lists images with the mask of each."""
+    try:
+        return _mask_column(csv_file) is not None
+    except DataError:
+        return False
+
+
+def masked_lines(csv_file: Path) -> Iterator[Line]:
+    """The lines of such a manifest, `path` and `mask` in each, empty where it has none. Raises
+    DataError while it is read.
+    """
+    column = _mask_column(csv_file) or MASK
+    for number, cells in _lines(csv_file):
+        path = cells.get("path") or cells.get("file") or ""
+        yield number, {**cells, "path": path, MASK: cells.get(column, "")}
+
+
+def _mask_column(csv_file: Path) -> str | None:
+    """What the column of masks is called; a class may be called so as well, in its own column."""
+    return next((name for name in _columns(csv_file) if name.lower() == MASK), None)
 
 
 def _numbered(lines: Sequence[Line], columns: Sequence[str]) -> Labelled:

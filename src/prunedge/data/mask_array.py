@@ -87,10 +87,13 @@ def masks_of(
         return Notes(tuple(digests), {}, (None,) * len(digests), tuple(shown))
 
     paths = []
+    digest = hashlib.sha256(table)
     for pair in masked.pairs:
         photo = pair.photo if pair.box is None else tile_path(pair.photo, pair.box)
         paths += [photo] if pair.mask is None else [photo, pair.mask]
-    meaning = hashlib.sha256(table).hexdigest()[:16]
+        if pair.drawn is not None:
+            digest.update(pair.drawn.digest.encode())
+    meaning = digest.hexdigest()[:16]
     use = f"masks and what they show {appearance(size, resize)} {meaning}"
     cache, notes = keep_array(paths, use, (len(masked.pairs), *size), fill, folder=folder)
     return Masks(masked.pairs, table, size, resize, cache, notes.digests, notes.shown)
@@ -133,7 +136,7 @@ def _reader(table: bytes, size: Size, resize: Resize) -> Callable[[Pair], np.nda
             pass_on_reading(error, pair.mask or pair.photo)
             raise DataError(
                 f"can't read a mask any more: {reason(error, pair.mask)}",
-                where=pair.mask,
+                where=pair.mask or pair.photo,
                 remedy="load the data again",
             ) from None
         # Indices of numpy's would take eight bytes a pixel.

@@ -10,7 +10,16 @@ from typing import Literal
 
 import numpy as np
 
-from prunedge.data.mask_values import MOST_CLASSES, WHITE, MaskValues, mask_values
+from prunedge.data.annotations.draw import DrawnMask, DrawnNotes
+from prunedge.data.cache import stamp
+from prunedge.data.mask_values import (
+    MOST_CLASSES,
+    NOTHING_UNUSUAL,
+    WHITE,
+    MaskValues,
+    drawn_values,
+    mask_values,
+)
 from prunedge.data.masks import HALF, LOSSY, Pair
 
 BAND = 64  # rows whose values are counted at once: numpy takes eight bytes for each
@@ -28,7 +37,7 @@ class MaskLook:
 
     `between` is how many of its pixels are neither nearly black nor nearly white, and `flat` how
     many of these are as their neighbours are: greys at edges are not, classes are.
-    `may_be_turned`: see `MaskValues`.
+    `may_be_turned` and `notes`, those of the whole mask: see `MaskValues`.
     """
 
     values: tuple[int, ...]
@@ -37,6 +46,7 @@ class MaskLook:
     between: int = 0
     flat: int = 0
     may_be_turned: bool = False
+    notes: DrawnNotes = NOTHING_UNUSUAL
 
     def kind(self, most: int) -> Kind:
         """What its values are, where numbers of classes go up to `most`."""
@@ -61,33 +71,41 @@ class MaskLook:
             between=self.between + other.between,
             flat=self.flat + other.flat,
             may_be_turned=self.may_be_turned,
+            notes=self.notes,
         )
 
 
 def values_of(pair: Pair) -> MaskValues:
-    """What a mask, or the part of it that is meant, holds. Raises what `mask_values` does."""
-    assert pair.mask is not None
+    """What a mask, or the part of it that is meant, holds. Raises what `mask_values` and
+    `drawn_values` do.
+    """
+    mask = pair.drawn or pair.mask
+    assert mask is not None
     if pair.box is None:
-        return _whole(pair.mask, pair.photo)
-    changed = (pair.mask.stat().st_mtime_ns, pair.photo.stat().st_mtime_ns)
+        return _whole(mask, pair.photo)
+    changed = [stamp(pair.photo)]
+    if pair.mask is not None:
+        changed.append(stamp(pair.mask))
     with _lock:  # several threads come for tiles of one mask at once
-        whole = _kept_whole(pair.mask, pair.photo, changed)
+        whole = _kept_whole(mask, pair.photo, tuple(changed))
     left, top, right, bottom = pair.box
     return replace(whole, values=np.ascontiguousarray(whole.values[top:bottom, left:right]))
 
 
 @lru_cache(maxsize=2)
-def _kept_whole(mask: Path, photo: Path, changed: tuple[int, int]) -> MaskValues:
+def _kept_whole(mask: Path | DrawnMask, photo: Path, changed: tuple[str, ...]) -> MaskValues:
     """A whole mask, as long as others don't take its place: its tiles are read one after the
     other.
     """
     return _whole(mask, photo)
 
 
-def _whole(mask: Path, photo: Path) -> MaskValues:
+def _whole(mask: Path | DrawnMask, photo: Path) -> MaskValues:
     """A whole mask, deep greys in black and white: the upper bits of a dark one look like a
     number.
     """
+    if isinstance(mask, DrawnMask):
+        return drawn_values(mask, photo)
     held = mask_values(mask, photo, is_grey=True)
     if not held.is_deep:
         return held
@@ -95,8 +113,7 @@ def _whole(mask: Path, photo: Path) -> MaskValues:
 
 
 def look_at_mask(pair: Pair) -> MaskLook:
-    """What the mask of a photograph holds. Raises what `mask_values` does."""
-    assert pair.mask is not None
+    """What the mask of a photograph holds. Raises what `values_of` does."""
     held = values_of(pair)
     values = held.values
     is_there = np.zeros(WHITE + 1, bool)
@@ -104,17 +121,20 @@ def look_at_mask(pair: Pair) -> MaskLook:
         is_there[values[first : first + BAND]] = True
     different = tuple(np.flatnonzero(is_there).tolist())
     between = flat = 0
-    if any(MOST_CLASSES < value < WHITE - MOST_CLASSES for value in different):
+    if pair.drawn is None and any(
+        MOST_CLASSES < value < WHITE - MOST_CLASSES for value in different
+    ):
         is_between = (values > MOST_CLASSES) & (values < WHITE - MOST_CLASSES)
         between = int(is_between.sum())
         flat = int((is_between & _is_flat(values)).sum())
     return MaskLook(
         values=different,
         is_numbered=held.is_numbered,
-        is_lossy=pair.mask.suffix.lower() in LOSSY,
+        is_lossy=pair.mask is not None and pair.mask.suffix.lower() in LOSSY,
         between=between,
         flat=flat,
         may_be_turned=held.may_be_turned,
+        notes=held.notes,
     )
 
 

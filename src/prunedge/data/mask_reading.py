@@ -63,6 +63,11 @@ def names_beside(masks: Path) -> tuple[str, ...] | None:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't be read: {error}", where=file, remedy="save it in UTF-8") from None
+    return names_in(lines, file)
+
+
+def names_in(lines: Sequence[str], file: object) -> tuple[str, ...]:
+    """The classes that the lines of such a file name. DataError where they can't be used."""
     names = tuple(line.strip() for line in "\n".join(lines).rstrip().splitlines())
     if "" in names:
         raise DataError(

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from prunedge.data.annotations.draw import DrawnMask
 from prunedge.data.decode import MOST_MEGAPIXELS
 from prunedge.data.listing import find_images
-from prunedge.data.mask_values import MOST_CLASSES, mask_values
+from prunedge.data.mask_values import MOST_CLASSES, drawn_values, mask_values
 from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.edge.tasks.segmentation import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 from prunedge.utils.wording import first_of
@@ -21,19 +23,26 @@ from prunedge.utils.wording import first_of
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 LOSSY = {".jpg", ".jpeg", ".webp"}
 HALF = 127
+NO_PHOTOGRAPHS = "expected .jpg, .png, .tif or .bmp files"  # what to do where there are none
 
 
 @dataclass(frozen=True)
 class Pair:
     """A photograph, its mask if it has one, and a name for both: the path from the folder of
     photographs, without suffix. `box` (left, top, right, bottom) is the part of both that is meant;
-    None: all.
+    None: all. A mask that annotations hold is `drawn`, and has no file.
     """
 
     name: str
     photo: Path
     mask: Path | None
     box: tuple[int, int, int, int] | None = None
+    drawn: DrawnMask | None = None
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether there is a mask, in a file or drawn."""
+        return self.mask is not None or self.drawn is not None
 
 
 def pair_up(photos: Path, masks: Path) -> list[Pair]:
@@ -59,9 +68,7 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
         images = [path for path in find_images(photos) if not path.is_relative_to(masks)]
         pairs = _across(photos, images, masks)
     if not pairs:
-        raise DataError(
-            "no photographs", where=photos, remedy="expected .jpg, .png, .tif or .bmp files"
-        )
+        raise DataError("no photographs", where=photos, remedy=NO_PHOTOGRAPHS)
     return sorted(pairs, key=lambda pair: pair.name)
 
 
@@ -79,6 +86,17 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
         )
         threshold = 0 if is_numbers else HALF
     return held.values > threshold
+
+
+def damage_in(pair: Pair, threshold: int | None) -> np.ndarray:
+    """The same of a photograph's mask. Of one that is drawn all shapes are damage, but for those of
+    the background and what is ignored. Raises what `mask_values` and `drawn_values` do.
+    """
+    if pair.drawn is None:
+        assert pair.mask is not None
+        return damage(pair.mask, pair.photo, threshold)
+    values = drawn_values(pair.drawn, pair.photo).values
+    return (values > 0) & (values != IGNORE)
 
 
 def read_photo(photo: Path) -> Photo:
@@ -121,15 +139,26 @@ def _across(folder: Path, photos: list[Path], masks: Path) -> list[Pair]:
         by_path[_key(path, masks)] = path
     stems = Counter(Path(key).name for key in by_path)
     by_stem = {Path(key).name: path for key, path in by_path.items() if stems[Path(key).name] == 1}
-    plain = Counter(path.relative_to(folder).with_suffix("").as_posix() for path in photos)
+    names = names_within(folder, photos)
     pairs = []
+    for path in photos:
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        pairs.append(Pair(names[path], path, by_path.get(key) or by_stem.get(path.stem)))
+    _refuse_shared(pairs, folder, masks)
+    return pairs
+
+
+def names_within(folder: Path, photos: Sequence[Path]) -> dict[Path, str]:
+    """A name for each photograph of a folder: its path without suffix, as far as that tells
+    photographs apart.
+    """
+    plain = Counter(path.relative_to(folder).with_suffix("").as_posix() for path in photos)
+    names = {}
     for path in photos:
         relative = path.relative_to(folder)
         key = relative.with_suffix("").as_posix()
-        name = key if plain[key] == 1 else relative.as_posix().replace(".", "_")
-        pairs.append(Pair(name, path, by_path.get(key) or by_stem.get(path.stem)))
-    _refuse_shared(pairs, folder, masks)
-    return pairs
+        names[path] = key if plain[key] == 1 else relative.as_posix().replace(".", "_")
+    return names
 
 
 def _refuse_shared(pairs: Sequence[Pair], photos: Path, masks: Path) -> None:

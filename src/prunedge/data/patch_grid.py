@@ -4,14 +4,14 @@ masks, before anything is cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.mask_values import photo_size
-from prunedge.data.masks import Pair, damage
+from prunedge.data.masks import Pair
 from prunedge.edge.image.size import Size
 from prunedge.errors import DataError
 from prunedge.utils.machine import pass_on_reading
@@ -70,17 +70,17 @@ def plan_patches(
     source: dict[str, str],
     size: Size,
     strides: Size,
-    threshold: int | None,
+    damaged: Callable[[Pair], np.ndarray],
     progress: Progress | None,
 ) -> tuple[list[Patches], tuple[str, ...]]:
     """All patches of all photographs, and the names of the photographs that are too small for
-    one.
+    one. `damaged` says where a mask shows damage, (height, width) bool.
     """
 
     def work(pair: Pair) -> Patches | str | None:
         try:
             width, height = photo_size(pair.photo)
-            mask = None if pair.mask is None else damage(pair.mask, pair.photo, threshold)
+            mask = damaged(pair) if pair.has_mask else None
         except Exception as error:  # a damaged file can make a decoder raise anything
             pass_on_reading(error, pair.photo)
             return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"

@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from prunedge.config import AnySize, as_size
 from prunedge.data.decode import Progress
-from prunedge.data.masks import Pair, pair_up
-from prunedge.data.patch_files import refuse_full, write_patches
+from prunedge.data.mask_drawn import refuse_strangers
+from prunedge.data.mask_listing import MaskOptions, look_at_all, reading_for
+from prunedge.data.mask_sources import MaskedImages, images_of_folder
+from prunedge.data.masks import Pair, damage_in
+from prunedge.data.patch_files import MANIFEST, KeptMasks, refuse_full, write_patches
 from prunedge.data.patch_grid import choose_patches, plan_patches
 from prunedge.edge.image.size import LARGEST, SMALLEST, square
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted, first_of
 
 WHITE = 255  # the brightest pixel of a mask
+MIN_DAMAGE = 0.01  # share of a patch, from which on it is labelled as damaged
 Unmasked = Literal["error", "skip", "intact"]
 
 
@@ -29,7 +34,7 @@ class PatchReport:
 
     `faint` patches have some damage, but less than asked for; `surplus` ones are intact and more
     than asked for; `small` are the photographs with a side shorter than a patch, `unmasked` those
-    without a mask that were skipped.
+    without a mask that were skipped. `has_masks`: each patch has its part of the mask.
     """
 
     manifest: Path
@@ -39,6 +44,7 @@ class PatchReport:
     surplus: int
     small: tuple[str, ...]
     unmasked: tuple[str, ...]
+    has_masks: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON's types."""
@@ -52,7 +58,8 @@ def cut_patches(
     *,
     size: AnySize = 224,
     stride: int | None = None,
-    min_damage: float = 0.01,
+    min_damage: float | None = None,
+    keep_masks: bool = False,
     damaged: str = "damaged",
     intact: str = "intact",
     threshold: int | None = None,
@@ -69,11 +76,15 @@ def cut_patches(
     many (integers above sixteen bits and floats as TIFF).
 
     A mask has its photograph's name (any suffix; also name_mask, name_label, name_gt) and size, in
-    the same folder or another. Bright pixels are damage: above `threshold` (0 to 255), by default
-    above 127, or above 0 where a lossless mask holds class numbers. Patches of `size` pixels
-    (`224`, `"128x384"` or `(128, 384)`: height and width) lie `stride` apart (default: side by
-    side) and reach every edge. One is `damaged` when at least the share `min_damage` of it is,
-    `intact` when none is, and left out in between. `intact_per_damaged` keeps at most that many
+    the same folder or another; or `masks` are annotations (COCO, YOLO, LabelMe, CVAT, Label
+    Studio), whose shapes are damage. Bright pixels are damage: above `threshold` (0 to 255), by
+    default above 127, or above 0 where a lossless mask holds class numbers. Patches of `size`
+    pixels (`224`, `"128x384"` or `(128, 384)`: height and width) lie `stride` apart (default: side
+    by side) and reach every edge. One is `damaged` when at least the share `min_damage` of it is,
+    `intact` when none is, and left out in between; it is 0.01 unless given. With `keep_masks` each
+    patch has its part of the mask, in `out/masks/<label>/*.png` and in the manifest's column
+    `mask`: for the task `segmentation`, to which a patch of little damage is as good as another, so
+    none is left out unless `min_damage` is given. `intact_per_damaged` keeps at most that many
     intact patches for each damaged one, drawn by `seed`. Photographs without a mask are an error,
     skipped, or taken for intact (`unmasked`).
 
@@ -87,7 +98,7 @@ def cut_patches(
     _check_numbers(
         size,
         1 if stride is None else stride,
-        min_damage,
+        MIN_DAMAGE if min_damage is None else min_damage,
         threshold,
         intact_per_damaged,
         (damaged, intact),
@@ -97,24 +108,64 @@ def cut_patches(
     target = Path(out)
     refuse_full(target)
 
-    pairs, without_mask = _masked(pair_up(Path(photos), Path(masks)), unmasked, masks)
+    images = images_of_folder(photos, masks)
+    refuse_strangers(images, skips=unmasked == "skip")
+    _refuse_idle(threshold, images, keep_masks=keep_masks)
+    pairs, without_mask = _masked(images.pairs, unmasked, masks)
     sources = _sources(group_by, pairs)
-    planned, small = plan_patches(pairs, sources, shape, strides, threshold, progress)
+    kept = _kept(images, pairs, progress) if keep_masks else None
+    damage_of = partial(damage_in, threshold=threshold) if kept is None else kept.damage
+    planned, small = plan_patches(pairs, sources, shape, strides, damage_of, progress)
+    if min_damage is None:
+        min_damage = 0.0 if keep_masks else MIN_DAMAGE
     chosen, faint, surplus = choose_patches(planned, min_damage, intact_per_damaged, seed)
 
     n_damaged = sum(int((patches.shares > 0).sum()) for patches in chosen)
     counts = {damaged: n_damaged, intact: sum(map(len, chosen)) - n_damaged}
-    if not all(counts.values()):
-        missing = " and ".join(f"no {name}" for name, n in counts.items() if not n)
+    needed = (damaged,) if keep_masks else (damaged, intact)
+    if not all(counts[name] for name in needed):
+        missing = " and ".join(f"no {name}" for name in needed if not counts[name])
         raise DataError(
             f"{missing} patches in {counted(len(pairs), 'photograph')}",
             where=photos,
             remedy="see the masks, --size, --min-damage",
         )
-    write_patches(target, chosen, shape, (damaged, intact), progress)
+    write_patches(target, chosen, shape, (damaged, intact), kept, progress)
     used = sum(len(patches) > 0 for patches in chosen)
-    manifest = target / "manifest.csv"
-    return PatchReport(manifest, used, counts, faint, surplus, small, without_mask)
+    manifest = target / MANIFEST
+    return PatchReport(
+        manifest, used, counts, faint, surplus, small, without_mask, has_masks=keep_masks
+    )
+
+
+def _refuse_idle(threshold: int | None, images: MaskedImages, *, keep_masks: bool) -> None:
+    """DataError for a threshold where no grey is compared with it."""
+    if threshold is None or (images.annotations is None and not keep_masks):
+        return
+    why = "annotations have no greys" if images.annotations is not None else "masks are kept"
+    raise DataError(
+        f"{why}, which a threshold says nothing of", where="--threshold", remedy="leave it out"
+    )
+
+
+def _kept(images: MaskedImages, pairs: Sequence[Pair], progress: Progress | None) -> KeptMasks:
+    """What the masks of all photographs mean together. DataError that names those that can't be
+    used.
+    """
+    masked = [pair for pair in pairs if pair.has_mask]
+    looks, faults = look_at_all(masked, MaskOptions(progress=progress))
+    if faults:
+        lines = [f"{name} ({why})" for name, why in faults.items()]
+        raise DataError(
+            f"{len(faults)} of {counted(len(pairs), 'photograph')} can't be used: "
+            f"{first_of(lines)}",
+            where=images.where,
+            remedy="each must be readable and have a mask of its size",
+        )
+    listed = [(pair, look) for pair, look in zip(masked, looks, strict=True) if look is not None]
+    reading = reading_for(images, listed, None)
+    has_names = images.classes is not None or not reading.are_greys
+    return KeptMasks(reading, reading.classes if has_names else None)
 
 
 def _check_numbers(
@@ -181,10 +232,10 @@ def _is_size(size: AnySize) -> bool:
 
 
 def _masked(
-    pairs: list[Pair], unmasked: Unmasked, masks: Path | str
+    pairs: Sequence[Pair], unmasked: Unmasked, masks: Path | str
 ) -> tuple[list[Pair], tuple[str, ...]]:
     """The pairs to cut, and the names of those that were left out for want of a mask."""
-    without_mask = [pair.name for pair in pairs if pair.mask is None]
+    without_mask = [pair.name for pair in pairs if not pair.has_mask]
     if without_mask and unmasked == "error":
         remedy = "add them, or say what they are: --unmasked skip or --unmasked intact"
         names = first_of(without_mask)
@@ -192,8 +243,8 @@ def _masked(
         what = f"{len(without_mask)} of {all_of_them} no mask: {names}"
         raise DataError(what, where=masks, remedy=remedy)
     if unmasked == "intact":
-        return pairs, ()
-    return [pair for pair in pairs if pair.mask is not None], tuple(without_mask)
+        return list(pairs), ()
+    return [pair for pair in pairs if pair.has_mask], tuple(without_mask)
 
 
 def _sources(group_by: str | None, pairs: Sequence[Pair]) -> dict[str, str]:

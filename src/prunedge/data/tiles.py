@@ -15,7 +15,8 @@ from threading import Lock
 
 from prunedge.data.decode import MOST_MEGAPIXELS, TILE
 from prunedge.data.patch_grid import corners
-from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.data.webdataset.shards import read_member, stamp_of
+from prunedge.edge.image.photograph import Photo, open_photo, opened_within
 from prunedge.edge.image.size import Size, square
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.tile")
@@ -61,9 +62,14 @@ def read_tile(path: Path) -> BytesIO | None:
     if tile is None:
         return None
     file, box = tile
-    status = file.stat()
+    in_shard = stamp_of(file)
+    if in_shard is None:
+        status = file.stat()
+        stamp = f"{status.st_mtime_ns} {status.st_size}"
+    else:
+        stamp = in_shard
     with _lock:  # several threads come for tiles of one photograph at once
-        photo = _opened(file, status.st_mtime_ns, status.st_size)
+        photo = _opened(file, stamp)
     part = photo.crop(box)
     content = BytesIO()
     part.save(content, "PPM" if part.mode in _PLAIN else "TIFF")
@@ -72,8 +78,12 @@ def read_tile(path: Path) -> BytesIO | None:
 
 
 @lru_cache(maxsize=2)
-def _opened(file: Path, changed_ns: int, size: int) -> Photo:
+def _opened(file: Path, stamp: str) -> Photo:
     """The photograph, as long as others don't take its place: its tiles are read one after the
     other.
     """
+    data = read_member(file)
+    if data is not None:
+        with opened_within(BytesIO(data), MOST_MEGAPIXELS) as image:
+            return open_photo(image, MOST_MEGAPIXELS, as_stored=True)
     return open_photo(file, MOST_MEGAPIXELS, as_stored=True)

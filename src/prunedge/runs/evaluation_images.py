@@ -10,11 +10,12 @@ from pathlib import Path
 
 from prunedge.data.decode import Progress
 from prunedge.data.judged import JudgedImages, own_judged, read_judged
+from prunedge.data.mask_sources import refuse_unmasked
 from prunedge.data.paths import absolute
 from prunedge.data.stored import looks_of
 from prunedge.edge.image.size import LARGEST, SMALLEST
 from prunedge.edge.manifest import View
-from prunedge.edge.tasks import refusal_of_masks
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.errors import DataError, PrunedgeError
 from prunedge.runs.judged_model import JudgedModel
 from prunedge.utils.advice import option
@@ -44,22 +45,21 @@ def evaluation_images(
     is_at_home = model.run is not None and absolute(data) == absolute(model.run.config.data.path)
     if is_at_home and masks is None:
         masks = own_masks
-    if tile is not None and masks is None:
+    task = model.task.targets.task
+    reads_masks = DEFINITIONS[task].reads_masks
+    if tile is not None and not reads_masks:
         raise DataError(
             f"{option('tile')} cuts photographs with {option('masks')} alone",
             where=data,
             remedy="leave it out, or name the folder of the masks",
         )
-    refusal = refusal_of_masks(model.task.targets.task, masks)
-    if refusal is not None:
-        raise DataError(refusal, where=data)
-
+    refuse_unmasked(task, data, masks)
     has_own_masks = masks is None or (own_masks is not None and _is_same(masks, own_masks))
     if is_at_home and has_own_masks and tile in (None, model.sight.tile):
         return _own(model, side, group_by)
     sight = model.sight if tile is None else replace(model.sight, tile=tile)
     images = read_judged(data, sight, masks=masks, side=side, group_by=group_by, progress=progress)
-    if masks is not None and sight.tile is None:
+    if reads_masks and sight.tile is None:
         _warn_of_whole(view, images)
     return images
 

@@ -11,7 +11,7 @@ from prunedge.config.small_networks import SmallNetwork
 from prunedge.data.mask_listing import MaskOptions, list_images
 from prunedge.data.paths import is_url
 from prunedge.data.records import refuse_without_training
-from prunedge.edge.tasks import targets_of
+from prunedge.edge.tasks import DEFINITIONS, targets_of
 from prunedge.errors import MachineError, PrunedgeError
 from prunedge.importance import criterion_named
 from prunedge.latency import Timer
@@ -23,7 +23,7 @@ from prunedge.train.engine import NAMES
 from prunedge.utils import trust
 from prunedge.utils.advice import option
 
-# What listed images are taken for: the task and the order of its labels, the folder of the masks,
+# What listed images are taken for: the task and the order of its labels, the place of the masks,
 # and how these are read.
 _Listed = tuple[str, str | None, str | None, MaskOptions]
 
@@ -91,7 +91,12 @@ def _images(configs: Iterable[RunConfig]) -> list[PrunedgeError]:
     for config in configs:
         data = config.data
         if not is_url(data.path):
-            how = MaskOptions(skips=data.skip_unreadable, tile=data.tile, overlap=data.overlap)
+            how = MaskOptions(
+                skips=data.skip_unreadable,
+                tile=data.tile,
+                overlap=data.overlap,
+                is_wanted=DEFINITIONS[config.task.name].reads_masks,
+            )
             key = (config.task.name, config.task.order, data.masks, how)
             paths.setdefault(key, set()).add(data.path)
 

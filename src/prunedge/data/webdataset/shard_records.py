@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunedge.data.decode import Progress, at_once
@@ -12,11 +13,12 @@ from prunedge.data.paths import SHARD, expand, has_braces, is_url, written
 from prunedge.data.records import SPLIT_NAMES, Listing, Record, finish
 from prunedge.data.webdataset import remote
 from prunedge.data.webdataset.shards import open_shard
-from prunedge.data.webdataset.tar_index import packed
+from prunedge.data.webdataset.tar_index import Member, packed
 from prunedge.edge.tasks.base import SEPARATOR
 from prunedge.errors import DataError
+from prunedge.utils.advice import option
 from prunedge.utils.files import require_regular
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, first_of
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,59 @@ def list_shards(
     the shards, from 0, where there is one. The split is what `.json` says, else the shards' folders
     or the beginning of their names (train, val, test), if all of them do. Raises DataError.
     """
+    opened = open_shards(data, cache_dir=cache_dir, progress=progress)
+    names = None if opened.lines is None else [line for line in opened.lines if line]
+    records: list[Record] = []
+    strangers: dict[str, str] = {}
+    unlabelled = []
+    for image, about, _ in opened.images:
+        if about.label is None:
+            unlabelled.append(image.name)
+            continue
+        label = about.label if names is None else _named(about.label, names)
+        if label is None:
+            strangers.setdefault(about.label, image.name)
+        records.append(replace(image, label=label or ""))
+    if unlabelled:
+        raise DataError(
+            f"{counted(len(unlabelled), 'sample has', 'samples have')} a mask and no label: "
+            f"{first_of(unlabelled)}",
+            where=data,
+            remedy=f"learn from the masks: {option('task', 'segmentation')}",
+        )
+    if strangers:
+        label, image_name = next(iter(strangers.items()))
+        count = counted(len(strangers), "label is", "labels are")
+        what = f"{count} not in {CLASSES}: '{label}' of {image_name} first"
+        raise DataError(
+            what,
+            where=data,
+            remedy=(
+                f"{CLASSES} has one class in each line, class 0 first; add the missing ones, "
+                "or remove it"
+            ),
+        )
+    return finish(opened.root, records, where=Path(data), held=".cls or .json")
+
+
+@dataclass(frozen=True)
+class OpenedShards:
+    """Shards whose samples are known: the folder that all lie in, each image as a record without
+    label, with what is said of it and the path of its mask, and the lines of the `classes.txt`
+    beside them, where there is one.
+    """
+
+    root: Path
+    images: list[tuple[Record, Member, Path | None]]
+    lines: list[str] | None
+
+
+def open_shards(
+    data: str, *, cache_dir: Path | str | None = None, progress: Progress | None = None
+) -> OpenedShards:
+    """The samples of one shard, of a pattern with braces, or of a folder, by path or URL. Raises
+    DataError.
+    """
     root, paths = _paths(data)
     for path in paths:
         kind = _PACKED.search(path)
@@ -80,37 +135,15 @@ def list_shards(
             progress(i + 1, len(paths), "reading shards")
     names = [shard.place[len(root) :].lstrip("/") for shard in shards]
     splits = _splits(names, data)
-    classes = _classes(root, paths)
-    records: list[Record] = []
-    strangers: dict[str, str] = {}
+    images = []
     for shard, name, side in zip(shards, names, splits, strict=True):
         folder = Path(shard.place)
         for image, about in shard.images.items():
-            label = about.label if classes is None else _named(about.label, classes)
-            if label is None:
-                strangers.setdefault(about.label, f"{name}/{image}")
-            records.append(
-                Record(
-                    folder / image,
-                    f"{name}/{image}",
-                    label or "",
-                    about.source,
-                    about.split or side,
-                )
-            )
-    if strangers:
-        label, image = next(iter(strangers.items()))
-        count = counted(len(strangers), "label is", "labels are")
-        what = f"{count} not in {CLASSES}: '{label}' of {image} first"
-        raise DataError(
-            what,
-            where=data,
-            remedy=(
-                f"{CLASSES} has one class in each line, class 0 first; add the missing ones, "
-                "or remove it"
-            ),
-        )
-    return finish(Path(root), records, where=Path(data), held=".cls or .json")
+            split = about.split or side
+            record = Record(folder / image, f"{name}/{image}", "", about.source, split)
+            mask = None if about.mask is None else folder / about.mask.name
+            images.append((record, about, mask))
+    return OpenedShards(Path(root), images, _classes(root, paths))
 
 
 def _paths(data: str) -> tuple[str, list[str]]:
@@ -177,7 +210,7 @@ def _classes(root: str, paths: list[str]) -> list[str] | None:
         path = f"{folder}/{CLASSES}"
         text = remote.beside(path) if is_url(path) else _read(Path(path))
         if text is not None:
-            return [line.strip() for line in text.splitlines() if line.strip()]
+            return [line.strip() for line in text.splitlines()]
     return None
 
 

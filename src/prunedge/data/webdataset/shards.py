@@ -4,7 +4,8 @@ any order, by several threads.
 A shard is indexed once, headers and labels alone; the index is kept in the cache. A shard behind a
 URL is fetched whole, once, before its images are decoded; the copy is deleted when the decoded
 images are in the cache, and a single image is asked for by its bytes. Nothing is unpacked onto
-the disk, and nothing unpickled: of a sample only the image, `.cls` and `.json` are ever read.
+the disk, and nothing unpickled: of a sample only the image, its mask, `.cls` and `.json` are ever
+read.
 """
 
 from __future__ import annotations
@@ -30,19 +31,28 @@ from prunedge.utils.machine import unusable_cache
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the index; a change makes old ones useless
+VERSION = 2  # of the index; a change makes old ones useless
 
 
 @dataclass(frozen=True)
 class Shard:
     """An indexed shard: its path or URL, a text that changes with its content, its images by
-    name, and where a fetched copy lies.
+    name, and where a fetched copy lies. `masks` has where the bytes of each mask begin, and how
+    many they are.
     """
 
     place: str
     stamp: str
     images: dict[str, Member]
     copy: Path
+    masks: dict[str, tuple[int, int]]
+
+    def span(self, name: str) -> tuple[int, int] | None:
+        """Where the bytes of an image or a mask begin, and how many they are; None where there is
+        none of this name.
+        """
+        image = self.images.get(name)
+        return self.masks.get(name) if image is None else (image.offset, image.size)
 
 
 # The shards of this process by place: paths of images name their shard, but not its index.
@@ -70,26 +80,32 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
                 images = _index(place, copy, size)
                 keep_cached(record, images)
             else:
-                images = {image: Member(*values) for image, values in kept.items()}
+                images = {image: Member.of(values) for image, values in kept.items()}
     except OSError as error:
         raise unusable_cache(error, folder) from None
-    _open[place] = Shard(place, stamp, images, copy)
+    masks = {}
+    for member in images.values():
+        if member.mask is not None:
+            masks[member.mask.name] = (member.mask.offset, member.mask.size)
+    _open[place] = Shard(place, stamp, images, copy, masks)
     return _open[place]
 
 
 def read_member(path: Path | str) -> bytes | None:
-    """The bytes of an image in a shard, or None when this is the path of a file of its own.
+    """The bytes of an image or a mask in a shard, or None when this is the path of a file of its
+    own.
 
-    Raises FileNotFoundError when the shard has no such image, DataError when it has changed or
+    Raises FileNotFoundError when the shard has no such member, DataError when it has changed or
     can't be read any more.
     """
     member = _find(path)
     if member is None:
         return None
     shard, name = member
-    if name not in shard.images:
+    span = shard.span(name)
+    if span is None:
         raise FileNotFoundError(written(path))
-    offset, size = shard.images[name][:2]
+    offset, size = span
     try:
         with open(shard.copy if is_url(shard.place) else shard.place, "rb") as file:
             if not is_url(shard.place) and not shard.stamp.endswith(
@@ -105,14 +121,15 @@ def read_member(path: Path | str) -> bytes | None:
 
 
 def stamp_of(path: Path) -> str | None:
-    """What changes with an image in a shard, or None when this is the path of a file of its
-    own.
+    """What changes with an image or a mask in a shard, or None when this is the path of a file of
+    its own.
     """
     member = _find(path)
     if member is None:
         return None
     shard, name = member
-    offset = shard.images[name].offset if name in shard.images else "missing"
+    span = shard.span(name)
+    offset = "missing" if span is None else span[0]
     return f"{shard.stamp}\t{name}\t{offset}"
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from prunedge.data.records import SPLIT_NAMES
 from prunedge.edge.image.read import SUFFIXES
@@ -20,6 +21,7 @@ _TEXTS = {
     "cls": 1_000,
     "json": 1_000_000,
 }  # what says something of an image, with the bytes that it may have
+_MASK = "mask."  # before the suffix of a mask
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -29,31 +31,49 @@ _PACKED = {
 }
 
 
+class Place(NamedTuple):
+    """A member of a shard: its name, where its bytes begin, and how many they are."""
+
+    name: str
+    offset: int
+    size: int
+
+
 class Member(NamedTuple):
     """An image in a shard: where its bytes begin, how many they are, and what the members of the
-    same key say of it.
+    same key say of it. Without a label it has a mask.
     """
 
     offset: int
     size: int
-    label: str
+    label: str | None
     source: str | None
     split: str | None
+    mask: Place | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Member:
+        """One that was kept as JSON."""
+        offset, size, label, source, split, mask = values
+        place = None if mask is None else Place(*mask)
+        return cls(offset, size, label, source, split, place)
 
 
 def index(file: IO[bytes], where: str) -> dict[str, Member]:
     """The images of a tar file by name, in its order. `file` can seek; `where` is its name for
     errors.
 
-    A sample is all members whose names are alike up to the first dot of their last part. Raises
+    A sample is all members whose names are alike up to the first dot of their last part; what is
+    called `mask.png` there, or `mask` with another suffix of an image, is its mask. Raises
     DataError for a tar file that is packed, damaged or cut short, and with every sample (the first
-    five by name) that lacks an image or a label.
+    five by name) that lacks an image, or both a label and a mask.
     """
     head = file.read(6)
     for magic, kind in _PACKED.items():
         if head.startswith(magic):
             raise packed(where, kind)
-    images: dict[str, list[tuple[str, int, int]]] = {}
+    images: dict[str, list[Place]] = {}
+    masks: dict[str, list[Place]] = {}
     texts: dict[str, dict[str, bytes]] = {}
     faults = []
     try:
@@ -64,17 +84,18 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
                 name = PurePosixPath(member.name)
                 stem, _, kind = name.name.partition(".")
                 kind = kind.lower()
-                if (
-                    not stem
-                    or member.isdir()
-                    or (kind not in _TEXTS and f".{kind}" not in SUFFIXES)
-                ):
+                plain = kind.removeprefix(_MASK)
+                if not stem or member.isdir():
+                    continue
+                if kind not in _TEXTS and f".{plain}" not in SUFFIXES:
                     continue
                 key = str(name.with_name(stem))
                 if not member.isreg() or member.issparse():
                     faults.append(f"{name} is a link or a file with holes")
                 elif kind not in _TEXTS:
-                    images.setdefault(key, []).append((str(name), member.offset_data, member.size))
+                    found = images if plain == kind else masks
+                    place = Place(str(name), member.offset_data, member.size)
+                    found.setdefault(key, []).append(place)
                 elif member.size > _TEXTS[kind]:
                     faults.append(f"{name} has more than {_TEXTS[kind]:,} bytes")
                 else:
@@ -93,14 +114,19 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
     ):  # tarfile takes a damaged header, or none, for the end
         raise _broken(f"it has no end after {tar.offset:,} bytes", where)
     members = {}
-    for key in {**images, **texts}:
+    for key in {**images, **masks, **texts}:
         try:
-            full, offset, size = _only(images.get(key, []))
-            members[full] = Member(offset, size, *_annotation(texts.get(key, {})))
+            image = _only(images.get(key, []), "image")
+            mask = _only(masks[key], "mask") if key in masks else None
+            about = _annotation(texts.get(key, {}), needs_label=mask is None)
+            members[image.name] = Member(image.offset, image.size, *about, mask)
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if faults:
-        remedy = "each sample needs one image and, of the same name, a .cls or a .json with `label`"
+        remedy = (
+            "each sample needs one image and, of the same name, a .cls or a .json with `label`, or "
+            "a .mask.png"
+        )
         raise DataError(
             f"samples that can't be used: {first_of(faults, between='; ')}",
             where=where,
@@ -128,18 +154,21 @@ def _broken(why: str, where: str) -> DataError:
     )
 
 
-def _only(images: list[tuple[str, int, int]]) -> tuple[str, int, int]:
-    if not images:
-        raise ValueError("no image")
-    twice = [name for name, times in Counter(name for name, _, _ in images).items() if times > 1]
+def _only(places: list[Place], what: str) -> Place:
+    if not places:
+        raise ValueError(f"no {what}")
+    times = Counter(place.name for place in places)
+    twice = [name for name, count in times.items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]} is there twice")
-    if len(images) > 1:
-        raise ValueError(f"several images ({', '.join(name for name, _, _ in images)})")
-    return images[0]
+    if len(places) > 1:
+        raise ValueError(f"several {what}s ({', '.join(place.name for place in places)})")
+    return places[0]
 
 
-def _annotation(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
+def _annotation(
+    texts: dict[str, bytes], *, needs_label: bool
+) -> tuple[str | None, str | None, str | None]:
     """Label, source and split; `.cls` has the last word on the label. Raises ValueError."""
     about = {}
     if "json" in texts:
@@ -150,7 +179,7 @@ def _annotation(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
         if not isinstance(about, dict):
             raise ValueError("its .json is no object")
     label = texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in texts else _label(about)
-    if label is None:
+    if label is None and needs_label:
         raise ValueError("no label")
     split = _text(about, "split")
     if split and split.lower() not in SPLIT_NAMES:

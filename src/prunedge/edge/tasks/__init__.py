@@ -92,12 +92,12 @@ def refusal_of(task: str, balance: str, focal: float) -> str | None:
 
 
 def refusal_of_masks(task: str, masks: object) -> str | None:
-    """Why a task, by its name, can't go with this folder of masks, or without one, with what can be
+    """Why a task, by its name, can't go with this place of masks, or without one, with what can be
     done; None where it can.
     """
     reads_masks = DEFINITIONS[task].reads_masks
     if reads_masks and masks is None:
-        return f"{option('task', task)} needs the folder of the masks: {option('masks', 'MASKS')}"
+        return f"{option('task', task)} needs masks, or annotations: {option('masks', 'MASKS')}"
     if masks is not None and not reads_masks:
         others = " or ".join(option("task", name) for name in _of_masks())
         return f"{option('masks', masks)} acts only with {others}"
