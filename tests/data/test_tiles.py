@@ -19,7 +19,7 @@ from prunedge.data.judged import Sight, own_judged, read_judged
 from prunedge.data.stored import looks_of
 from prunedge.data.tiles import boxes_of, tile_of, tile_path
 from prunedge.edge.image.size import Size
-from prunedge.edge.tasks.segmentation import MaskTargets
+from prunedge.edge.tasks.mask_targets import MaskTargets
 from prunedge.errors import ConfigError, DataError
 from tests.masked_images import numbers_with, write_pair
 

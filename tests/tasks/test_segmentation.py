@@ -17,7 +17,7 @@ from prunedge.config import RunConfig
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import DamageSpec
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import ExtraMissing, ModelError, PrunedgeError, TrainError
 from prunedge.pruning.judging import refuse_undefined
 from prunedge.tasks import TASKS, Metrics, centrelines, make_task

@@ -21,7 +21,7 @@ from prunedge.data.masks import Pair
 from prunedge.data.records import Masked, Record
 from prunedge.data.tiles import tile_path
 from prunedge.edge.image.size import Resize, Size, cropped_box, padded_box
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.wording import counted, first_of
