@@ -117,6 +117,10 @@ class FitKeywords(TypedDict, total=False):
     focal: float
     """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
     about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
+    loss: Literal["dice", "tversky", "boundary", "cldice"] | None
+    """What a model of pixels learns by beside cross-entropy (segmentation alone): dice unless
+    given, tversky (a miss counts more than a false alarm), boundary (the farther off, the more), or
+    cldice (centrelines without gaps). In the fine-tuning as well. Default: `None`."""
     sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
     """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
     norms, group lasso over all weights of a channel, or a penalty that grows on those that are
@@ -162,6 +166,10 @@ class PruneKeywords(TypedDict, total=False):
     focal: float
     """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
     about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
+    loss: Literal["dice", "tversky", "boundary", "cldice"] | None
+    """What a model of pixels learns by beside cross-entropy (segmentation alone): dice unless
+    given, tversky (a miss counts more than a false alarm), boundary (the farther off, the more), or
+    cldice (centrelines without gaps). In the fine-tuning as well. Default: `None`."""
     sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
     """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
     norms, group lasso over all weights of a channel, or a penalty that grows on those that are

@@ -164,6 +164,7 @@ def transfer_settings(config: RunConfig, data: Dataset) -> TransferSettings:
         ema=config.train.ema,
         balance=config.train.balance,
         focal=config.train.focal,
+        loss=config.train.loss,
     )
 
 
