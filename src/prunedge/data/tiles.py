@@ -7,9 +7,10 @@ right, bottom, in pixels of the upright photograph).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 
@@ -36,6 +37,38 @@ def boxes_of(width: int, height: int, side: int, overlap: float) -> Iterator[Box
     stride = square(max(1, round(side * (1 - overlap))))
     for left, top in corners(width, height, Size(down, across), stride).tolist():
         yield left, top, left + across, top + down
+
+
+def own_parts(boxes: Iterable[Box]) -> dict[Box, Box]:
+    """The part of each tile of a photograph whose pixels count in this tile, by the tile: those
+    that are nearer to its middle than to that of any other, so that each pixel counts in one tile.
+
+    Left, top, right, bottom in pixels of the photograph, of the tiles that `boxes_of` gives.
+    """
+    tiles = list(boxes)
+    across = _own_spans({(left, right) for left, _, right, _ in tiles})
+    down = _own_spans({(top, bottom) for _, top, _, bottom in tiles})
+    parts = {}
+    for left, top, right, bottom in tiles:
+        first_column, last_column = across[left, right]
+        first_row, last_row = down[top, bottom]
+        parts[left, top, right, bottom] = (first_column, first_row, last_column, last_row)
+    return parts
+
+
+def _own_spans(spans: Iterable[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """The part of each span along a side that is its own: neighbours share what both have in the
+    middle of it.
+    """
+    ordered = sorted(spans)
+    starts = [ordered[0][0]]
+    stops = []
+    for (_, stop), (start, _) in pairwise(ordered):
+        middle = (start + stop) // 2
+        stops.append(min(stop, middle))
+        starts.append(max(start, middle))  # tiles between them may have been left out
+    stops.append(ordered[-1][1])
+    return dict(zip(ordered, zip(starts, stops, strict=True), strict=True))
 
 
 def tile_path(photo: Path, box: Box) -> Path:

@@ -61,7 +61,8 @@ def prune(
     computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
     saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
-    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance`, `focal` and `loss`.
+    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance`, `focal` and
+    `loss`.
 
     Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
     ModelError when the model gives probabilities instead of logits; PrunedgeError when no channel
