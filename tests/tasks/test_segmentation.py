@@ -220,6 +220,31 @@ def test_a_centreline_may_be_four_pixels_off_and_its_width_does_not_count() -> N
     assert measure(sure(half), thin).cliou == pytest.approx(12 / (16 + 16))
 
 
+def test_a_quick_meter_draws_no_lines_and_measures_the_rest_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits, masks = random_pair(4, 3)
+    whole = meter_of(logits, masks, KINDS).compute()
+    monkeypatch.setattr(centrelines, "counts_of", None)
+    quick = KINDS.meter(is_quick=True)
+    quick.update(quick.observe(logits, masks))
+    found = quick.compute()
+    for name, metric in KINDS.metrics.items():
+        assert found.values[name] == (None if metric.is_slow else whole.values[name])
+    assert found.loss == whole.loss
+
+
+@given(density=st.floats(0, 0.1), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=20)
+def test_near_a_line_is_within_four_pixels_of_it(density: float, seed: int) -> None:
+    line = np.random.default_rng(seed).random((17, 23)) < density
+    far = np.ones_like(line)
+    for row, column in np.argwhere(line):
+        rows, columns = np.mgrid[: line.shape[0], : line.shape[1]]
+        far &= (rows - row) ** 2 + (columns - column) ** 2 > centrelines.TOLERANCE**2
+    np.testing.assert_array_equal(centrelines._near(line), ~far)
+
+
 def test_without_scikit_image_the_rest_is_measured_and_its_metrics_name_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

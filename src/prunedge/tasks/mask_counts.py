@@ -28,10 +28,8 @@ def pixel_counts(masks: torch.Tensor, answer: torch.Tensor, classes: int) -> tor
 
 def line_counts(truth: torch.Tensor, answer: torch.Tensor, counting: torch.Tensor) -> torch.Tensor:
     """What the centrelines of masks (n, height, width) bool have in common, among the pixels that
-    count.
+    count: (n, 6) int64, by `centrelines.COUNTS`.
     """
-    if not centrelines.can_draw():
-        return torch.zeros(len(truth), 0, dtype=torch.int64)
     wanted = truth.cpu().numpy()
     found = (answer & counting).cpu().numpy()
     counts = [centrelines.counts_of(*pair) for pair in zip(wanted, found, strict=True)]

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import TrainError
-from prunedge.tasks import mask_counts
+from prunedge.tasks import centrelines, mask_counts
 from prunedge.tasks.base import Metrics
 from prunedge.tasks.mask_figures import constants
 from prunedge.tasks.mask_losses import losses, uninformed_loss
@@ -63,8 +63,9 @@ class MetricsRecord(Record):
 class SegmentationMeter:
     """The loss, the metrics and counts of each class's pixels."""
 
-    def __init__(self, task: Segmentation) -> None:
+    def __init__(self, task: Segmentation, *, draws_lines: bool = True) -> None:
         self._task = task
+        self._draws_lines = draws_lines and centrelines.can_draw()
         self._observed: dict[str, list[torch.Tensor]] = {}
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -91,10 +92,16 @@ class SegmentationMeter:
                 ],
                 dim=1,
             ),
-            "lines": mask_counts.line_counts(
-                is_damage, torch.isin(answer, torch.tensor(damage, device=answer.device)), counting
-            ),
+            "lines": self._lines(masks, answer),
         }
+
+    def _lines(self, masks: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+        """What the centrelines of all damage have in common (n, 6), (n, 0) where none are drawn."""
+        if not self._draws_lines:
+            return torch.zeros(len(masks), 0, dtype=torch.int64)
+        damage = torch.tensor(self._task.damage, device=masks.device)
+        is_damage = torch.isin(masks, damage)
+        return mask_counts.line_counts(is_damage, torch.isin(answer, damage), masks != IGNORE)
 
     def update(self, observation: Mapping[str, torch.Tensor]) -> None:
         """Take in a batch."""

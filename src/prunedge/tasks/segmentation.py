@@ -182,9 +182,11 @@ class Segmentation:
             answer = torch.where(masks == IGNORE, IGNORE, answer)
         return self._shown(answer)
 
-    def meter(self) -> SegmentationMeter:
-        """Keeps counts of each image's pixels, and no map."""
-        return SegmentationMeter(self)
+    def meter(self, *, is_quick: bool = False) -> SegmentationMeter:
+        """Keeps counts of each image's pixels, and no map; one that `is_quick` draws no
+        centrelines.
+        """
+        return SegmentationMeter(self, draws_lines=not is_quick)
 
     def kept(self, meter: SegmentationMeter) -> tuple[np.ndarray, np.ndarray]:
         """TrainError: whether an image shows damage is no question of this task's."""

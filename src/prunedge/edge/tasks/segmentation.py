@@ -25,12 +25,12 @@ METRICS = {
         Metric("dice", is_macro=True),
         Metric("precision", is_macro=True),
         Metric("recall", is_macro=True),
-        Metric("cliou"),
-        Metric("cldice"),
+        Metric("cliou", is_slow=True),
+        Metric("cldice", is_slow=True),
         Metric("iou_per_image"),
         Metric("dice_per_image"),
-        Metric("cliou_per_image"),
-        Metric("cldice_per_image"),
+        Metric("cliou_per_image", is_slow=True),
+        Metric("cldice_per_image", is_slow=True),
     )
 }
 
