@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 
 from prunedge.data.decode import MOST_MEGAPIXELS, TILE
 from prunedge.data.patch_grid import corners
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.size import Size, square
+from prunedge.utils.recent import Recent
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.tile")
 _PLAIN = ("L", "RGB")  # what is kept without compression; other greys are a TIFF
 
 Box = tuple[int, int, int, int]
 
-_lock = Lock()
+# Decoded photographs by their pixels, each of four bytes: tiles that aren't in the cache are read in
+# any order, and to decode a photograph for each of them takes forty times as long as to cut it.
+_opened: Recent[Photo] = Recent(128_000_000, lambda photo: photo.width * photo.height)
 
 
 def boxes_of(width: int, height: int, side: int, overlap: float) -> Iterator[Box]:
@@ -95,18 +96,10 @@ def read_tile(path: Path) -> BytesIO | None:
         return None
     file, box = tile
     status = file.stat()
-    with _lock:  # several threads come for tiles of one photograph at once
-        photo = _opened(file, status.st_mtime_ns, status.st_size)
+    key = (file, status.st_mtime_ns, status.st_size)
+    photo = _opened.get(key, lambda: open_photo(file, MOST_MEGAPIXELS, as_stored=True))
     part = photo.crop(box)
     content = BytesIO()
     part.save(content, "PPM" if part.mode in _PLAIN else "TIFF")
     content.seek(0)
     return content
-
-
-@lru_cache(maxsize=2)
-def _opened(file: Path, changed_ns: int, size: int) -> Photo:
-    """The photograph, as long as others don't take its place: its tiles are read one after the
-    other.
-    """
-    return open_photo(file, MOST_MEGAPIXELS, as_stored=True)
