@@ -23,7 +23,7 @@ _PLAIN = ("L", "RGB")  # what is kept without compression; other greys are a TIF
 
 Box = tuple[int, int, int, int]
 
-# Decoded photographs by their pixels, each of four bytes: tiles that aren't in the cache are read in
+# Decoded photographs by their pixels, four bytes each: tiles that are not in the cache are read in
 # any order, and to decode a photograph for each of them takes forty times as long as to cut it.
 _opened: Recent[Photo] = Recent(128_000_000, lambda photo: photo.width * photo.height)
 
