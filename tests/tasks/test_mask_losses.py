@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from prunedge.edge.tasks import DEFINITIONS, refusal_of
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import ConfigError, TrainError
+from prunedge.pruning.from_config import finetuning, transfer_settings
 from prunedge.tasks import make_task
 from prunedge.tasks.mask_losses import BOUNDARY, OF_AREAS, SMOOTH, TVERSKY, Areas, losses
 from prunedge.tasks.soft_skeleton import soft_skeleton
@@ -220,6 +224,16 @@ def test_tasks_without_the_loss_refuse_it_in_a_line_before_anything_is_read() ->
         RunConfig.make("x", data="d", model="m", masks="n", loss="lovasz")
     with pytest.raises(TrainError, match="loss = 'lovasz'"):
         TrainConfig(loss="lovasz")  # type: ignore[arg-type]
+
+
+def test_a_run_hands_the_loss_to_its_training_and_its_fine_tuning() -> None:
+    config = RunConfig.make("x", data="d", model="m", masks="n", loss="cldice")
+    data: Any = SimpleNamespace(train=range(10))
+    model = torch.nn.Conv2d(3, 2, 1)
+    assert transfer_settings(config, data).config(model).loss == "cldice"
+    assert finetuning(config, data, model).loss == "cldice"
+    plain = RunConfig.make("x", data="d", model="m", masks="n")
+    assert finetuning(plain, data, model).loss is None
 
 
 def test_a_training_is_given_the_loss_that_its_config_names() -> None:

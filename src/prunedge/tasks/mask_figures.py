@@ -7,13 +7,15 @@ are not defined where no image shows the class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from prunedge.edge.tasks.segmentation import METRICS
 from prunedge.tasks import figures as of
 from prunedge.tasks import mask_counts
+from prunedge.tasks.base import ConstantAnswer
 
 OF_PARTS = ("iou", "dice", "precision", "recall")  # metrics of each class
 BY_IMAGE = ("iou", "dice")  # of these also the mean over images
@@ -85,6 +87,27 @@ def constants(
         for name in mask_counts.OF_LINES:
             scores[name + SUFFIX].append(0.0 if answer in damage else without_line)
     return scores
+
+
+def best_constant(details: Mapping[str, Any], metric: str, damage: Sequence[int]) -> ConstantAnswer:
+    """The damage class with the most pixels and what taking every pixel for it scores, or by a
+    metric per image the best of all classes; by the details of a model's metrics.
+    """
+    if metric.endswith(SUFFIX):
+        by_answer = details["constants"][metric]
+        best = max(range(len(by_answer)), key=by_answer.__getitem__)
+        return ConstantAnswer(best, by_answer[best])
+    pixels = [record["pixels"] for record in details["classes"]]
+    number = max(damage, key=pixels.__getitem__)
+    classes = max(1, sum(pixels[one] > 0 for one in damage))
+    share = pixels[number] / max(1, sum(pixels))
+    scores = {
+        "iou": share,
+        "dice": 2 * share / (1 + share),
+        "precision": share,
+        "recall": float(pixels[number] > 0),
+    }
+    return ConstantAnswer(number, scores.get(metric, 0.0) / classes)
 
 
 def _line_values(

@@ -47,17 +47,18 @@ class MetricsRecord(Record):
     recall: float | None
     cliou: float | None
     cldice: float | None
-    iou_per_image: float | None
-    dice_per_image: float | None
-    cliou_per_image: float | None
-    cldice_per_image: float | None
     classes: list[ClassRecord]
     uninformed: dict[str, float]
-    constants: dict[str, list[float]]
     probability: dict[str, float | None]
     spread: list[float] = Field(min_length=2)
     n: PositiveInt
     correct: str = ""
+    # Runs of before there were any have none.
+    iou_per_image: float | None = None
+    dice_per_image: float | None = None
+    cliou_per_image: float | None = None
+    cldice_per_image: float | None = None
+    constants: dict[str, list[float]] = Field(default_factory=dict)
 
 
 class SegmentationMeter:

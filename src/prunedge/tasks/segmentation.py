@@ -36,7 +36,7 @@ from prunedge.tasks.base import (
 )
 from prunedge.tasks.logits import logits_of
 from prunedge.tasks.mask_counts import OF_LINES
-from prunedge.tasks.mask_figures import SUFFIX, figures_of
+from prunedge.tasks.mask_figures import SUFFIX, best_constant, figures_of
 from prunedge.tasks.mask_losses import losses
 from prunedge.tasks.mask_meter import MetricsRecord, SegmentationMeter
 from prunedge.tasks.mask_report import examples_of, table_of
@@ -50,9 +50,7 @@ TARGETS_REMEDY = "give each image a mask of its size, with the number of each pi
 WEIGHTLESS = "classes of pixels are weighted by the Dice loss already"
 WEIGHTLESS_REMEDY = "train with balance by the sampler, or with focal"
 SAME_OUTPUTS = 1e-6  # logits, below which outputs don't differ
-TELLING = (
-    1.5  # times as probable as elsewhere damage is where it is, of a model that tells it apart
-)
+TELLING = 1.5  # times as probable as elsewhere damage is where it is, of a model that tells it
 
 
 @dataclass(frozen=True)
@@ -213,24 +211,8 @@ class Segmentation:
         return None if is_told else answered[0]
 
     def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
-        """The damage class with the most pixels, and what taking every pixel for it scores; it has
-        no centreline to speak of. By a metric per image the best of all classes.
-        """
-        if metric.endswith(SUFFIX):
-            by_answer = metrics.details["constants"][metric]
-            best = max(range(self.outputs), key=by_answer.__getitem__)
-            return ConstantAnswer(best, by_answer[best])
-        pixels = [record["pixels"] for record in metrics.details["classes"]]
-        number = max(self.damage, key=lambda damage: pixels[damage])
-        classes = max(1, sum(pixels[damage] > 0 for damage in self.damage))
-        share = pixels[number] / max(1, sum(pixels))
-        scores = {
-            "iou": share,
-            "dice": 2 * share / (1 + share),
-            "precision": share,
-            "recall": float(pixels[number] > 0),
-        }
-        return ConstantAnswer(number, scores.get(metric, 0.0) / classes)
+        """What taking every pixel for one class scores; it has no centreline to speak of."""
+        return best_constant(metrics.details, metric, self.damage)
 
     @property
     def answers(self) -> int:
