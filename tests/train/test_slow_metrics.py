@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from prunedge.edge.tasks.base import TaskSpec
+from prunedge.runs import checkpoint
+from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.tasks import Metrics, centrelines, make_task
-from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
+from prunedge.train import FitResult, TrainConfig, TrainExtras, fit, make_engine
 
 TASK = make_task(TaskSpec(name="segmentation", classes=("background", "crack"), size=(16, 16)))
 SLOW = ("cliou", "cldice", "cliou_per_image", "cldice_per_image")
@@ -72,3 +75,43 @@ def test_lines_are_drawn_for_the_last_epoch_and_the_best_unless_they_are_asked_f
     assert result.val is not None
     assert [result.val.values[name] is None for name in SLOW] == [is_trial] * 4
     assert (result.best_epoch == 2) == (len(by_epoch) == 3)
+
+
+class Cut(Exception):
+    """As a kill would end it."""
+
+
+def test_a_training_that_was_cut_goes_on_to_the_same_model_and_all_of_its_metrics(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+
+    def train(folder: Path | None, cut_after: int | None = None) -> FitResult:
+        def progress(done: int, total: int, what: str) -> None:
+            if cut_after is not None and done > cut_after:
+                raise Cut
+
+        keeper = None if folder is None else RunCheckpointer(folder)
+        return fit(
+            copy.deepcopy(MODEL),
+            batches(0),
+            epochs=3,
+            config=TrainConfig(lr=0.1, loss="boundary"),
+            engine=make_engine("32"),
+            seed=0,
+            val=batches(1),
+            task=TASK,
+            extras=TrainExtras(progress=progress, checkpointer=keeper),
+        )
+
+    with pytest.raises(Cut):
+        train(tmp_path, cut_after=3)  # batches: in the second epoch
+    kept = RunCheckpointer(tmp_path).kept()
+    assert kept is not None
+    assert kept.epochs == 1
+    found = train(tmp_path)
+    whole = train(None)
+    for name, weights in found.model.state_dict().items():
+        assert torch.equal(weights, whole.model.state_dict()[name])
+    assert found.val == whole.val
+    assert [epoch.val for epoch in found.history] == [epoch.val for epoch in whole.history]
