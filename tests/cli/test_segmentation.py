@@ -73,7 +73,10 @@ def test_a_run_learns_pixels_and_is_judged_by_their_iou(trained: Path, pruned: P
     first, step = open_run(pruned).steps()[:2]
     assert first.metric_after > 0.6
     assert step.macs < first.macs
-    assert set(first.metrics) == {"loss", "iou", "dice", "precision", "recall", "cliou", "cldice"}
+    metrics = {"iou", "dice", "precision", "recall", "cliou", "cldice"}
+    by_image = {f"{name}_per_image" for name in ("iou", "dice", "cliou", "cldice")}
+    assert set(first.metrics) == {"loss", *metrics, *by_image}
+    assert None not in first.metrics.values()
     test = open_run(pruned).test()
     assert test is not None
     assert test["best"]["iou"] == test["best"]["classes"][1]["iou"]
@@ -227,8 +230,11 @@ def test_photographs_cut_into_tiles_go_the_whole_way(tmp_path: Path) -> None:
     assert report["leaks"] == {}
     out = tmp_path / "run"
     settings = ("--model", UNET, "--epochs", "3", "--lr", "0.1", "--balance", "sampler")
+    settings = (*settings, "--area-loss", "tversky", "--metric", "dice-per-image")
     done = prunedge("train", *cut, *SMALL, *settings, "--out", out)
     assert done.returncode == 0, done.stderr
+    train = open_run(out).config
+    assert (train.train.loss, train.task.metric) == ("tversky", "dice_per_image")
     other = prunedge("prune", "--from", out, "--tile", "16", "--out", tmp_path / "other")
     assert other.returncode == 2
     assert "that learned from tiles of 32 (--tile 16)" in other.stderr

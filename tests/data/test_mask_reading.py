@@ -20,7 +20,7 @@ from prunedge.data.mask_values import mask_values
 from prunedge.data.masks import Pair, damage
 from prunedge.data.records import Masked
 from prunedge.edge.image.size import Size
-from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
+from prunedge.edge.tasks.mask_targets import IGNORE, MaskTargets
 from prunedge.errors import DataError
 from tests.masked_images import numbers_with, write_kinds, write_lines, write_pair
 

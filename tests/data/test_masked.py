@@ -19,7 +19,7 @@ from prunedge.data.mask_array import resized_mask
 from prunedge.data.patches import cut_patches
 from prunedge.data.transforms import augment, draw, moved
 from prunedge.edge.image.size import Size, resized
-from prunedge.edge.tasks.segmentation import IGNORE, MaskTargets
+from prunedge.edge.tasks.mask_targets import IGNORE, MaskTargets
 from prunedge.errors import ConfigError, DataError
 from tests.masked_images import numbers_with, write_kinds, write_lines, write_pair
 

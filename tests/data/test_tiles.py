@@ -17,9 +17,9 @@ from prunedge.config import RunConfig
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.judged import Sight, own_judged, read_judged
 from prunedge.data.stored import looks_of
-from prunedge.data.tiles import boxes_of, tile_of, tile_path
+from prunedge.data.tiles import boxes_of, own_parts, tile_of, tile_path
 from prunedge.edge.image.size import Size
-from prunedge.edge.tasks.segmentation import MaskTargets
+from prunedge.edge.tasks.mask_targets import IGNORE, MaskTargets
 from prunedge.errors import ConfigError, DataError
 from tests.masked_images import numbers_with, write_pair
 
@@ -61,6 +61,35 @@ def test_tiles_cover_a_photograph_and_lie_within_it(
         assert len(boxes) == -(-width // side) * -(-height // side) or side > min(width, height)
 
 
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    side=st.integers(1, 40),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+)
+def test_each_pixel_of_a_photograph_counts_in_one_tile_whose_middle_is_near(
+    width: int, height: int, side: int, overlap: float
+) -> None:
+    counted = np.zeros((height, width), int)
+    boxes = list(boxes_of(width, height, side, overlap))
+    own = own_parts(boxes)
+    assert list(own) == boxes
+    for box, (left, top, right, bottom) in own.items():
+        assert box[0] <= left < right <= box[2]
+        assert box[1] <= top < bottom <= box[3]
+        counted[top:bottom, left:right] += 1
+        # No other tile has this corner farther inside.
+        middle = (box[0] + box[2]) / 2
+        others = [(other[0] + other[2]) / 2 for other in boxes if other[0] <= left < other[2]]
+        assert abs(left + 0.5 - middle) <= min(abs(left + 0.5 - other) for other in others) + 1
+    assert (counted == 1).all()
+
+
+def test_a_tile_without_its_neighbour_counts_no_pixel_that_it_has_not() -> None:
+    own = own_parts([(0, 0, 8, 8), (20, 0, 28, 8), (24, 0, 32, 8)])
+    assert [*own.values()] == [(0, 0, 8, 8), (20, 0, 26, 8), (26, 0, 32, 8)]
+
+
 def test_a_tile_s_path_says_what_it_is() -> None:
     path = tile_path(Path("a/b.jpg"), (0, 16, 16, 32))
     assert tile_of(path) == (Path("a/b.jpg"), (0, 16, 16, 32))
@@ -80,11 +109,36 @@ def test_each_tile_is_the_part_of_photograph_and_mask_that_it_names(tmp_path: Pa
             whole = np.asarray(Image.open(file).convert("RGB"))
             np.testing.assert_array_equal(image, whole[top:bottom, left:right])
             drawn = np.asarray(Image.open(tmp_path / "masks" / file.name)) > 0
-            np.testing.assert_array_equal(mask == 1, drawn[top:bottom, left:right])
-            assert sample.target == ((1,) if mask.any() else ())
+            part = drawn[top:bottom, left:right]
+            counts = mask != IGNORE
+            assert counts.all() or split is not data.train
+            np.testing.assert_array_equal(mask[counts], part[counts])
+            assert sample.target == ((1,) if part.any() else ())
             seen += 1
     assert seen == 12 * 3 * 2
     assert {(look.width, look.height) for look in looks_of(data.train)} == {(SIDE, SIDE)}
+
+
+@pytest.mark.parametrize(("overlap", "size"), [(0.5, SIDE), (0.25, 2 * SIDE), (0.0, SIDE)])
+def test_pixels_of_overlaps_count_once_where_models_are_judged(
+    tmp_path: Path, overlap: float, size: int
+) -> None:
+    write_walls(tmp_path, 20)
+    data = loaded(tmp_path, overlap=overlap, size=size)
+    times = (size // SIDE) ** 2
+    train = data.train.targets()
+    assert IGNORE not in train
+    for split in (data.val, data.test):
+        photographs = {sample.path.parent for sample in split.samples}
+        pixels = [np.asarray(Image.open(tmp_path / "masks" / file.name)) for file in photographs]
+        masks = split.targets()
+        assert (masks != IGNORE).sum() == times * sum(one.size for one in pixels)
+        assert (masks == 1).sum() == times * sum(int((one > 0).sum()) for one in pixels)
+        np.testing.assert_array_equal(split.targets([1]), masks[[1]])
+
+    sight = Sight(data.labelling, Size(SIDE, SIDE), tile=SIDE)
+    judged = read_judged(tmp_path / "photos", sight, masks=tmp_path / "masks", side="all")
+    assert (judged.split.targets() != IGNORE).sum() == 20 * 24 * 40
 
 
 def test_no_split_parts_the_tiles_of_a_photograph(tmp_path: Path) -> None:
@@ -191,9 +245,10 @@ def test_turned_photographs_and_small_ones_are_cut_as_they_are_seen(tmp_path: Pa
         pixels = split.pixels(list(range(len(split)))).mean(3)
         for sample, image_of, mask in zip(split.samples, pixels, split.targets(), strict=True):
             if sample.path.parent.name == "wall8.tif":
-                np.testing.assert_array_equal(image_of < 100, mask == 1)
+                counts = mask != IGNORE
+                np.testing.assert_array_equal((image_of < 100)[counts], mask[counts] == 1)
             if sample.path.parent.name == "small.png":
-                assert (mask == 1).all()
+                assert (mask[mask != IGNORE] == 1).all()
 
 
 def test_a_photograph_that_changed_is_read_anew_and_a_bad_one_is_named(tmp_path: Path) -> None:

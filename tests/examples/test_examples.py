@@ -10,13 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import prunedge as pe
 from prunedge.study import Grid
 from prunedge.study.grid import trials
 from prunedge.tasks import TASKS
 from tests.graded import DEGREES, write_degrees, write_widths
-from tests.masked_images import write_lines
+from tests.masked_images import numbers_with, write_lines
 from tests.several_labels import write_several
 from tests.tiny_images import write_tiny
 
@@ -49,6 +52,27 @@ def test_the_classification_script_goes_from_images_to_an_inspection(
     assert len(re.findall(r"damage with \d+%", done.stdout)) == 5
     assert (out / "report.html").is_file()
     assert (out / "bundle" / "manifest.json").is_file()
+
+
+def test_masks_in_a_folder_for_each_class_become_masks_of_several(tmp_path: Path) -> None:
+    for index, kind in enumerate(("MT_Crack", "MT_Break", "MT_Free") * 6):
+        folder = tmp_path / "tiles" / kind / "Imgs"
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = numbers_with(index, line=kind == "MT_Crack", blot=kind == "MT_Break")
+        Image.fromarray((numbers > 0) * np.uint8(255)).save(folder / f"{index}.png")
+        Image.fromarray(np.full((32, 32), 9 * index, np.uint8)).save(folder / f"{index}.jpg")
+    script = [sys.executable, EXAMPLES / "masks_by_folder.py", tmp_path / "tiles", tmp_path / "out"]
+
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment())
+
+    assert done.returncode == 0, done.stderr
+    assert "3 classes: background, MT_Break, MT_Crack" in done.stdout
+    data = pe.load_folder(tmp_path / "out" / "photos", masks=tmp_path / "out" / "masks", size=32)
+    assert data.classes == ("background", "MT_Break", "MT_Crack")
+    wanted = {"MT_Break": (1,), "MT_Crack": (2,), "MT_Free": ()}
+    samples = [sample for split in data.splits().values() for sample in split.samples]
+    assert len(samples) == 18
+    assert all(sample.target == wanted[sample.path.parts[-3]] for sample in samples)
 
 
 def test_the_multilabel_script_goes_from_images_to_the_device(tmp_path: Path) -> None:

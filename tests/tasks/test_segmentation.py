@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_jaccard_index, multiclass_precision
 
 import prunedge as pe
@@ -17,7 +19,7 @@ from prunedge.config import RunConfig
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import DamageSpec
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import ExtraMissing, ModelError, PrunedgeError, TrainError
 from prunedge.pruning.judging import refuse_undefined
 from prunedge.tasks import TASKS, Metrics, centrelines, make_task
@@ -131,6 +133,51 @@ def test_what_is_ignored_changes_nothing_and_an_image_of_it_alone_is_no_trouble(
     assert float(logits.grad[1].abs().max()) > 0
 
 
+def test_metrics_per_image_are_the_mean_over_images_and_1_where_nothing_is_there_nor_answered() -> (
+    None
+):
+    nothing = torch.zeros_like(line_at(4))
+    masks = torch.cat([line_at(4, 4), line_at(4, 4), nothing, nothing, nothing])
+    answers = torch.cat([line_at(4, 4), line_at(6, 4), nothing, line_at(9), nothing])
+    masks[4] = IGNORE  # counts for nothing
+    found = measure(sure(answers), masks)
+    assert found.iou_per_image == pytest.approx((1 + 1 / 3 + 1 + 0) / 4)
+    assert found.dice_per_image == pytest.approx((1 + 1 / 2 + 1 + 0) / 4)
+    assert found.iou == pytest.approx((64 + 32) / (64 + 96 + 48))
+    # Within four pixels all of both lines is found.
+    assert found.cliou_per_image == pytest.approx((1 + 1 + 1 + 0) / 4)
+    assert 0.5 <= found.cldice_per_image <= 0.75
+    missed = measure(sure(torch.zeros_like(masks[:1])), masks[:1])
+    for name in ("iou", "dice", "cliou", "cldice"):
+        assert missed.values[f"{name}_per_image"] == 0
+
+
+def test_metrics_per_image_of_several_classes_are_means_over_those_that_are_shown() -> None:
+    logits, masks = random_pair(6, 3)
+    masks[masks == 2] = 0
+    masks[3] = 0
+    found = measure(logits, masks, KINDS)
+    each = []
+    for answer, mask in zip(logits.argmax(1), masks, strict=True):
+        there = mask == 1
+        both = int((there & (answer == 1)).sum())
+        each.append(both / int((there | (answer == 1)).sum()))
+    assert found.iou_per_image == pytest.approx(np.mean(each))
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 5))
+@settings(deadline=None, max_examples=20)
+def test_of_one_image_with_damage_metrics_per_image_are_the_pooled_ones(seed: int, n: int) -> None:
+    logits, masks = random_pair(n, 2, seed)
+    meter = meter_of(logits, masks)
+    weights = np.eye(n)
+    figures = {one.metric.name: one.values for one in TASK.figures(meter, weights).metrics}
+    for name in ("iou", "dice", "cliou", "cldice"):
+        np.testing.assert_allclose(figures[f"{name}_per_image"], figures[name])
+        together = measure(logits, masks).values[f"{name}_per_image"]
+        assert together == pytest.approx(figures[name].mean())
+
+
 def test_batches_and_the_order_they_come_in_change_no_metric() -> None:
     logits, masks = random_pair(7, 3)
     whole = meter_of(logits, masks, KINDS).compute()
@@ -173,6 +220,31 @@ def test_a_centreline_may_be_four_pixels_off_and_its_width_does_not_count() -> N
     assert measure(sure(half), thin).cliou == pytest.approx(12 / (16 + 16))
 
 
+def test_a_quick_meter_draws_no_lines_and_measures_the_rest_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits, masks = random_pair(4, 3)
+    whole = meter_of(logits, masks, KINDS).compute()
+    monkeypatch.setattr(centrelines, "counts_of", None)
+    quick = KINDS.meter(is_quick=True)
+    quick.update(quick.observe(logits, masks))
+    found = quick.compute()
+    for name, metric in KINDS.metrics.items():
+        assert found.values[name] == (None if metric.is_slow else whole.values[name])
+    assert found.loss == whole.loss
+
+
+@given(density=st.floats(0, 0.1), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=20)
+def test_near_a_line_is_within_four_pixels_of_it(density: float, seed: int) -> None:
+    line = np.random.default_rng(seed).random((17, 23)) < density
+    far = np.ones_like(line)
+    for row, column in np.argwhere(line):
+        rows, columns = np.mgrid[: line.shape[0], : line.shape[1]]
+        far &= (rows - row) ** 2 + (columns - column) ** 2 > centrelines.TOLERANCE**2
+    np.testing.assert_array_equal(centrelines._near(line), ~far)
+
+
 def test_without_scikit_image_the_rest_is_measured_and_its_metrics_name_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -201,14 +273,15 @@ def test_without_scikit_image_a_split_without_damage_is_what_is_told(
     data = pe.load_folder(photos, masks=masks, size=32)
 
     def refuse(metric: str) -> None:
-        settings = {"masks": str(masks), "metric": metric}
-        config = RunConfig.make("x", data=str(photos), model="m", **settings)
+        chosen = {"masks": str(masks), "metric": metric}
+        config = RunConfig.make("x", data=str(photos), model="m", **chosen)
         refuse_undefined(config, data, ("val", "test"))
 
     with pytest.raises(PrunedgeError, match=r"validation split.*'damage'.*: give it such images$"):
         refuse("iou")
-    with pytest.raises(ExtraMissing, match="cliou needs scikit-image"):
-        refuse("cliou")
+    for metric in ("cliou", "cldice-per-image"):
+        with pytest.raises(ExtraMissing, match=rf"{metric.replace('-', '_')} needs scikit-image"):
+            refuse(metric)
 
 
 def test_metrics_go_through_json_and_are_the_task_s_record() -> None:
@@ -229,6 +302,19 @@ def test_a_constant_answer_scores_what_measuring_it_gives() -> None:
         constant = TASK.constant(found, metric)
         assert TASK.answer_name(constant.answer) == "crack"
         assert constant.score == pytest.approx(everywhere.values[metric])
+    # By metrics per image no damage anywhere may be the best answer.
+    many = torch.cat([masks, *[torch.zeros_like(line_at(0))] * 3])
+    found = measure(sure(many), many)
+    nowhere = measure(sure(torch.zeros_like(many)), many)
+    for metric in ("iou_per_image", "dice_per_image", "cliou_per_image", "cldice_per_image"):
+        constant = TASK.constant(found, metric)
+        assert TASK.answer_name(constant.answer) == "background"
+        assert constant.score == pytest.approx(nowhere.values[metric]) == pytest.approx(3 / 5)
+    few = measure(sure(masks), masks)
+    everywhere = measure(sure(torch.ones_like(masks)), masks)
+    constant = TASK.constant(few, "dice_per_image")
+    assert TASK.answer_name(constant.answer) == "crack"
+    assert constant.score == pytest.approx(everywhere.values["dice_per_image"])
     assert TASK.constant(found, "cliou").score == 0
 
 

@@ -118,6 +118,10 @@ class FitKeywords(TypedDict, total=False):
     focal: float
     """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
     about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
+    area_loss: Literal["dice", "tversky", "boundary", "cldice"] | None
+    """What a model of pixels learns by beside cross-entropy (segmentation alone): dice unless
+    given, tversky (a miss counts more than a false alarm), boundary (the farther off, the more), or
+    cldice (centrelines without gaps). In the fine-tuning as well. Default: `None`."""
     sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
     """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
     norms, group lasso over all weights of a channel, or a penalty that grows on those that are
@@ -163,6 +167,10 @@ class PruneKeywords(TypedDict, total=False):
     focal: float
     """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
     about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
+    area_loss: Literal["dice", "tversky", "boundary", "cldice"] | None
+    """What a model of pixels learns by beside cross-entropy (segmentation alone): dice unless
+    given, tversky (a miss counts more than a false alarm), boundary (the farther off, the more), or
+    cldice (centrelines without gaps). In the fine-tuning as well. Default: `None`."""
     sparsity: Literal["none", "bn-l1", "group-lasso", "growing"]
     """Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch
     norms, group lasso over all weights of a channel, or a penalty that grows on those that are
@@ -170,8 +178,8 @@ class PruneKeywords(TypedDict, total=False):
     sparsity_strength: float | None
     """Of `sparsity`, instead of its usual one. Default: `None`."""
     criterion: str
-    """How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, weight-l2, fpgm,
-    bn-scale, activation-mean, activation-std, apoz, mutual-information,
+    """How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, feature-distance, weight-l1,
+    weight-l2, fpgm, bn-scale, activation-mean, activation-std, apoz, mutual-information,
     mutual-information-prediction, random, or your own. `prunedge audit` says which suits your
     model. Default: `'taylor'`."""
     step_ratio: float

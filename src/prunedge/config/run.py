@@ -70,7 +70,8 @@ class RunConfig(Section):
                 f"{option('freeze', self.train.freeze)} keeps what pretrained weights know: random "
                 "ones have to learn"
             )
-        refusal = refusal_of(self.task.name, self.train.balance, self.train.focal)
+        train = self.train
+        refusal = refusal_of(self.task.name, train.balance, train.focal, train.area_loss)
         if refusal is None and self.data.masks is not None:
             refusal = refusal_of_masks(self.task.name, self.data.masks)
         if refusal is not None:

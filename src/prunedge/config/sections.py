@@ -31,6 +31,7 @@ Normalise = Literal["none", "l2", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
 Optimizer = Literal["sgd", "adamw"]
 Balance = Literal["none", "loss", "sampler"]
+LossName = Literal["dice", "tversky", "boundary", "cldice"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
 Currency = Literal["latency", "macs", "params", "memory", "channels"]
@@ -429,6 +430,14 @@ class TrainSection(Section):
         ),
         ge=0,
         le=10,
+    )
+    area_loss: LossName | None = setting(
+        None,
+        (
+            "What a model of pixels learns by beside cross-entropy (segmentation alone): dice "
+            "unless given, tversky (a miss counts more than a false alarm), boundary (the farther "
+            "off, the more), or cldice (centrelines without gaps). In the fine-tuning as well."
+        ),
     )
     precision: Precision = setting(
         "auto", "auto measures which is fastest here.", Notes(is_inherited=False)

@@ -146,6 +146,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
     for path, target, source in zip(images.paths, images.targets, split.sources, strict=True):
         samples.append(Sample(path, target, source))
     splits = {}
+    judging = None if masks is None else masks.counting_once()
     for side in SPLITS:
         rows = split.on(side)
         splits[side] = Split(
@@ -158,7 +159,7 @@ def assemble(listing: Listing, options: LoadOptions) -> Dataset:
             resize=options.resize,
             in_channels=options.in_channels,
             image_norm=options.image_norm,
-            masks=masks,
+            masks=masks if side == "train" else judging,
             damage=damage,
         )
     check_splits(listing, list(splits.values()))

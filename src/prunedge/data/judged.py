@@ -147,7 +147,7 @@ def _masks(
     pairs = zip(listing.records, listing.masked.pairs, strict=True)
     by_path = {record.path: pair for record, pair in pairs}
     masked = replace(listing.masked, pairs=tuple(by_path[record.path] for record in records))
-    return masks_of(
+    masks = masks_of(
         masked,
         sight.targets.classes,
         sight.size,
@@ -155,6 +155,7 @@ def _masks(
         folder=cache_dir,
         progress=progress,
     )
+    return masks.counting_once()
 
 
 def _decoded(

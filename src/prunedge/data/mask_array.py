@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -19,9 +20,9 @@ from prunedge.data.mask_look import values_of
 from prunedge.data.mask_values import photo_size
 from prunedge.data.masks import Pair
 from prunedge.data.records import Masked, Record
-from prunedge.data.tiles import tile_path
+from prunedge.data.tiles import Box, own_parts, tile_path
 from prunedge.edge.image.size import Resize, Size, cropped_box, padded_box
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.wording import counted, first_of
@@ -36,7 +37,9 @@ class Masks:
 
     `cache` is the file that holds them, None where it would not fit: masks are read anew then.
     `shown` are the numbers of the classes, but for the first, that each shows at this size: what a
-    model is shown, and not what its photograph's file shows.
+    model is shown, and not what its photograph's file shows. `own` is the part of each image whose
+    pixels count in it (left, top, right, bottom of its photograph), where several show the same
+    pixels and each is to count once; () where all count.
     """
 
     pairs: tuple[Pair, ...]
@@ -46,15 +49,46 @@ class Masks:
     cache: Path | None
     digests: tuple[str, ...]
     shown: tuple[tuple[int, ...], ...]
+    own: tuple[Box, ...] = ()
+
+    def counting_once(self) -> Masks:
+        """The same, where a pixel that several tiles of a photograph show counts in one of them and
+        is IGNORE in the others: what is judged by them has each pixel once, as a photograph has.
+        """
+        tiles: dict[Path, list[Box]] = defaultdict(list)
+        for pair in self.pairs:
+            if pair.box is not None:
+                tiles[pair.photo].append(pair.box)
+        parts = {photo: own_parts(boxes) for photo, boxes in tiles.items()}
+        own = tuple(parts[pair.photo][pair.box] for pair in self.pairs if pair.box is not None)
+        is_overlapping = own != tuple(pair.box for pair in self.pairs)
+        return replace(self, own=own if tiles and is_overlapping else ())
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """These masks, (len(rows), height, width) uint8. Raises DataError when one can't be read
         any more.
         """
+        masks = self._read(rows)
+        if self.own:
+            for mask, row in zip(masks, rows, strict=True):
+                mask[~self._is_own(int(row))] = IGNORE
+        return masks
+
+    def _read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         if self.cache is not None:
             return read_pixels(self.cache, rows)
         chosen = [self.pairs[int(row)] for row in rows]
         return np.stack(list(at_once(_reader(self.table, self.size, self.resize), chosen)))
+
+    def _is_own(self, row: int) -> np.ndarray:
+        """Which pixels of an image (height, width) bool count in it, resized as its mask is."""
+        tile = self.pairs[row].box
+        assert tile is not None
+        left, top, right, bottom = tile
+        first_column, first_row, last_column, last_row = self.own[row]
+        is_own = np.zeros((bottom - top, right - left), np.uint8)
+        is_own[first_row - top : last_row - top, first_column - left : last_column - left] = 1
+        return resized_mask(is_own, self.size, self.resize) == 1
 
 
 def masks_of(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -21,13 +19,15 @@ from prunedge.data.mask_values import (
     mask_values,
 )
 from prunedge.data.masks import HALF, LOSSY, Pair
+from prunedge.utils.recent import Recent
 
 BAND = 64  # rows whose values are counted at once: numpy takes eight bytes for each
 MOST_FLAT = 0.5  # of the greys between black and white of a mask, that lie in areas of one grey
 
 Kind = Literal["nothing", "white", "greys", "numbers"]
 
-_lock = Lock()
+# Whole masks, by their bytes, of which tiles are cut.
+_kept: Recent[MaskValues] = Recent(128_000_000, lambda mask: mask.values.nbytes)
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,10 @@ def values_of(pair: Pair) -> MaskValues:
     changed = [stamp(pair.photo)]
     if pair.mask is not None:
         changed.append(stamp(pair.mask))
-    with _lock:  # several threads come for tiles of one mask at once
-        whole = _kept_whole(mask, pair.photo, tuple(changed))
+    key = (mask, pair.photo, tuple(changed))
+    whole = _kept.get(key, lambda: _whole(mask, pair.photo))
     left, top, right, bottom = pair.box
     return replace(whole, values=np.ascontiguousarray(whole.values[top:bottom, left:right]))
-
-
-@lru_cache(maxsize=2)
-def _kept_whole(mask: Path | DrawnMask, photo: Path, changed: tuple[str, ...]) -> MaskValues:
-    """A whole mask, as long as others don't take its place: its tiles are read one after the
-    other.
-    """
-    return _whole(mask, photo)
 
 
 def _whole(mask: Path | DrawnMask, photo: Path) -> MaskValues:

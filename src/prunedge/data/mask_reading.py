@@ -17,7 +17,7 @@ from prunedge.data.mask_look import Kind, MaskLook
 from prunedge.data.mask_values import MOST_CLASSES, WHITE
 from prunedge.data.masks import HALF
 from prunedge.edge.tasks.base import SEPARATOR
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted, first_of
 

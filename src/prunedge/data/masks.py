@@ -15,7 +15,7 @@ from prunedge.data.decode import MOST_MEGAPIXELS
 from prunedge.data.listing import find_images
 from prunedge.data.mask_values import MOST_CLASSES, drawn_values, mask_values
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 from prunedge.utils.wording import first_of

@@ -20,7 +20,7 @@ from prunedge.data.masks import Pair, read_photo
 from prunedge.data.patch_grid import Patches
 from prunedge.edge.image.read import is_deep
 from prunedge.edge.image.size import Size
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.files import behind_links, make_folder, write_text, written_folder
 from prunedge.utils.machine import pass_on_reading

@@ -7,24 +7,26 @@ right, bottom, in pixels of the upright photograph).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 
 from prunedge.data.decode import MOST_MEGAPIXELS, TILE
 from prunedge.data.patch_grid import corners
 from prunedge.data.webdataset.shards import read_member, stamp_of
 from prunedge.edge.image.photograph import Photo, open_photo, opened_within
 from prunedge.edge.image.size import Size, square
+from prunedge.utils.recent import Recent
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.tile")
 _PLAIN = ("L", "RGB")  # what is kept without compression; other greys are a TIFF
 
 Box = tuple[int, int, int, int]
 
-_lock = Lock()
+# Decoded photographs by their pixels, four bytes each: tiles that are not in the cache are read in
+# any order, and to decode a photograph for each of them takes forty times as long as to cut it.
+_opened: Recent[Photo] = Recent(128_000_000, lambda photo: photo.width * photo.height)
 
 
 def boxes_of(width: int, height: int, side: int, overlap: float) -> Iterator[Box]:
@@ -37,6 +39,38 @@ def boxes_of(width: int, height: int, side: int, overlap: float) -> Iterator[Box
     stride = square(max(1, round(side * (1 - overlap))))
     for left, top in corners(width, height, Size(down, across), stride).tolist():
         yield left, top, left + across, top + down
+
+
+def own_parts(boxes: Iterable[Box]) -> dict[Box, Box]:
+    """The part of each tile of a photograph whose pixels count in this tile, by the tile: those
+    that are nearer to its middle than to that of any other, so that each pixel counts in one tile.
+
+    Left, top, right, bottom in pixels of the photograph, of the tiles that `boxes_of` gives.
+    """
+    tiles = list(boxes)
+    across = _own_spans({(left, right) for left, _, right, _ in tiles})
+    down = _own_spans({(top, bottom) for _, top, _, bottom in tiles})
+    parts = {}
+    for left, top, right, bottom in tiles:
+        first_column, last_column = across[left, right]
+        first_row, last_row = down[top, bottom]
+        parts[left, top, right, bottom] = (first_column, first_row, last_column, last_row)
+    return parts
+
+
+def _own_spans(spans: Iterable[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """The part of each span along a side that is its own: neighbours share what both have in the
+    middle of it.
+    """
+    ordered = sorted(spans)
+    starts = [ordered[0][0]]
+    stops = []
+    for (_, stop), (start, _) in pairwise(ordered):
+        middle = (start + stop) // 2
+        stops.append(min(stop, middle))
+        starts.append(max(start, middle))  # tiles between them may have been left out
+    stops.append(ordered[-1][1])
+    return dict(zip(ordered, zip(starts, stops, strict=True), strict=True))
 
 
 def tile_path(photo: Path, box: Box) -> Path:
@@ -68,8 +102,7 @@ def read_tile(path: Path) -> BytesIO | None:
         stamp = f"{status.st_mtime_ns} {status.st_size}"
     else:
         stamp = in_shard
-    with _lock:  # several threads come for tiles of one photograph at once
-        photo = _opened(file, stamp)
+    photo = _opened.get((file, stamp), lambda: _open(file))
     part = photo.crop(box)
     content = BytesIO()
     part.save(content, "PPM" if part.mode in _PLAIN else "TIFF")
@@ -77,11 +110,8 @@ def read_tile(path: Path) -> BytesIO | None:
     return content
 
 
-@lru_cache(maxsize=2)
-def _opened(file: Path, stamp: str) -> Photo:
-    """The photograph, as long as others don't take its place: its tiles are read one after the
-    other.
-    """
+def _open(file: Path) -> Photo:
+    """A photograph of which tiles are cut, also one in a shard."""
     data = read_member(file)
     if data is not None:
         with opened_within(BytesIO(data), MOST_MEGAPIXELS) as image:

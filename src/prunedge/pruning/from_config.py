@@ -172,6 +172,7 @@ def transfer_settings(config: RunConfig, data: Dataset) -> TransferSettings:
         ema=config.train.ema,
         balance=config.train.balance,
         focal=config.train.focal,
+        area_loss=config.train.area_loss,
     )
 
 

@@ -82,7 +82,8 @@ def prune(
     computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
     saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
     setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
-    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance` and `focal`.
+    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance`, `focal` and
+    `area_loss`.
 
     A training of your own takes the place of prunedge's where `data` is an example of what the
     model takes (a batch, or a tuple or dict of arguments), and functions are given:
@@ -225,6 +226,7 @@ def _config(
         "ema",
         "balance",
         "focal",
+        "area_loss",
     )
     both = [option(key) for key in replaced if finetune is not None and key in settings]
     if both:

@@ -266,8 +266,8 @@ class Task(Protocol):
         answer counts where these say that nothing does.
         """
 
-    def meter(self) -> Meter:
-        """A new one."""
+    def meter(self, *, is_quick: bool = False) -> Meter:
+        """A new one; one that `is_quick` leaves out the metrics that are slow."""
 
     def kept(self, meter: Any) -> tuple[np.ndarray, np.ndarray]:
         """The outputs (n, ...) float32 and the targets, as a batch of them, that one of its meters

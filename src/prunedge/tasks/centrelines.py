@@ -9,6 +9,7 @@ within `TOLERANCE` of the other counts as found. clDice is that of Shit et al., 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from math import isqrt
 
 import numpy as np
 
@@ -39,10 +40,8 @@ def counts_of(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
     inside of the answered mask; of the answered one: those that are false (not within `TOLERANCE`
     of the true one), all, and those inside of the true mask.
     """
-    from skimage.morphology import skeletonize
-
-    true = skeletonize(truth)
-    answered = skeletonize(answer)
+    true = _centreline(truth)
+    answered = _centreline(answer)
     numbers = (
         true.sum(),
         (true & _near(answered)).sum(),
@@ -54,10 +53,27 @@ def counts_of(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
+def _centreline(mask: np.ndarray) -> np.ndarray:
+    from skimage.morphology import skeletonize
+
+    # Most images show no damage.
+    return np.asarray(skeletonize(mask)) if mask.any() else mask
+
+
 def _near(line: np.ndarray) -> np.ndarray:
     """The pixels within `TOLERANCE` of a line (height, width) bool."""
-    from scipy.ndimage import distance_transform_edt
-
     if not line.any():
-        return np.zeros_like(line)
-    return np.asarray(distance_transform_edt(~line)) <= TOLERANCE
+        return line
+    rows, columns = line.shape
+    padded = np.pad(line, ((TOLERANCE, TOLERANCE), (TOLERANCE + 1, TOLERANCE)))
+    counts = padded.cumsum(1, dtype=np.int32)
+    near = np.zeros_like(line)
+    # A disk is a span of each of its rows, and a span holds a pixel where the counts at its ends
+    # differ: four times as fast as the distance of every pixel.
+    for row in range(2 * TOLERANCE + 1):
+        half = isqrt(TOLERANCE**2 - (row - TOLERANCE) ** 2)
+        first = TOLERANCE - half
+        last = TOLERANCE + half + 1
+        seen = counts[row : row + rows]
+        near |= seen[:, last : last + columns] > seen[:, first : first + columns]
+    return near

@@ -174,7 +174,7 @@ class Classification:
         logits = class_logits(output)
         return Categories(logits.argmax(1, keepdim=True), logits.shape[1])
 
-    def meter(self) -> ClassificationMeter:
+    def meter(self, *, is_quick: bool = False) -> ClassificationMeter:
         """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
         if self.spec is None:
             return ClassificationMeter()

@@ -1,63 +1,17 @@
-"""What masks and answers have in common: the loss of each image, and counts of its pixels, which
+"""What masks and answers have in common: counts of each image's pixels and centrelines, which
 metrics are made from. Pure.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.tasks import centrelines
 from prunedge.tasks import figures as of
-from prunedge.tasks.weighting import focal_factor
 
-SMOOTH = 1.0  # pixels that the Dice loss adds, so that an image without the class has one as well
 OF_LINES = ("cliou", "cldice")
-
-
-def losses(
-    logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float, focal: float = 0.0
-) -> torch.Tensor:
-    """Cross-entropy plus Dice of each image (n,), of logits (n, classes, height, width) and masks
-    (n, height, width) int64.
-
-    Cross-entropy is the mean over the pixels that count, each times (1 - p) ** `focal`, where p is
-    the probability of its class. Dice is 1 - (2 |p t| + s) / (|p| + |t| +
-    s) of the probabilities p and the truth t, the mean over the classes but the first (Milletari et
-    al. 2016), with s = `SMOOTH`.
-    """
-    counts = masks != IGNORE  # (n, height, width)
-    entropy = F.cross_entropy(
-        logits, masks, ignore_index=IGNORE, label_smoothing=label_smoothing, reduction="none"
-    )
-    if focal:
-        plain = F.cross_entropy(logits, masks, ignore_index=IGNORE, reduction="none")
-        entropy = entropy * focal_factor(plain, focal)
-    entropy = entropy.sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
-
-    truth = F.one_hot(torch.where(counts, masks, 0), logits.shape[1]).movedim(-1, 1)
-    truth = (truth * counts[:, None])[:, 1:].to(logits.dtype)
-    probable = (logits.softmax(1) * counts[:, None])[:, 1:]
-    both = (probable * truth).sum((2, 3))  # (n, classes - 1)
-    sizes = probable.sum((2, 3)) + truth.sum((2, 3))
-    dice = (2 * both + SMOOTH) / (sizes + SMOOTH)
-    return entropy + (1 - dice).mean(1)
-
-
-def uninformed_loss(pixels: np.ndarray) -> float:
-    """The loss of equal scores everywhere, by the pixels of each class of each image (n,
-    classes).
-    """
-    classes = pixels.shape[1]
-    total = pixels.sum(1, keepdims=True) / classes
-    there = pixels[:, 1:]
-    dice = (2 * there / classes + SMOOTH) / (total + there + SMOOTH)
-    entropy = np.where(pixels.sum(1) > 0, math.log(classes), 0.0)
-    return float((entropy + (1 - dice).mean(1)).mean())
 
 
 def pixel_counts(masks: torch.Tensor, answer: torch.Tensor, classes: int) -> torch.Tensor:
@@ -74,10 +28,8 @@ def pixel_counts(masks: torch.Tensor, answer: torch.Tensor, classes: int) -> tor
 
 def line_counts(truth: torch.Tensor, answer: torch.Tensor, counting: torch.Tensor) -> torch.Tensor:
     """What the centrelines of masks (n, height, width) bool have in common, among the pixels that
-    count.
+    count: (n, 6) int64, by `centrelines.COUNTS`.
     """
-    if not centrelines.can_draw():
-        return torch.zeros(len(truth), 0, dtype=torch.int64)
     wanted = truth.cpu().numpy()
     found = (answer & counting).cpu().numpy()
     counts = [centrelines.counts_of(*pair) for pair in zip(wanted, found, strict=True)]
@@ -118,4 +70,34 @@ def line_values(weights: np.ndarray, lines: np.ndarray) -> dict[str, np.ndarray]
             sums["true"] > 0, of.ratio(sums["found"], sums["true"] + sums["false"]), np.nan
         ),
         "cldice": np.where(sums["true"] > 0, dice, np.nan),
+    }
+
+
+def values_by_image(
+    there: np.ndarray, answered: np.ndarray, both: np.ndarray
+) -> dict[str, np.ndarray]:
+    """IoU and Dice (n,) of a class by its pixels of each image (n,): 1 where it is not there and
+    was not answered.
+    """
+    total = there + answered
+    return {
+        "iou": np.nan_to_num(of.ratio(both, total - both), nan=1.0),
+        "dice": np.nan_to_num(of.ratio(2 * both, total), nan=1.0),
+    }
+
+
+def lines_by_image(lines: np.ndarray) -> dict[str, np.ndarray]:
+    """clIoU and clDice (n,) of what the centrelines of each image have in common: 1 where there is
+    none of either.
+    """
+    counts = dict(zip(centrelines.COUNTS, lines.T.astype(np.float64), strict=True))
+    precision = np.nan_to_num(of.ratio(counts["answered_inside"], counts["answered"]))
+    recall = np.nan_to_num(of.ratio(counts["true_inside"], counts["true"]))
+    dice = np.nan_to_num(of.ratio(2 * precision * recall, precision + recall))
+    is_empty = (counts["true"] == 0) & (counts["answered"] == 0)
+    return {
+        "cliou": np.nan_to_num(
+            of.ratio(counts["found"], counts["true"] + counts["false"]), nan=1.0
+        ),
+        "cldice": np.where(is_empty, 1.0, dice),
     }

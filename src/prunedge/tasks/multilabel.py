@@ -170,7 +170,7 @@ class Multilabel:
         """For each class whether the model says that it is there."""
         return Categories(self.decided(self.outputs_of(output)).long(), 2)
 
-    def meter(self) -> MultilabelMeter:
+    def meter(self, *, is_quick: bool = False) -> MultilabelMeter:
         """Keeps the logits, a few numbers an image, since average precision ranks all images."""
         return MultilabelMeter(self)
 

@@ -197,7 +197,7 @@ class Ordinal:
         """The degrees that the model answers."""
         return Categories(self.decided(self.outputs_of(output))[:, None], self.degrees)
 
-    def meter(self) -> OrdinalMeter:
+    def meter(self, *, is_quick: bool = False) -> OrdinalMeter:
         """Keeps the logits, a few numbers an image, which the report's gallery reads."""
         return OrdinalMeter(self)
 

@@ -189,7 +189,7 @@ class Regression:
         """The ranges of the numbers that the model answers."""
         return _quarters(self.outputs_of(output))
 
-    def meter(self) -> RegressionMeter:
+    def meter(self, *, is_quick: bool = False) -> RegressionMeter:
         """Keeps the outputs, a number or a few an image, which the report's gallery reads."""
         return RegressionMeter(self)
 

@@ -24,11 +24,15 @@ MOST = 20.0
 @dataclass(frozen=True)
 class LossWeighting:
     """What a loss counts more: `weights` (classes,) or (2, classes) float32, as the task's
-    `loss_weights` gives them, None for equal ones; `focal` is gamma, 0 for none.
+    `loss_weights` gives them, None for equal ones; `focal` is gamma, 0 for none. `loss` is the form
+    that is asked for of a task that has several (`DeviceDefinition.losses`), None for its usual
+    one; `along` says how far the training is, from 0 to 1.
     """
 
     weights: torch.Tensor | None = None
     focal: float = 0.0
+    loss: str | None = None
+    along: float = 1.0
 
 
 def class_weights(counts: np.ndarray) -> torch.Tensor:

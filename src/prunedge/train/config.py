@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import get_args
 
-from prunedge.config.sections import Balance, Optimizer
+from prunedge.config.sections import Balance, LossName, Optimizer
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
 from prunedge.tasks import TASKS
@@ -54,7 +54,8 @@ class TrainConfig:
     moving average that is evaluated and kept (`prunedge.train.average`).
 
     `balance` gives rare classes more weight in the loss, or more images in an epoch; `focal` is the
-    gamma of the focal loss, 0 without (`prunedge.tasks.weighting`).
+    gamma of the focal loss, 0 without (`prunedge.tasks.weighting`); `area_loss` the loss of areas
+    where the task has several (`prunedge.tasks.mask_losses`), None for its usual one.
 
     `temporary_norms` gives a model that has no normalisation batch norms for as long as it is
     trained (`prunedge.train.temporary_norms`).
@@ -84,6 +85,7 @@ class TrainConfig:
     ema: float | None = None
     balance: Balance = "none"
     focal: float = 0.0
+    area_loss: LossName | None = None
     temporary_norms: bool = False
     called: str = "lr"
 
@@ -92,6 +94,7 @@ class TrainConfig:
         augments = get_args(Augment)
         optimizers = get_args(Optimizer)
         balances = get_args(Balance)
+        losses = get_args(LossName)
         # Of any task: which one is taught is known when the training begins.
         metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
         numbers: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -128,6 +131,8 @@ class TrainConfig:
             broken["optimizer"] = f"one of {', '.join(optimizers)}"
         if self.balance not in balances:
             broken["balance"] = f"one of {', '.join(balances)}"
+        if self.area_loss not in (None, *losses):
+            broken["area_loss"] = f"one of {', '.join(losses)}"
         if self.augment not in augments:
             broken["augment"] = f"one of {', '.join(augments)}"
         if self.metric not in (None, *metrics):

@@ -44,9 +44,13 @@ def observe(model: nn.Module, batches: Batches, engine: Engine, task: Task | Non
         return observe_held(model, batches, engine, task or task_of_batches(batches))
 
 
-def observe_held(model: nn.Module, batches: Batches, engine: Engine, task: Task) -> Meter:
-    """`observe` for a model that is on the engine's device already."""
-    meter = task.meter()
+def observe_held(
+    model: nn.Module, batches: Batches, engine: Engine, task: Task, *, is_quick: bool = False
+) -> Meter:
+    """`observe` for a model that is on the engine's device already; without the metrics that are
+    slow where it has to be quick.
+    """
+    meter = task.meter(is_quick=True) if is_quick else task.meter()
     observations = []
     with evaluating(model), torch.no_grad(), full_float32():
         for images, targets in distributed.shard_batches(batches):

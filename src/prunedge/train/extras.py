@@ -59,7 +59,8 @@ class TrainExtras:
     regularisation. The `collector` gathers from the batches, `progress` hears of them. With a
     `checkpointer` the training is kept after every epoch, and goes on from what is kept, to the
     same result. Where blocks are frozen or a moving average is kept, nothing is collected: it would
-    not be of the model that comes out.
+    not be of the model that comes out. Where `is_trial` nobody asks what comes out for more than
+    its loss: metrics that are slow are left out.
     """
 
     optimizer_state: OptimState | None = None
@@ -68,6 +69,7 @@ class TrainExtras:
     collector: TrainingCollector | None = None
     progress: Progress | None = None
     checkpointer: Checkpointer | None = None
+    is_trial: bool = False
 
 
 NO_EXTRAS = TrainExtras()

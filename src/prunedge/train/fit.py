@@ -129,6 +129,8 @@ def fit(
             best, history = _train_epochs(training, checkpoint)
             if best.weights:
                 model.load_state_dict(best.weights)
+            if _is_quick(training, best.epoch) and not extras.is_trial and not has_norms:
+                best = replace(best, val=_judged(model, val, engine, task))
         if has_norms:
             best = _without_norms(model, best, val, engine, task)
     return FitResult(
@@ -173,10 +175,17 @@ def _without_norms(
     """The best epoch, with the metrics of the model that the norms have been folded into: another
     rounding may decide another image. The momentum is that of other weights.
     """
-    if val is not None:
-        meter = observe_held(model, val, engine, task)
-        best = replace(best, val=distributed.broadcast_object(meter.compute()))
-    return replace(best, optimizer_state={})
+    return replace(best, val=_judged(model, val, engine, task), optimizer_state={})
+
+
+def _judged(
+    model: nn.Module, val: Any, engine: Engine, task: Task, *, is_quick: bool = False
+) -> Metrics | None:
+    """The metrics on validation data; None without any."""
+    if val is None:
+        return None
+    meter = observe_held(model, val, engine, task, is_quick=is_quick)
+    return distributed.broadcast_object(meter.compute())
 
 
 def _prepared(
@@ -231,7 +240,7 @@ def _train_epochs(
     first = checkpoint.epochs if checkpoint else 0
 
     if training.epochs == 0:
-        best = _snapshot(training, -1, _evaluate(training), None)
+        best = _snapshot(training, -1, _evaluate(training, -1), None)
     for epoch in range(first, training.epochs):
         if _is_out_of_patience(stepper.config, best, epoch):
             log.info("stopped after %d epochs without a better one", stepper.config.patience)
@@ -239,7 +248,7 @@ def _train_epochs(
         start = time.perf_counter()
         loss, collected = _train_epoch(training, epoch)
         trained = time.perf_counter()
-        metrics = _evaluate(training)
+        metrics = _evaluate(training, epoch)
         evaluated = time.perf_counter()
         history.append(Epoch(loss, metrics, trained - start, evaluated - trained))
         log.info("epoch %d of %d: %s", epoch + 1, training.epochs, _line(loss, metrics, metric))
@@ -337,12 +346,20 @@ def train_unfrozen(model: nn.Module) -> None:
 
 
 @traced("evaluate")
-def _evaluate(training: _Training) -> Metrics | None:
-    if training.val is None:
-        return None
+def _evaluate(training: _Training, epoch: int) -> Metrics | None:
     stepper = training.stepper
-    meter = observe_held(stepper.kept, training.val, stepper.engine, stepper.task)
-    return distributed.broadcast_object(meter.compute())
+    is_quick = _is_quick(training, epoch)
+    return _judged(stepper.kept, training.val, stepper.engine, stepper.task, is_quick=is_quick)
+
+
+def _is_quick(training: _Training, epoch: int) -> bool:
+    """Whether an epoch is judged without the metrics that are slow: the last one, which is the best
+    more often than not, is judged by all.
+    """
+    metrics = training.stepper.task.metrics.values()
+    if training.metric.is_slow or not any(metric.is_slow for metric in metrics):
+        return False
+    return training.stepper.extras.is_trial or epoch < training.epochs - 1
 
 
 def _snapshot(training: _Training, epoch: int, metrics: Metrics | None, collected: Any) -> Snapshot:

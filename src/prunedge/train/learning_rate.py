@@ -202,7 +202,7 @@ def find_rate(
             seed=seed,
             val=judges,
             task=task,
-            extras=TrainExtras(progress=watch),
+            extras=TrainExtras(progress=watch, is_trial=True),
         )
         metrics = trained.history[-1].val if trained.history else trained.val
         assert metrics is not None

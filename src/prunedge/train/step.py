@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,7 +84,7 @@ def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) ->
         inputs = engine.to_device(shard.images)
         targets = shard.targets.to(engine.device, non_blocking=True)
         outputs = stepper.task.outputs_of(stepper.wrapped(inputs))
-    loss = _loss(stepper, inputs, outputs, targets)
+    loss = _loss(stepper, inputs, outputs, targets, along)
     if is_divided:
         loss = loss * (shard.here / shard.whole)  # its part of the mean over the whole batch
     whole_loss = distributed.all_reduce_sum(loss.detach().clone())
@@ -98,7 +98,11 @@ def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) ->
 
 
 def _loss(
-    stepper: Stepper, inputs: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor
+    stepper: Stepper,
+    inputs: torch.Tensor,
+    outputs: torch.Tensor,
+    targets: torch.Tensor,
+    along: float,
 ) -> torch.Tensor:
     """The task's loss, mixed with the distance from the teacher where there is one."""
     config = stepper.config
@@ -106,9 +110,8 @@ def _loss(
     if stepper.weighting is None:
         loss = stepper.task.loss(outputs, targets, label_smoothing=smoothing)
     else:
-        loss = stepper.task.weighted_loss(
-            outputs, targets, stepper.weighting, label_smoothing=smoothing
-        )
+        weighting = replace(stepper.weighting, along=along)
+        loss = stepper.task.weighted_loss(outputs, targets, weighting, label_smoothing=smoothing)
     if not config.distill or stepper.extras.teacher is None:
         return loss
     teacher = stepper.extras.teacher

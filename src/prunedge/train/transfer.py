@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from prunedge.config.sections import Balance, Optimizer
+from prunedge.config.sections import Balance, LossName, Optimizer
 from prunedge.data.transforms import Augment
 from prunedge.models import has_normalisation
 from prunedge.tasks import make_task
@@ -58,6 +58,7 @@ class TransferSettings:
     ema: float | None = None
     balance: Balance = "none"
     focal: float = 0.0
+    area_loss: LossName | None = None
 
     def config(self, model: nn.Module) -> TrainConfig:
         """How to train `model`: gently when it is pretrained, boldly from random weights.
@@ -93,6 +94,7 @@ class TransferSettings:
             ema=self.ema,
             balance=self.balance,
             focal=self.focal,
+            area_loss=self.area_loss,
         )
 
 

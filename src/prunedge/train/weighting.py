@@ -1,4 +1,4 @@
-"""What a training's loss counts more, by its config and its images."""
+"""What a training's loss is, and what it counts more, by its config and its images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from prunedge.edge.tasks import refusal_of
 from prunedge.errors import TrainError
 from prunedge.tasks import LossWeighting, Task
 from prunedge.train.config import TrainConfig
+from prunedge.utils.advice import option
 
 
 def weighting_of(
@@ -20,10 +21,16 @@ def weighting_of(
 
     TrainError where the task has no such loss, or bare batches don't say what they are of.
     """
-    if config.balance == "none" and not config.focal:
+    if config.balance == "none" and not config.focal and config.area_loss is None:
         return None
+    if task.spec is None and config.area_loss is not None:
+        raise TrainError(
+            "bare batches don't say of which task they are, which "
+            f"{option('area_loss', config.area_loss)} asks for",
+            remedy="train on a split, such as data.train",
+        )
     if task.spec is not None:
-        refusal = refusal_of(task.spec.name, config.balance, config.focal)
+        refusal = refusal_of(task.spec.name, config.balance, config.focal, config.area_loss)
         if refusal is not None:
             raise TrainError(refusal)
     if config.balance != "none" and not hasattr(train, "rarest_strata"):
@@ -34,4 +41,6 @@ def weighting_of(
     weights = None
     if config.balance == "loss":
         weights = task.loss_weights(train.targets()).to(device)
-    return LossWeighting(weights, config.focal) if weights is not None or config.focal else None
+    if weights is None and not config.focal and config.area_loss is None:
+        return None  # the sampler has given rare classes their share
+    return LossWeighting(weights, config.focal, config.area_loss)

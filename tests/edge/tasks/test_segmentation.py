@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.inspect.overlay import grey_map
-from prunedge.edge.tasks import decoder_of, targets_of
-from prunedge.edge.tasks import segmentation as seg
+from prunedge.edge.tasks import decoder_of, mask_map, targets_of
 from prunedge.edge.tasks.base import Labels, TaskSpec
-from prunedge.edge.tasks.segmentation import Segmentation, damage_of, map_edges
+from prunedge.edge.tasks.mask_map import map_edges
+from prunedge.edge.tasks.mask_targets import IGNORE, damage_of
+from prunedge.edge.tasks.segmentation import Segmentation
 from prunedge.errors import BundleError, DataError
 
 SPEC = TaskSpec(name="segmentation", classes=("background", "crack"), size=(8, 8))
@@ -220,7 +221,7 @@ def test_a_mask_is_as_large_as_its_image_and_knows_what_was_not_seen() -> None:
 
     cropping = Segmentation(KINDS.spec.model_copy(update={"resize": "crop"}))
     mask = cropping.mask(prediction, 16, 8)
-    assert (mask[:, :4] == seg.IGNORE).all()
+    assert (mask[:, :4] == IGNORE).all()
     np.testing.assert_array_equal(mask[:, 4:12], numbers)
 
     padding = Segmentation(KINDS.spec.model_copy(update={"resize": "pad"}))
@@ -231,7 +232,7 @@ def test_a_mask_is_as_large_as_its_image_and_knows_what_was_not_seen() -> None:
 def test_a_large_photograph_has_a_map_of_several_pixels_a_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(seg, "MOST_PIXELS", 16 * 16)
+    monkeypatch.setattr(mask_map, "MOST_PIXELS", 16 * 16)
     grid = Grid(47, 33, (8, 8), (4, 4))
     down, across = map_edges(grid)
     assert down.tolist() == [*range(0, 33, 3), 33]

@@ -12,7 +12,7 @@ import numpy as np
 from prunedge.data.annotations.fill import Area, fill_polygon
 from prunedge.data.annotations.run_lengths import area_of
 from prunedge.data.annotations.shapes import Drawing, Shape
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 
 
 @dataclass(frozen=True, eq=False)

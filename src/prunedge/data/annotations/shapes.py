@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from prunedge.edge.tasks.base import SEPARATOR
-from prunedge.edge.tasks.segmentation import IGNORE
+from prunedge.edge.tasks.mask_targets import IGNORE
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted, first_of
 

@@ -71,11 +71,18 @@ def matched(targets: Targets, labels: Labels) -> list[Any | Unmatched]:
     return targets.matched(labels)
 
 
-def refusal_of(task: str, balance: str, focal: float) -> str | None:
-    """Why a model of a task, by its name, can't learn with this `balance` and `focal`, with what
-    can be done; None where it can.
+def refusal_of(task: str, balance: str, focal: float, loss: str | None = None) -> str | None:
+    """Why a model of a task, by its name, can't learn with this `balance`, `focal` and `loss`, with
+    what can be done; None where it can.
     """
     definition = DEFINITIONS[task]
+    if loss is not None and loss not in definition.losses:
+        others = [name for name, other in DEFINITIONS.items() if loss in other.losses]
+        suited = " or ".join(option("task", name) for name in others)
+        return (
+            f"{option('area_loss', loss)} can't be had with {option('task', task)}, but with "
+            f"{suited}: leave it out"
+        )
     if focal and not definition.has_focal:
         *others, last = (name for name, other in DEFINITIONS.items() if other.has_focal)
         return (

@@ -384,6 +384,8 @@ class DeviceDefinition:
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
+    `losses` are the forms of its loss that can be asked for by name, the usual one first; () of
+    tasks that have one.
     `rare_metrics` suit images of which one class has most: the first is used there unless another
     is asked for; () where the usual ones do. `usual_model` is the name of a model that torchvision
     has, where nobody names one.
@@ -401,5 +403,6 @@ class DeviceDefinition:
     detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
     balances: tuple[str, ...] = ()
     has_focal: bool = False
+    losses: tuple[str, ...] = ()
     rare_metrics: tuple[str, ...] = ()
     usual_model: str = "resnet18"

@@ -47,6 +47,8 @@ class Metric:
     be compared image by image. `is_macro`: it is the mean over the classes, so that rare ones count
     as much as common ones. `of_damage`: it asks whether damage is found, so that the classes' names
     have to say which of them are sound (`prunedge.edge.tasks.damage`).
+    `is_slow`: it takes long to measure, so that a training's epochs are judged without it unless it
+    is what they are judged by.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Metric:
     has_interval: bool = False
     is_macro: bool = False
     of_damage: bool = False
+    is_slow: bool = False
 
     def change(self, before: float, after: float) -> float:
         """From `before` to `after`, in the metric's unit."""

@@ -4,33 +4,20 @@ names say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from math import ceil, sqrt
 
 import numpy as np
-from PIL import Image
 
 from prunedge.edge.image.size import cropped_box, padded_box
 from prunedge.edge.probabilities import TOLERANCE, squash_of, squash_warning
 from prunedge.edge.tasks import by_class
-from prunedge.edge.tasks.base import (
-    SEPARATOR,
-    DeviceDefinition,
-    Findings,
-    Labels,
-    ListedImage,
-    Scale,
-    TaskSpec,
-    Tiles,
-    Unmatched,
-)
-from prunedge.edge.tasks.damage import damage_among
+from prunedge.edge.tasks.base import SEPARATOR, DeviceDefinition, Findings, TaskSpec, Tiles
+from prunedge.edge.tasks.mask_map import Box, blended, cell_of, map_edges, place_of, scaled
+from prunedge.edge.tasks.mask_targets import IGNORE, NAME, damage_of, targets_of
 from prunedge.edge.tasks.metric import Metric
-from prunedge.errors import BundleError, DataError
+from prunedge.errors import BundleError
 
-NAME = "segmentation"
 METRICS = {
     metric.name: metric
     for metric in (
@@ -38,127 +25,14 @@ METRICS = {
         Metric("dice", is_macro=True),
         Metric("precision", is_macro=True),
         Metric("recall", is_macro=True),
-        Metric("cliou"),
-        Metric("cldice"),
+        Metric("cliou", is_slow=True),
+        Metric("cldice", is_slow=True),
+        Metric("iou_per_image"),
+        Metric("dice_per_image"),
+        Metric("cliou_per_image", is_slow=True),
+        Metric("cldice_per_image", is_slow=True),
     )
 }
-IGNORE = 255  # a mask's number for pixels that count neither for nor against anything
-MOST_PIXELS = 8_000_000  # of a photograph's map: a larger photograph has one of every second pixel
-
-Target = tuple[int, ...]
-Box = tuple[int, int, int, int]
-
-
-def damage_of(classes: Sequence[str], said: Sequence[str] = ()) -> tuple[str, ...]:
-    """The classes that are damage: those of which the user said so, or by their names, or else all
-    but the first.
-    """
-    return damage_among(classes, said) or tuple(classes[1:])
-
-
-@dataclass(frozen=True)
-class MaskTargets:
-    """Targets are the numbers of the classes that an image's mask shows, but for the first, in
-    ascending order; each of these classes is a stratum. The masks themselves lie beside the images
-    (`prunedge.data.dataset.Split.masks`).
-    """
-
-    classes: tuple[str, ...]
-
-    @property
-    def task(self) -> str:
-        """`segmentation`."""
-        return NAME
-
-    @property
-    def outputs(self) -> int:
-        """One for each class."""
-        return len(self.classes)
-
-    @property
-    def scales(self) -> tuple[Scale, ...]:
-        """None: nothing is a number."""
-        return ()
-
-    @property
-    def heading(self) -> str:
-        """`class`."""
-        return "class"
-
-    @property
-    def strata_names(self) -> tuple[str, ...]:
-        """The classes but for the first, which nearly all images show."""
-        return self.classes[1:]
-
-    def target(self, image: ListedImage) -> Target:
-        """The numbers of the classes that the image's mask shows."""
-        return tuple(sorted(self._numbers[name] for name in _labels_in(image.label)))
-
-    def matched(self, labels: Labels) -> list[Target | Unmatched]:
-        """The same of each image whose mask shows no other class."""
-        matched: list[Target | Unmatched] = []
-        for image in labels.images:
-            others = [name for name in _labels_in(image.label) if name not in self._numbers]
-            if others:
-                matched.append(Unmatched(f"class '{others[0][:100]}'"))
-            else:
-                matched.append(self.target(image))
-        return matched
-
-    def collate(self, targets: Sequence[Target]) -> np.ndarray:
-        """(n, classes) int64 of 0 and 1: which classes images show. Batches have the masks
-        instead.
-        """
-        batch = np.zeros((len(targets), len(self.classes)), np.int64)
-        for row, target in zip(batch, targets, strict=True):
-            row[list(target)] = 1
-        return batch
-
-    def strata(self, targets: Sequence[Target]) -> np.ndarray:
-        """The same without the first class."""
-        return self.collate(targets)[:, 1:]
-
-    def missing(self, targets: Sequence[Target]) -> tuple[str, ...]:
-        """The classes, but for the first, that no image shows."""
-        present = {number for target in targets for number in target}
-        names = enumerate(self.classes[1:], 1)
-        return tuple(name for number, name in names if number not in present)
-
-    def scales_of(self, targets: Sequence[Target]) -> tuple[Scale, ...]:
-        """None: nothing is a number."""
-        return ()
-
-    def scaled(self, scales: Sequence[Scale]) -> MaskTargets:
-        """Itself."""
-        return self
-
-    def baseline(self, targets: Sequence[Target]) -> str:
-        """How many images an empty mask is right for."""
-        empty = sum(not target for target in targets)
-        return f"an empty mask is right for {empty / len(targets):.1%} of the images"
-
-    def doubt(self, counts: Mapping[str, int]) -> str | None:
-        """Nothing: masks are masks."""
-        return None
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.classes)}
-
-
-def _labels_in(text: str) -> list[str]:
-    return [name for name in text.split(SEPARATOR) if name]
-
-
-def targets_of(labels: Labels) -> MaskTargets:
-    """Targets of the classes that masks number. DataError where none shows any of them."""
-    if not any(image.label for image in labels.images):
-        raise DataError(
-            f"all {len(labels.images):,} masks are empty",
-            where=labels.where,
-            remedy="are they the right ones? damage is white, or a class number above 0",
-        )
-    return MaskTargets(labels.mask_classes)
 
 
 @dataclass(frozen=True)
@@ -230,7 +104,7 @@ class Segmentation:
         highest = np.full(shape, -np.inf, np.float32)
         chosen = np.zeros(shape, np.uint8)
         for number, layer in enumerate(self._seen(prediction, whole)):
-            values = _scaled(layer, shape)
+            values = scaled(layer, shape)
             is_higher = values > highest
             highest[is_higher] = values[is_higher]
             chosen[is_higher] = number
@@ -280,25 +154,10 @@ class Segmentation:
         (classes - 1, rows, columns) float16: tiles that overlap are blended without a seam, each
         counting the less the nearer to its own edge.
         """
-        rows, columns = (len(edges) - 1 for edges in map_edges(tiles))
-        canvas = np.zeros((len(self.spec.classes) - 1, rows, columns), np.float16)
-        cell = _cell(tiles)
-        down = _total_weights({(top, bottom) for _, top, _, bottom in tiles.boxes()}, rows, cell)
-        across = _total_weights(
-            {(left, right) for left, _, right, _ in tiles.boxes()}, columns, cell
-        )
-
-        boxes = tiles.boxes()
-        for predictions in (each for batch in batches for each in batch):
-            box = next(boxes)
-            left, top, right, bottom = _place(box, cell)
-            seen = self._seen(predictions[1:], box)
-            weights = np.outer(
-                _ramp(bottom - top) / down[top:bottom], _ramp(right - left) / across[left:right]
-            )
-            for layer, values in zip(canvas, seen, strict=True):
-                layer[top:bottom, left:right] += weights * _scaled(values, weights.shape)
-        return canvas
+        predictions = (each[1:] for batch in batches for each in batch)
+        pairs = zip(predictions, tiles.boxes(), strict=True)
+        seen = (self._seen(prediction, box) for prediction, box in pairs)
+        return blended(seen, tiles, len(self.spec.classes) - 1)
 
     def findings(
         self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
@@ -318,7 +177,7 @@ class Segmentation:
         is_damaged = mean >= threshold
         damaged_tiles = 0
         for box in tiles.boxes():
-            left, top, right, bottom = _place(box, _cell(tiles))
+            left, top, right, bottom = place_of(box, cell_of(tiles))
             damaged_tiles += bool(is_damaged[top:bottom, left:right].any())
         return Findings(
             mean=mean,
@@ -356,56 +215,6 @@ class Segmentation:
         return predictions[:, top:bottom, left:right]
 
 
-def map_edges(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-    """The edges of the rows and of the columns of a photograph's map, in pixels: the map has a
-    place for each pixel, or for several of a photograph of more than `MOST_PIXELS`.
-    """
-    width, height = tiles.extent
-    cell = _cell(tiles)
-    down = np.append(np.arange(0, height, cell), height)
-    across = np.append(np.arange(0, width, cell), width)
-    return down, across
-
-
-def _cell(tiles: Tiles) -> int:
-    """The side of a place of the map, in pixels."""
-    width, height = tiles.extent
-    return max(1, ceil(sqrt(width * height / MOST_PIXELS)))
-
-
-def _place(box: Box, cell: int) -> Box:
-    """Where a tile lies on a map with places of `cell` pixels: its first column and row, and the
-    first after it.
-    """
-    left, top, right, bottom = box
-    return left // cell, top // cell, -(-right // cell), -(-bottom // cell)
-
-
-def _ramp(length: int) -> np.ndarray:
-    """How much each place along a tile counts (length,) float32: the middle most."""
-    places = np.arange(length)
-    return np.minimum(places + 1, length - places).astype(np.float32)
-
-
-def _total_weights(spans: Iterable[tuple[int, int]], length: int, cell: int) -> np.ndarray:
-    """The sum of the weights of tiles with these different spans in pixels, at each of `length`
-    places of `cell` pixels along a side, float32.
-    """
-    total = np.zeros(length, np.float32)
-    for start, stop in spans:
-        first, last = start // cell, -(-stop // cell)
-        total[first:last] += _ramp(last - first)
-    return total
-
-
-def _scaled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A map (height, width) float32 in another size, as images are scaled."""
-    if values.shape == shape:
-        return values
-    image = Image.fromarray(values.astype(np.float32))
-    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
-
-
 def decoder_of(spec: TaskSpec) -> Segmentation:
     """The decoder of a bundle. BundleError where it has a single class."""
     if len(spec.classes) < 2:
@@ -421,5 +230,6 @@ DEFINITION = DeviceDefinition(
     reads_masks=True,
     balances=("sampler",),
     has_focal=True,
+    losses=("dice", "tversky", "boundary", "cldice"),
     usual_model="lraspp_mobilenet_v3_large",
 )
