@@ -20,7 +20,7 @@ VERBS = {
     "compare-inspections": "What is new, what grew, what is gone between two inspections?",
     "agent": "Inspect what arrives, and publish findings over MQTT.",
     "sign": "Announce a bundle to devices in the field, signed.",
-    "report": "One HTML page of a run or a study; of an inspection a sheet for each defect.",
+    "report": "One HTML page of a run or a study; cards of an inspection's defects.",
     "study": "Many runs, one table.",
 }
 HIDDEN = ("probe",)  # for prunedge itself

@@ -16,15 +16,16 @@ from prunedge.edge.inspect.compare.registration import opencv
 
 LONGEST, SMALLEST = 1600, 800  # pixels of the longer side; small photographs are enlarged
 MOST_TEXTS = 60  # numbers in a picture
+BESIDE = 5  # pixels from a region to its outline
 NOWHERE = (128, 128, 128)  # where the new photograph shows nothing
 
 # Okabe and Ito's colours, told apart by people who see no red or green; numbers and the table say
 # the same without colour.
 COLOURS: dict[Kind, str] = {
-    "new": "#d55e00",
-    "grown": "#f0e442",
+    "new": "#f0e442",
+    "grown": "#56b4e9",
     "smaller": "#009e73",
-    "gone": "#56b4e9",
+    "gone": "#d55e00",
     "unchanged": "#ffffff",
     "unclear": "#cc79a7",
     "outside": "#999999",
@@ -76,22 +77,27 @@ def _laid_on(pair: Pair, size: tuple[int, int], scale: float) -> Image.Image:
 
 
 def _outlines(found: DamageMap, numbers: tuple[int, ...], scale: float) -> list[list[Any]]:
-    """The outlines of regions, as points (x, y) of the picture."""
+    """The outlines around regions, as points (x, y) of the picture: a little outside, so that they
+    don't cover thin cracks.
+    """
     cv2 = opencv()
+    per_square = found.cell * scale
+    side = max(1, round(per_square))  # pixels that a square is drawn with
+    rim = round(BESIDE / per_square * side)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim + 1, 2 * rim + 1))
+    border = rim + 1
     outlines = []
     for number in numbers:
         box = found.boxes.get(number)
         if box is None:
             continue
         left, top, right, bottom = box
-        is_own = found.labels[top:bottom, left:right] == number
-        # Each square is drawn as large as it is in the picture, so that its edge is the outline.
-        side = max(1, round(found.cell * scale))
-        mask = np.kron(np.pad(is_own, 1), np.ones((side, side), np.uint8)).astype(np.uint8)
+        is_own = (found.labels[top:bottom, left:right] == number).astype(np.uint8)
+        drawn = np.pad(np.kron(is_own, np.ones((side, side), np.uint8)), border)
+        mask = cv2.dilate(drawn, disc)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        per_square = found.cell * scale
         for contour in contours:
-            points = (contour.reshape(-1, 2) + 0.5) / side - 1 + (left, top)
+            points = (contour.reshape(-1, 2) + 0.5 - border) / side + (left, top)
             outlines.append([tuple(point) for point in (points * per_square).tolist()])
     return outlines
 
@@ -123,4 +129,4 @@ def _write_number(
 
 @lru_cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(18)
+    return ImageFont.load_default(22)
