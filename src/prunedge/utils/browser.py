@@ -52,6 +52,7 @@ def print_to_pdf(page: Path, pdf: Path, browser: str) -> None:
             "--host-resolver-rules=MAP * ~NOTFOUND",
             f"--user-data-dir={profile}",
             "--no-pdf-header-footer",
+            "--disable-pdf-tagging",
             f"--print-to-pdf={hidden.absolute()}",
             page.absolute().as_uri(),
         ]

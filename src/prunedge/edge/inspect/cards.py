@@ -152,9 +152,7 @@ class _View:
         return self._shown.crop((left, top, max(left + 1, right), max(top + 1, bottom)))
 
 
-def _view(
-    inspection: KeptInspection, record: Record, source: Photographs, longest: int
-) -> _View:
+def _view(inspection: KeptInspection, record: Record, source: Photographs, longest: int) -> _View:
     """The photograph; its overlay where it is gone."""
     size = (record["width"], record["height"])
     try:

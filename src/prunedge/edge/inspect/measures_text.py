@@ -60,4 +60,3 @@ def measures_of(region: Mapping[str, Any], record: Mapping[str, Any]) -> list[tu
         if key not in MEASURES and key not in ELSEWHERE and isinstance(value, str | int | float):
             told.append((key.replace("_", " "), str(value)))
     return told
-

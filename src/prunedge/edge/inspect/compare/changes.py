@@ -186,7 +186,9 @@ def _shares(labels: np.ndarray, is_seen: np.ndarray) -> dict[int, float]:
     """The share of each region's squares that the other photograph shows, by number."""
     whole = np.bincount(labels.ravel())
     seen = np.bincount(labels[is_seen], minlength=len(whole))
-    return {number: float(seen[number] / whole[number]) for number in np.flatnonzero(whole).tolist()}
+    return {
+        number: float(seen[number] / whole[number]) for number in np.flatnonzero(whole).tolist()
+    }
 
 
 def groups_of(

@@ -169,4 +169,3 @@ def _owners(parts: np.ndarray, regions: list[Record], cell: int) -> np.ndarray:
         if is_held.any():
             owners[number] = 1 + int(np.where(is_held, areas, np.inf).argmin())
     return owners
-

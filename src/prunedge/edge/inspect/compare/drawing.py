@@ -1,5 +1,4 @@
-"""The two photographs of a pair, the new one as the old one was taken, with what changed outlined.
-"""
+"""The two photographs of a pair, the new one as the old one was taken, with what changed outlined."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 
 from prunedge.edge.inspect.compare.drawing import draw_pair
+from prunedge.edge.inspect.compare.page import MOST_PICTURES, render_comparison, thumbnail
 from prunedge.edge.inspect.compare.pair import Pair
 from prunedge.edge.inspect.compare.pairing import Unpaired
-from prunedge.edge.inspect.compare.page import MOST_PICTURES, render_comparison, thumbnail
 from prunedge.edge.inspect.compare.records import pair_to_json, table
 from prunedge.edge.inspect.kept import KeptInspection
 from prunedge.edge.inspect.sources import COMPARISON

@@ -36,9 +36,7 @@ COLUMNS = (
 def pair_to_json(pair: Pair, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     changes = []
     for number, (change, label) in enumerate(zip(pair.changes, pair.labels, strict=True), 1):
-        changes.append(
-            {"number": number, "label": label, **_change_to_json(change, pair, records)}
-        )
+        changes.append({"number": number, "label": label, **_change_to_json(change, pair, records)})
     registration = pair.registration
     return {
         "old": pair.old,
