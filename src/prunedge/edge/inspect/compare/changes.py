@@ -31,9 +31,9 @@ class Change:
     findings.csv. `before` and `after` are what both inspections found; None where nothing.
 
     `uncertainty` is by how many pixels a width may differ with nothing having changed, and
-    `length_uncertainty` a length; None where no matched point is near. `is_cut`: it reaches beyond what both photographs show, and
-    was compared inside alone. `elsewhere` is the highest probability that the other inspection has
-    at a place that is new or gone.
+    `length_uncertainty` a length; None where no matched point is near. `is_cut`: it reaches beyond
+    what both photographs show, and was compared inside alone. `elsewhere` is the highest
+    probability that the other inspection has at a place that is new or gone.
     """
 
     kind: Kind

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunedge.edge.inspect.compare.changes import KINDS, Kind
+from prunedge.edge.inspect.compare.changes import KINDS
 from prunedge.edge.inspect.compare.files import open_comparison
 from prunedge.edge.inspect.compare.pair import compare_pair
 from prunedge.edge.inspect.compare.pairing import Unpaired, paired
@@ -33,7 +33,7 @@ class Comparison:
     `differences` say where the models or settings of both differ. `page` is the page.
     """
 
-    counts: dict[Kind, int]
+    counts: dict[str, int]
     pairs: tuple[dict[str, Any], ...]
     not_compared: tuple[Unpaired, ...]
     differences: tuple[str, ...]

@@ -1,4 +1,6 @@
-"""The two photographs of a pair, the new one as the old one was taken, with what changed outlined."""
+"""The two photographs of a pair, the new one as the old one was taken, with outlines of what
+changed.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def draw_pair(pair: Pair) -> tuple[Image.Image, Image.Image]:
     new = _laid_on(pair, size, scale)
     pictures = (ImageDraw.Draw(old), ImageDraw.Draw(new))
     numbered = list(enumerate(pair.changes, 1))
-    for number, change in reversed(numbered):  # the first of the table on top
+    for change in reversed(pair.changes):  # the first of the table on top
         sides = ((change.old, pair.old_map), (change.new, pair.new_map))
         for own, brush in enumerate(pictures):
             is_there = bool(sides[own][0])

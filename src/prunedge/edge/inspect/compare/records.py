@@ -34,6 +34,9 @@ COLUMNS = (
 
 
 def pair_to_json(pair: Pair, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A pair as comparison.json has it. `records` are what either inspection found in its
+    photograph.
+    """
     changes = []
     for number, (change, label) in enumerate(zip(pair.changes, pair.labels, strict=True), 1):
         changes.append({"number": number, "label": label, **_change_to_json(change, pair, records)})
