@@ -117,9 +117,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture(scope="session")
 def patched(scene: Scene) -> Path:
-    """The same photographs as a classifier of patches sees them."""
+    """One of the photographs as a classifier of patches sees it."""
     bundle = write_darkest(scene.root / "patches", 16)
     for side in ("before", "after"):
-        line = ("inspect", bundle, scene.root / side, "--out", scene.root / f"patches-{side}")
+        photograph = scene.root / side / "same.jpg"
+        line = ("inspect", bundle, photograph, "--out", scene.root / f"patches-{side}")
         assert quiet(*line, "--patch", 48, "--threads", 1) == 0
     return scene.root
