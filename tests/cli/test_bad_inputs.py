@@ -626,6 +626,7 @@ def paths_of(w: World) -> dict[str, list[list[object]]]:
             ["bench", w.edge, "--data", None],
         ],
         "inspect": [["inspect", None, w.photos], ["inspect", w.edge, None]],
+        "compare-inspections": [["compare-inspections", None, w.photos, *out]],
         "evaluate": [["evaluate", None, w.data], ["evaluate", w.edge, None]],
         "predict": [["predict", None, w.photos, *out], ["predict", w.edge, None, *out]],
         "patches": [
@@ -695,7 +696,7 @@ SHAPE = {
     "evaluate": 2,
     "predict": 2,
 }
-SHAPE |= {"patches": 2, "agent": 2, "sign": 1, "study": 3}
+SHAPE |= {"patches": 2, "agent": 2, "sign": 1, "study": 3, "compare-inspections": 1}
 # An agent waits for images in an empty folder.
 FINE = {("agent", 1, "an empty folder")}
 PLACES = [

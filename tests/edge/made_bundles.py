@@ -34,11 +34,12 @@ def write_bundle(
     task: str = "classification",
     in_channels: InChannels = 3,
 ) -> Path:
-    """A bundle in the new `folder` whose model's nodes lead from "images" (n, in_channels, height, width) to "logits" (n, classes)."""
+    """A bundle in the new `folder` whose model's nodes lead from "images" (n, in_channels, height, width) to "logits": (n, classes), or (n, classes, height, width) of the task `segmentation`."""
     size = square(size) if isinstance(size, int) else size
     folder.mkdir(parents=True)
     inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", in_channels, *size])
-    outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])
+    shape = ["n", len(classes), *(size if task == "segmentation" else ())]
+    outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
     constants = [
         numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()
     ]
@@ -149,4 +150,21 @@ def write_dark_and_bright(folder: Path, size: int) -> Path:
         classes=["crack", "salt"],
         size=size,
         task="multilabel",
+    )
+
+
+def write_dark_pixels(folder: Path, size: int) -> Path:
+    """A bundle of pixels whose answers are known: a pixel is a crack when it is dark, below about 40 of 255."""
+    head = np.array([[-4.0] * 3, [4.0] * 3])[..., None, None]
+    weights = {"head": head, "shift": np.array([-18.0, 18.0])}
+    nodes = [helper.make_node("Conv", ["images", "head", "shift"], ["logits"], kernel_shape=[1, 1])]
+    return write_bundle(
+        folder,
+        nodes,
+        weights,
+        model_name="dark pixels",
+        classes=["crack", "sound"],
+        size=size,
+        view=View(kind="patch", width=size, height=size),
+        task="segmentation",
     )

@@ -27,6 +27,7 @@ def inspect(
     frames: int | None = None,
     threads: int | None = None,
     output: OutputOptions = DEFAULT_OUTPUT,
+    pdf: Flag = False,
     json: Flag = False,
 ) -> None:
     """Look for damage: overlays, maps and tables of each photograph, and a page that shows the
@@ -56,6 +57,9 @@ def inspect(
         End a video or camera after so many inspected frames.
     threads
         Threads that the model may use; all cores, unless given.
+    pdf
+        Print a card for each defect, to be noted on and signed, into defects.pdf in that folder:
+        needs Chromium. `prunedge report` does it later, or elsewhere.
     json
         Print the result as JSON.
     """
@@ -73,6 +77,7 @@ def inspect(
 
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
+    browser = _browser(out) if pdf else None
     limit_memory_to_machine()
     outputs = output.outputs(out, source)
     opened = open_bundle(bundle).seen_as()
@@ -95,6 +100,7 @@ def inspect(
     outcome.refuse_nothing(images.title)
     for name, why in left_out(outputs.formats, outcome.records):
         say(f"{name}: {why}")
+    cards = [] if browser is None or out is None else _cards(out, browser)
     if json:
         print_inspection_json(about, outcome, out)
     else:
@@ -102,6 +108,8 @@ def inspect(
         print_inspection(outcome, out, classes.names if classes is not None else ())
         if images.total == 1:
             tell(choice)
+        for file in cards:
+            tell(f"cards: {file}")
     if outcome.trouble is not None:
         raise outcome.trouble  # the images are sound as far as anybody knows
 
@@ -113,3 +121,21 @@ def _choice(settings: Settings, manifest: Manifest) -> str:
     assert settings.threshold is not None  # after `fitted`
     choice = decoder_of(manifest.task).choice(settings.damage, settings.threshold)
     return f"{choice}; {settings.looked(manifest)}"
+
+
+def _browser(out: Path | None) -> str:
+    """The browser that prints cards, before anything is inspected."""
+    from prunedge.edge.inspect.cards import browser_for_cards
+    from prunedge.errors import DataError
+
+    if out is None:
+        raise DataError("--pdf needs a folder to print into", remedy="give --out FOLDER")
+    return browser_for_cards()
+
+
+def _cards(out: Path, browser: str) -> list[Path]:
+    """The files of the cards."""
+    from prunedge.edge.inspect.cards import write_cards
+    from prunedge.edge.inspect.kept import open_inspection
+
+    return write_cards(open_inspection(out), browser=browser)

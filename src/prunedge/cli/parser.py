@@ -77,8 +77,9 @@ def make_app(verb: str | None) -> App:
     names = (*VERBS, *HIDDEN)
     for number, name in enumerate(names):
         line = {} if verb in names or name in HIDDEN else {"help": VERBS[name]}
+        function = name.replace("-", "_")
         app.command(
-            f"prunedge.cli.{name}:{name}",
+            f"prunedge.cli.{function}:{function}",
             name=name,
             sort_key=number,
             show=name not in HIDDEN,

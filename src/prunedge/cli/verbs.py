@@ -17,9 +17,10 @@ VERBS = {
     "bench": "Time, memory and energy of bundles, here or on a device.",
     "predict": "What a model answers to images, as a CSV.",
     "inspect": "Look for damage in photographs, folders, videos and cameras.",
+    "compare-inspections": "What is new, what grew, what is gone between two inspections?",
     "agent": "Inspect what arrives, and publish findings over MQTT.",
     "sign": "Announce a bundle to devices in the field, signed.",
-    "report": "One HTML page of a run or a study.",
+    "report": "One HTML page of a run or a study; cards of an inspection's defects.",
     "study": "Many runs, one table.",
 }
 HIDDEN = ("probe",)  # for prunedge itself

@@ -37,6 +37,7 @@ class Source:
 
     `total` is how many, as far as that is known; `problems` are names and reasons of what can't be
     inspected, and grow while the items come; `is_live`: it only ends when it is interrupted.
+    `place` is the photograph, or the folder of them; None where nothing is left to look at again.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Source:
     total: int | None
     problems: list[tuple[str, str]] = field(default_factory=list)
     is_live: bool = False
+    place: Path | None = None
 
 
 def printable(name: str) -> str:

@@ -21,10 +21,11 @@ from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.edge.inspect.scale.scaling import scale_in_words
 from prunedge.edge.inspect.widths import counts_in_words
 from prunedge.utils.pages import render_template
-from prunedge.utils.wording import counted, figure
+from prunedge.utils.wording import counted, figure, first_of
 
 MOST_IMAGES = 200  # small images in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
+MOST_NAMES = 5  # of images that were not inspected, in the first sentence
 
 
 def render_page(
@@ -44,6 +45,7 @@ def render_page(
     return render_template(
         "inspection.html.j2",
         title=f"Inspection of {about['source']}",
+        sentence=sentence_of(about, records, skipped),
         date=about["date"].replace("T", " "),
         bundle=about["bundle"],
         cards=_cards(records, damaged, skipped, rate),
@@ -55,8 +57,45 @@ def render_page(
         figures=[_figure(folder, record) for record in damaged[:MOST_IMAGES]],
         images=[_row(record) for record in [*damaged[MOST_IMAGES:], *sound]],
         skipped=skipped,
-        facts=_facts(about, records),
+        facts=facts_of(about, records),
     )
+
+
+def sentence_of(
+    about: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    skipped: Sequence[tuple[str, str]],
+) -> str:
+    """What the model is, how many images are damaged of how many, and which could not be
+    inspected.
+    """
+    damaged = sum(bool(record["regions"]) for record in records)
+    whole = "which looked at each photograph as one image, "
+    if not records or any(record["patches"] > 1 for record in records):
+        whole = ""
+    sentence = f"{_model(about)}, {whole}found damage in {damaged:,} of "
+    sentence += counted(len(records), "image")
+    if not skipped:
+        return f"{sentence}; none was left out."
+    names = first_of([name for name, _ in skipped], MOST_NAMES)
+    return f"{sentence}; not inspected: {names}."
+
+
+def _model(about: Mapping[str, Any]) -> str:
+    """What kind of model it is: what it answers, and to what."""
+    bundle = about["bundle"]
+    view = about["settings"]["view"]
+    size = "" if view is None else f" of {view['width']} x {view['height']} pixels"
+    shown = f"patches{size}"
+    if view is not None and view["kind"] == "whole":
+        shown = "whole photographs"
+    task = bundle.get("task")
+    if task == "segmentation":
+        return f"{bundle['name']}, a segmentation model, which finds damage pixel by pixel"
+    if task == "regression":
+        return f"{bundle['name']}, a model that estimates numbers from {shown}"
+    kinds = {"ordinal": "a model of degrees", "multilabel": "a classifier with several labels"}
+    return f"{bundle['name']}, {kinds.get(str(task), 'a classifier')} of {shown}"
 
 
 def _cards(
@@ -132,7 +171,8 @@ def _remarks(record: Mapping[str, Any]) -> str:
     return "; ".join(remark for remark in remarks if remark)
 
 
-def _facts(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def facts_of(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
+    """What was inspected with what, in words."""
     settings = about["settings"]
     bundle = about["bundle"]
     return {

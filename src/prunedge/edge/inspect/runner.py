@@ -18,6 +18,7 @@ from prunedge.edge.inspect.inspection import (
     inspect_photo,
 )
 from prunedge.edge.inspect.items import Item, Source
+from prunedge.edge.inspect.kept import place_in_json, with_digest, write_listing
 from prunedge.edge.inspect.results import Record, Results, images_per_second, worst_first
 from prunedge.edge.inspect.settings import Settings, settings_to_json
 from prunedge.edge.manifest import MANIFEST
@@ -153,7 +154,9 @@ class _Inspecting:
         if self.results is None:
             return
         if self.records or self.skipped:
-            self.results.summarise(worst_first(self.records), self._all_skipped())
+            records = worst_first(self.records)
+            self.results.summarise(records, self._all_skipped())
+            write_listing(self.results.path, self.results.about, records, self._all_skipped())
         else:
             self.results.withdraw()
 
@@ -185,7 +188,7 @@ class _Inspecting:
         if self.results is None:
             record = {**inspection.to_json(), **item.about}
         else:
-            record = self.results.keep(item, inspection, photo)
+            record = self.results.keep(with_digest(item), inspection, photo)
         self.records.append(record)
         self._current = None
         for note in inspection.notes:
@@ -214,11 +217,13 @@ def describe(
     manifest = bundle.manifest
     return {
         "source": source.title,
+        "photographs": place_in_json(source.place),
         "settings": settings_to_json(settings),
         "device": device,
         "bundle": {
             "name": real_path(bundle.path).name,
             "model": manifest.model,
+            "task": manifest.task.name,
             "classes": list(manifest.task.classes),
             "input_size": manifest.task.size.plain(),
             "sha256": sha256(bundle.path / MANIFEST),

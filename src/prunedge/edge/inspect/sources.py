@@ -17,6 +17,7 @@ from prunedge.utils.wording import counted
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})
 MARK = "inspection.json"  # a folder that holds it is what an inspection left behind
+COMPARISON = "comparison.json"  # and it, what comparing two of them did
 
 
 def open_source(
@@ -54,7 +55,7 @@ def open_source(
     return (
         _folder(path, out)
         if path.is_dir()
-        else Source(printable(path.name), [_item(path, path.name)], 1)
+        else Source(printable(path.name), [_item(path, path.name)], 1, place=path)
     )
 
 
@@ -131,14 +132,14 @@ def _folder(folder: Path, out: Path | None) -> Source:
             where=folder,
             remedy=f"name a folder with images ({', '.join(sorted(PHOTO_SUFFIXES))})",
         )
-    return Source(printable(real_path(folder).name), items, len(items), problems)
+    title = printable(real_path(folder).name)
+    return Source(title, items, len(items), problems, place=folder)
 
 
 def _is_result(folder: Path, out: Path | None) -> bool:
     # Not pathlib's `exists`, which raises an error where a path is too long.
-    return os.path.exists(folder / MARK) or (
-        out is not None and real_path(folder) == real_path(out)
-    )
+    has_mark = os.path.exists(folder / MARK) or os.path.exists(folder / COMPARISON)
+    return has_mark or (out is not None and real_path(folder) == real_path(out))
 
 
 def _item(path: Path, name: str) -> Item:
