@@ -77,7 +77,7 @@ def prune(
         require("finetune", finetune, TrainConfig, "a TrainConfig")
     if device is not None and not hasattr(device, "measure"):
         raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
-    config = _config(data, device, finetune, settings)
+    config, data = judged(_config(data, device, finetune, settings), data)
     name = type(model).__name__
     task = make_task(data.spec)
     refuse_ending(model, data.example(4), task, name)
@@ -169,4 +169,4 @@ def _config(
         **values,
     )
     refuse_wrong_metric(config)
-    return judged(config, data)
+    return config

@@ -33,7 +33,7 @@ from prunedge.runs.run import Run
 from prunedge.runs.run_models import require_plan
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
-from prunedge.tasks import make_task, metric_named, task_named
+from prunedge.tasks import make_task, metric_named
 from prunedge.tasks.operating import Answers, counts_of, decide, detection_of, with_decision
 from prunedge.train import make_engine, observe
 from prunedge.train.collapse import one_class_warning
@@ -79,7 +79,7 @@ def write_bundle(
         require_plan(run, chosen.index, trace(run.load_first(), data.example()))
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
-        metrics["test"] = {name: chosen.test[name] for name in task_named(config.task.name).metrics}
+        metrics["test"] = {name: chosen.test[name] for name in task_of(config).metrics}
         twins = (run.test() or {}).get("twins")
         if twins and not baseline:
             metrics["test_twins"] = twins

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import LARGEST, Resize, Size
 from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec, Decision
-from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.metric import Metric, MetricFamily
 
 SEPARATOR = ";"  # between several labels of one image
 
@@ -385,8 +385,9 @@ class DeviceDefinition:
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
     `rare_metrics` suit images of which one class has most: the first is used there unless another
-    is asked for; () where the usual ones do. `usual_model` is the name of a model that torchvision
-    has, where nobody names one.
+    is asked for; () where the usual ones do. `families` are metrics of any level, of which
+    `metrics` has the usual ones. `usual_model` is the name of a model that torchvision has, where
+    nobody names one.
     """
 
     name: str
@@ -402,4 +403,5 @@ class DeviceDefinition:
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     rare_metrics: tuple[str, ...] = ()
+    families: tuple[MetricFamily, ...] = ()
     usual_model: str = "resnet18"
