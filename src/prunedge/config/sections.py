@@ -288,7 +288,10 @@ class TaskSection(Section):
         needs_costs = self.metric == COST
         for key in ("damage", "operate", "costs"):
             if getattr(self, key) is not None and definition.detection is None:
-                raise ValueError(f"{option(key)} can't be had with {option('task', self.name)}")
+                raise ValueError(
+                    f"{option(key)} can't be had with {option('task', self.name)}: "
+                    f"{definition.without_detection}"
+                )
         if self.operate is not None:
             needs_costs |= self.operate.strip() == "cost"
         if needs_costs and self.costs is None:

@@ -380,7 +380,8 @@ class DeviceDefinition:
     nothing else.
 
     `detection` tells damage from what is sound, by a spec and the classes that are damage; None of
-    tasks without classes.
+    tasks that call no image (or label) damaged or sound, for which `without_detection` says what to
+    do instead.
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
@@ -400,6 +401,7 @@ class DeviceDefinition:
     reads_columns: bool = False
     reads_masks: bool = False
     detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
+    without_detection: str = ""
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     rare_metrics: tuple[str, ...] = ()
