@@ -33,6 +33,7 @@ from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
 from prunedge.pruning.judging import judged
 from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
+from prunedge.runs.deciding import refuse_undecided
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
 from prunedge.tasks import Metrics, make_task, metric_named, refuse_ending
@@ -195,10 +196,12 @@ def _rule(operate: str | None, data: Dataset) -> OperatingRule | None:
     if operate is None:
         return None
     try:
-        return rule_in(operate, data.damage.costs)
+        rule = rule_in(operate, data.damage.costs)
     except ValueError as error:
         where = option("operate", operate)
         raise PrunedgeError(str(error), where=where, remedy="mend this value") from None
+    refuse_undecided(data.spec, rule)
+    return rule
 
 
 @with_keywords(prune_keys())

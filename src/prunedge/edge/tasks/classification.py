@@ -49,7 +49,7 @@ METRICS = {
         Metric("average_precision", of_damage=True),
         *(AT_ALARMS.at(level) for level in AT_ALARMS.usual),
         *(AT_RECALL.at(level) for level in AT_RECALL.usual),
-        Metric(COST, of_damage=True, higher_is_better=False, unit=""),
+        Metric(COST, of_damage=True, higher_is_better=False, unit="", is_at_best=True),
     )
 }
 TOLERANCE = 1e-3  # of a sum of probabilities

@@ -68,7 +68,8 @@ class Metric:
     over the images of what `prunedge.tasks.Metrics.correct` keeps of each, so that two models can
     be compared image by image. `is_macro`: it is the mean over the classes, so that rare ones count
     as much as common ones. `of_damage`: it asks whether damage is found, so that the classes' names
-    have to say which of them are sound (`prunedge.edge.tasks.damage`).
+    have to say which of them are sound (`prunedge.edge.tasks.damage`). `is_at_best`: it is measured
+    at the best threshold of the images themselves, which compares models; no device knows it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Metric:
     has_interval: bool = False
     is_macro: bool = False
     of_damage: bool = False
+    is_at_best: bool = False
 
     def change(self, before: float, after: float) -> float:
         """From `before` to `after`, in the metric's unit."""
@@ -151,7 +153,7 @@ class MetricFamily:
     def at(self, level: float) -> Metric:
         """The metric of a level."""
         name = f"{self.stem}={level:g}"
-        return Metric(name, higher_is_better=self.higher_is_better, of_damage=True)
+        return Metric(name, higher_is_better=self.higher_is_better, of_damage=True, is_at_best=True)
 
     def level_of(self, name: str) -> float | None:
         """The level of a metric, by its name as it is kept; None where it is none of these."""
