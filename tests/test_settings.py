@@ -188,7 +188,8 @@ def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
     )
     said = settings()["metric"].full_help
     assert "lassification: accuracy, f1, auroc, balanced_accuracy, damage_f1, " in said
-    assert "recall@alarms=0.05, " in said
+    assert "recall@alarms=LEVEL, alarms@recall=LEVEL, cost; " in said
+    assert said.endswith("A LEVEL is a share between 0 and 1, such as 0.05.")
     assert "; multilabel: map, f1, exact; ordinal: kappa" in said
     assert settings()["order"].full_help.endswith("Of ordinal alone.")
 

@@ -70,6 +70,11 @@ def test_each_model_of_a_run_has_a_decision_of_its_own(runs: dict[str, Run], tas
         assert record["unit"] == ("label" if task == "multilabel" else "image")
         if task != "multilabel":
             assert sum(map(sum, record["confusion"])) == sum(tested.values())
+            assert record["cost"] is None
+            continue
+        total = 5 * tested["missed"] + tested["alarms"]
+        assert record["cost"]["value"] == pytest.approx(total / sum(tested.values()))
+        assert record["cost"]["low"] <= record["cost"]["value"] <= record["cost"]["high"]
 
 
 @pytest.mark.parametrize("task", RULES)
@@ -121,8 +126,13 @@ def test_answers_and_inspections_go_by_the_threshold(
     bundle = tmp_path / "bundle"
     words = ["--operate", "alarms <= 0", "--out", str(bundle)]
     run_command("export", str(run.path), *words)
-    assert "damage from a probability of" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     manifest = open_bundle(bundle).manifest
+    figures = manifest.metrics["decision"]
+    assert figures["alarms"] == 0
+    assert "damage from a probability of" in said
+    recall = f"on validation data recall {figures['recall']:.1%}, false alarms 0.0%"
+    assert recall in said
     decision = manifest.task.decision
     assert decision is not None
     assert decision.rule == "alarms<=0"
@@ -178,7 +188,11 @@ def test_names_that_tell_nothing_are_told_by_the_user(tmp_path: Path) -> None:
         (["--operate", "cost"], "--cost miss=50,alarm=1"),
         (["--metric", "cost"], "--cost miss=50,alarm=1"),
         (["--cost", "miss=50"], "miss=50,alarm=1"),
-        (["--operate", "recall >= 0.9", "--task", "regression"], "--operate can't be had with"),
+        (
+            ["--operate", "recall >= 0.9", "--task", "regression"],
+            "regression: inspect takes the num",
+        ),
+        (["--operate", "cost", "--cost", "miss=0,alarm=1"], "costs must be finite, and above 0"),
     ],
 )
 def test_rules_that_can_not_be_kept_are_refused_before_anything_is_trained(

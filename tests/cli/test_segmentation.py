@@ -261,6 +261,10 @@ def test_photographs_cut_into_tiles_go_the_whole_way(tmp_path: Path) -> None:
         (("--model", UNET, "--metric", "accuracy"), "choose iou, dice"),
         (("--model", UNET, "--balance", "loss"), "--balance loss can't be had with --task segm"),
         (("--model", UNET, "--task", "multilabel"), "acts only with --task segmentation"),
+        (
+            ("--model", UNET, "--tile", "32", "--operate", "recall >= 0.8"),
+            "for a recall of tiles cut them (prunedge patches) and classify these",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -17,7 +17,8 @@ from prunedge.data import load
 from prunedge.data.duplicates import groups_alike, look_at, twins_in_test
 from prunedge.data.groups import similar_sources
 from prunedge.errors import DataError
-from prunedge.report.text import twins_in_words
+from prunedge.report.twins_text import twins_in_words
+from prunedge.runs.data_record import data_record, without_twins
 from prunedge.runs.testing import on_test
 from prunedge.train import evaluate, make_engine
 
@@ -149,13 +150,19 @@ def test_twins_of_the_test_split_are_told_with_the_figure_without_them(
             lines.append(f"own/{files[1].name},{label},test")
     (tmp_path / "own.csv").write_text("\n".join(lines))
     data = load(tmp_path / "own.csv", size=64, cache_dir=tmp_path / "cache")
-    assert [data.test.samples[i].path.name for i in twins_in_test(data)] == ["00-0.jpg", "01-0.jpg"]
+    twins = twins_in_test(data)
+    assert [(twin.image.name, twin.like.name, twin.split) for twin in twins] == [
+        ("00-0.jpg", "00-1.jpg", "train"),
+        ("01-0.jpg", "01-1.jpg", "train"),
+    ]
+    assert [data.test.samples[twin.place].path for twin in twins] == [twin.image for twin in twins]
 
     model = Dark().eval()
     engine = make_engine("32")
     tested = on_test({"baseline": model, "best": model}, data, engine)
     assert tested["twins"]["count"] == 2
-    others = [i for i in range(len(data.test)) if i not in twins_in_test(data)]
+    others = without_twins(data, twins)
+    assert len(others) == len(data.test) - 2
     rest = evaluate(model, data.test.at(others), engine)
     assert tested["twins"]["without"]["best"]["accuracy"] == rest.accuracy
     config = RunConfig.make("prune", data="own.csv", model="resnet18")
@@ -164,6 +171,18 @@ def test_twins_of_the_test_split_are_told_with_the_figure_without_them(
         f"2 of {len(data.test)} test images look like one that the model learned from"
     )
     assert f"{100 * rest.accuracy:.1f}% -> {100 * rest.accuracy:.1f}%" in line
+    counts = tested["twins"]["decided"]["best"]
+    assert sum(counts.values()) == len(others)
+    assert f"at the operating point of {counts['found'] + counts['missed']} damaged images" in line
+
+    known = data_record(data, twins).twins
+    assert known is not None
+    assert (known.count, known.images, known.none) == (2, len(others), 0)
+    assert known.without == data.test.at(others).counts()
+    assert [(twin.image, twin.like, twin.is_identical) for twin in known.first] == [
+        ("own/00-0.jpg", "own/00-1.jpg", False),
+        ("own/01-0.jpg", "own/01-1.jpg", False),
+    ]
 
     apart = load(folder, size=64, group_by="similar", cache_dir=tmp_path / "cache")
     assert on_test({"baseline": model, "best": model}, apart, engine)["twins"] is None

@@ -116,6 +116,7 @@ def test_a_relu_at_the_end_is_refused_where_outputs_must_fall_below_0(net: nn.Mo
     with pytest.raises(ModelError, match="ends in a ReLU") as refused:
         refuse_rectified(net, images, "squeezenet")
     assert refused.value.where == "squeezenet"
+    assert "no number below the mean" in refused.value.what
 
 
 @pytest.mark.parametrize(

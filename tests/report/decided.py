@@ -49,5 +49,10 @@ def decisions(**changes: Any) -> dict[str, dict[str, Any]]:
     }
 
 
+def cost_of(value: float) -> dict[str, float]:
+    """As a record has it where a miss costs 50 and a false alarm 1."""
+    return {"miss": 50, "alarm": 1, "value": value, "low": value - 0.5, "high": value + 0.75}
+
+
 def record(**changes: Any) -> DecisionRecord:
     return DecisionRecord(**decision(**changes))

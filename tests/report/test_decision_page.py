@@ -14,14 +14,14 @@ import pytest
 from prunedge.cli.show import show
 from prunedge.report import write_report
 from prunedge.report.run.decision_figures import precision_recall, reliability, roc, thinned
-from prunedge.report.run.decision_sections import classes_of, confusion_of, curves_of
+from prunedge.report.run.decision_sections import classes_of, confusion_of, curves_of, decision_of
 from prunedge.report.text import pruned
 from prunedge.runs import execute
 from prunedge.runs.decision_rates import decisions_in
 from prunedge.runs.decision_record import CurveRecord
 from prunedge.runs.run import Run, open_run
 from tests.needs import program
-from tests.report.decided import CLASSES, decisions, record
+from tests.report.decided import CLASSES, cost_of, decisions, record
 from tests.small_runs import small_recipe
 
 QUIET = ["--no-sandbox", "--disable-gpu"]
@@ -59,6 +59,31 @@ def test_the_first_screen_leads_with_what_is_found(run: Run, tmp_path: Path) -> 
     cards = re.findall('<div class="card"><h3>(.*?)</h3>', page)
     assert cards[0] == "size"
     assert cards[-1] == "accuracy"
+
+
+def test_the_cost_is_that_of_the_threshold_that_was_chosen(run: Run, tmp_path: Path) -> None:
+    told = decisions(cost=cost_of(3.25))
+    told["baseline"]["cost"] = cost_of(4.0)
+    shutil.copytree(run.path, tmp_path / "run")
+    copy = open_run(tmp_path / "run")
+    copy.write("test.json", {**(copy.test() or {}), "decisions": told})
+    page = page_of(copy)
+    assert '<p class="rate"><b>cost 3.25 an image</b> <span class="note">95 % interval 2.75' in page
+    card = page[page.index("<h3>cost of an image</h3>") :][:600]
+    assert "4 → 3.25" in card
+    assert "at the thresholds that validation images chose" in card
+    assert "recall@alarms, alarms@recall and cost are at the best threshold of the test" in page
+
+
+def test_where_nothing_was_pruned_there_is_one_panel() -> None:
+    told = decision_of({"decisions": decisions()}, CLASSES, is_pruned=False)
+    assert told is not None
+    assert [panel.title for panel in told["panels"]] == ["unpruned"]
+    assert told["headline"].startswith("finds 101 of 123")
+    assert "the unpruned model reports damage" in told["asked"]
+    assert [model["title"] for model in told["curves"]["models"]] == ["unpruned"]
+    assert list(told["tables"]) == ["unpruned"]
+    assert told["before"] == ""
 
 
 def test_show_says_the_same_figures(

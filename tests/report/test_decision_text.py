@@ -6,16 +6,24 @@ import pytest
 
 from prunedge.report.decision_text import (
     asked_in_words,
+    calibration_in_words,
     constant_in_words,
     decided,
     found_in_words,
     kept_in_words,
+    per_unit,
     rate_in_words,
     rule_in_words,
     threshold_text,
 )
-from prunedge.runs.decision_rates import decisions_in, most_frequent, rate, recorded_rule
-from tests.report.decided import CLASSES, counts, decisions, record
+from prunedge.runs.decision_rates import (
+    decisions_in,
+    most_frequent,
+    rate,
+    recorded_rule,
+    shown_of,
+)
+from tests.report.decided import CLASSES, cost_of, counts, decisions, record
 
 
 def test_what_is_found_and_what_is_missed() -> None:
@@ -94,6 +102,33 @@ def test_lines_of_every_model_with_the_result_last() -> None:
     assert lines[2].startswith("  pruned: of 123 damaged images 98 found, 25 missed")
     assert "recall 79.7 % (95 % interval 71.7 to 85.8 %)" in lines[2]
     assert decided({}, CLASSES) == []
+
+
+def test_what_mistakes_cost_stands_beside_what_is_found() -> None:
+    told = decisions(cost=cost_of(3.25))
+    lines = decided(decisions_in({"decisions": told}), CLASSES)
+    assert lines[2].endswith(
+        "; cost 3.25 an image, a miss costing 50 and a false alarm 1 (95 % interval 2.75 to 4)"
+    )
+    assert "cost" not in lines[1]
+    assert per_unit(0.5, "label") == "0.5 a label"
+
+
+def test_a_model_that_was_not_pruned_is_called_so() -> None:
+    alone = shown_of(decisions_in({"decisions": decisions()}), is_pruned=False)
+    lines = decided(alone, CLASSES)
+    assert lines[1].startswith("  unpruned: of 123 damaged images 101 found")
+    assert not any("pruned:" in line.replace("unpruned:", "") for line in lines)
+    assert "by validation images the unpruned model reports damage" in "".join(lines)
+
+
+def test_a_temperature_that_made_test_images_worse_is_told() -> None:
+    better = decisions_in({"decisions": decisions()})
+    assert calibration_in_words(better) == []
+    worse = decisions_in({"decisions": decisions(test_error={"raw": 0.03, "calibrated": 0.052})})
+    (line,) = calibration_in_words(worse)
+    assert line.startswith("the temperature of the pruned model, which validation images chose")
+    assert line.endswith("an error of 5.2 % instead of 3.0 %")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from prunedge.report import write_report
 from prunedge.report.metric_text import metric_of
-from prunedge.report.run.data_card import lines_of, rows_of
+from prunedge.report.run.data_card import columns_of, lines_of, rows_of
 from prunedge.report.run.learning_figures import loss_by_epoch, metric_by_epoch
 from prunedge.runs import execute
 from prunedge.runs.data_record import DataRecord, SizesRecord
@@ -79,6 +79,27 @@ def test_each_class_has_a_row_and_a_sum() -> None:
     )
     assert rows_of(told)[2] == ("none of them", "0", "0", "2", "2")
     assert rows_of(told)[-1] == ("sources", "9", "3", "4", "")
+
+
+def test_test_images_with_a_twin_have_a_column_without_them() -> None:
+    twins = {
+        "count": 5,
+        "first": [],
+        "without": {"crack": 2, "ok": 6},
+        "none": 0,
+        "images": 8,
+    }
+    told = record(twins=twins, sources={"train": 9, "val": 3, "test": 4})
+    assert columns_of(told) == ("train", "val", "test", "test without twins", "all")
+    assert rows_of(told) == [
+        ("crack", "1,200", "4", "6", "2", "1,210"),
+        ("ok", "30", "5", "7", "6", "42"),
+        ("all images", "1,230", "9", "13", "8", "1,252"),
+        ("sources", "9", "3", "4", "", ""),
+    ]
+    none = record(twins={**twins, "count": 0})
+    assert columns_of(none) == ("train", "val", "test", "all")
+    assert "no test image looks like one that trains or validates" in lines_of(none, None)
 
 
 def test_what_is_said_of_the_images() -> None:

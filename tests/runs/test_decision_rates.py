@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.runs.decision_rates import (
+    cost,
     decision_to_json,
     decisions_in,
     false_alarm_rate,
@@ -14,6 +19,8 @@ from prunedge.runs.decision_rates import (
     rate,
     recall,
     recorded_rule,
+    result_of,
+    shown_of,
 )
 from prunedge.runs.decision_record import CountsRecord
 from tests.report.decided import CLASSES, counts, decisions, record
@@ -38,6 +45,41 @@ def test_recall_is_of_the_damaged_and_false_alarms_of_the_sound() -> None:
     assert alarms is not None
     assert (found.count, found.total) == (3, 4)
     assert (alarms.count, alarms.total) == (2, 10)
+
+
+def test_the_cost_of_a_decision_has_an_interval() -> None:
+    told = cost(CountsRecord(**counts(98, 25, 12, 258)), 50, 1)
+    assert told.value == pytest.approx((50 * 25 + 12) / 393)
+    # By hand from Wilson's bounds of 25/123 and of 12/270 (Zou, Huang & Zhang).
+    missed, alarms = rate(25, 123), rate(12, 270)
+    assert missed is not None
+    assert alarms is not None
+    above = (50 * 123 / 393 * (missed.high - 25 / 123), 270 / 393 * (alarms.high - 12 / 270))
+    assert told.high == pytest.approx(told.value + math.hypot(*above))
+    assert told.low < told.value < told.high
+    none = cost(CountsRecord(**counts(4, 0, 0, 6)), 50, 1)
+    assert (none.value, none.low) == (0, 0)
+    assert none.high > 5, "four that were found are no proof that none is missed"
+    only_sound = cost(CountsRecord(**counts(0, 0, 2, 8)), 50, 1)
+    assert only_sound.value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("missed", "false"), [(0.1, 0.05), (0.3, 0.2)])
+def test_the_interval_of_the_cost_holds_the_truth_as_often_as_it_says(
+    missed: float, false: float
+) -> None:
+    damaged, sound, miss, alarm = 40, 80, 10.0, 1.0
+    truth = (miss * damaged * missed + alarm * sound * false) / (damaged + sound)
+    chances = np.outer(
+        binom.pmf(range(damaged + 1), damaged, missed), binom.pmf(range(sound + 1), sound, false)
+    )
+    held = 0.0
+    for lost, alarms in np.argwhere(chances > 1e-5).tolist():
+        told = CountsRecord(**counts(damaged - lost, lost, alarms, sound - alarms))
+        found = cost(told, miss, alarm)
+        if found.low <= truth <= found.high:
+            held += float(chances[lost, alarms])
+    assert 0.93 < held < 0.98
 
 
 @pytest.mark.parametrize(
@@ -103,6 +145,16 @@ def test_decisions_are_those_of_the_result() -> None:
     assert decisions_in({"decisions": {"baseline": told["baseline"]}}) == {}
     assert decisions_in({"decisions": {}}) == {}
     assert decisions_in(None) == {}
+
+
+def test_where_nothing_is_pruned_each_model_is_shown_once() -> None:
+    told = decisions_in({"decisions": decisions()})
+    assert list(shown_of(told, is_pruned=True)) == ["baseline", "best"]
+    alone = shown_of(told, is_pruned=False)
+    assert list(alone) == ["baseline"]
+    assert result_of(alone)[0] == "baseline"
+    onward = {"baseline": told["baseline"], "start": told["best"], "best": told["best"]}
+    assert result_of(shown_of(onward, is_pruned=False))[0] == "start"
 
 
 def test_plain_values_for_json() -> None:

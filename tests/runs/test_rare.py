@@ -76,7 +76,7 @@ def test_a_confidence_keeps_the_metric_that_has_one(rare: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "how", [{"balance": "loss", "metric": "recall@alarms=0.1"}, {"balance": "sampler"}]
+    "how", [{"balance": "loss", "metric": "recall@alarms=0.30"}, {"balance": "sampler"}]
 )
 def test_a_pruning_of_rare_damage_ends_the_same_when_it_is_cut_off(
     rare: Path, tmp_path: Path, how: dict[str, Any]
@@ -98,6 +98,11 @@ def test_a_pruning_of_rare_damage_ends_the_same_when_it_is_cut_off(
     for name, tensor in found.load().state_dict().items():
         assert torch.equal(tensor, weights[name]), name
     assert whole.steps()[0].metric_after == whole.steps()[0].metrics[whole.config.task.metric]
+    tested = whole.test()
+    assert tested is not None
+    if "metric" in how:
+        assert whole.config.task.metric == "recall@alarms=0.3"
+        assert "recall@alarms=0.3" in tested["best"]
     assert write_report(whole).exists()
 
 
@@ -153,6 +158,11 @@ def test_the_library_takes_the_same_metric_and_the_same_settings(
     )
     steps = [step for step, _ in pruning]
     assert steps[0].metric_after == steps[0].metrics["balanced_accuracy"]
+    metrics = pe.fit(model, data, epochs=1, metric="recall@alarms=30%", **settings).val
+    assert metrics is not None
+    assert "recall@alarms=0.3" in metrics.values
+    measured = pe.evaluate(model, data.judged_by("alarms@recall=0.77").test)
+    assert 0 <= measured.value("alarms@recall=0.77") <= 1
     with pytest.raises(ValueError, match=r"balance.* finetune= say the same"):
         next(pe.prune(model, data, balance="loss", finetune=TrainConfig()))
 
@@ -200,8 +210,9 @@ def test_the_command_says_what_can_t_be_balanced(rare: Path, tmp_path: Path) -> 
     assert "--balance sampler can't be had with --task multilabel: use --balance loss" in found
     found = said("train", several, "--task", "regression", "--balance", "loss", *out)
     assert "has no classes: leave it out" in found
-    found = said("train", rare, "--metric", "recall@alarms=0.3", *out)
-    assert "recall@alarms=0.1" in found
+    found = said("train", rare, "--metric", "recall@alarms=1.5", *out)
+    assert "recall@alarms has no level '1.5' (--metric recall@alarms=1.5)" in found
+    assert "as recall@alarms=0.05" in found
     assert "--balance" in said("train", rare, "--balance", "rare", *out)
     assert not (tmp_path / "run").exists()
 

@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.decision import DamageSpec, Decision, OperatingRule
+from prunedge.tasks import calibration
 from prunedge.tasks import operating as of
 
 SPEC = TaskSpec(name="classification", classes=("crack", "spall", "sound"), size=(8, 8))
@@ -96,6 +97,17 @@ def test_alarms_that_nothing_is_found_with_are_remarked_on() -> None:
     assert remark.startswith("nothing is found with false alarms on at most 0.00%")
 
 
+def test_costs_for_which_nothing_or_everything_is_damaged_are_remarked_on() -> None:
+    scores = np.array([0.1, 0.2, 0.15, 0.9])
+    is_damaged = np.array([True, True, False, False])
+    few = of.remark_on(scores, is_damaged, OperatingRule("cost", miss=1, alarm=50))
+    assert few.endswith("it costs least on the validation split to call nothing damaged")
+    many = of.remark_on(scores, is_damaged, OperatingRule("cost", miss=50, alarm=1))
+    assert many.endswith("to call every image damaged")
+    scores, is_damaged = drawn(1)
+    assert of.remark_on(scores, is_damaged, OperatingRule("cost", miss=1, alarm=1)) == ""
+
+
 @pytest.mark.parametrize("truth", [0.5, 1.0, 2.5])
 def test_the_temperature_is_that_by_which_outputs_are_too_large(truth: float) -> None:
     generator = np.random.default_rng(0)
@@ -119,9 +131,11 @@ def test_the_calibration_error_is_torchmetrics(seed: int) -> None:
     scores = generator.random(150)
     is_damaged = generator.random(150) < scores**2
     expected = binary_calibration_error(
-        torch.from_numpy(scores), torch.from_numpy(is_damaged).int(), n_bins=of.ERROR_BINS
+        torch.from_numpy(scores), torch.from_numpy(is_damaged).int(), n_bins=calibration.ERROR_BINS
     )
-    assert of.calibration_error(scores, is_damaged) == pytest.approx(float(expected), abs=1e-5)
+    assert calibration.calibration_error(scores, is_damaged) == pytest.approx(
+        float(expected), abs=1e-5
+    )
 
 
 def test_the_curve_counts_what_its_thresholds_do() -> None:
@@ -139,10 +153,12 @@ def test_a_decision_is_kept_on_the_images_that_it_was_chosen_on() -> None:
     targets = generator.integers(0, 3, 400)
     outputs = generator.normal(0, 1, (400, 3)) + 1.5 * np.eye(3)[targets]
     answers = of.Answers(outputs.astype(np.float32), targets)
-    decision = of.decide(SPEC, answers, OperatingRule("recall", 0.9))
-    assert decision is not None
+    chosen = of.decide(SPEC, answers, OperatingRule("recall", 0.9))
+    assert chosen is not None
+    decision = chosen.decision
     assert (decision.rule, decision.damage) == ("recall>=0.9", ("crack", "spall"))
     counts = of.counts_of(SPEC, decision, answers)
+    assert counts == chosen.counts
     assert 0.9 <= counts.recall < 0.91
 
     weights = np.ones((1, 400))
@@ -151,6 +167,12 @@ def test_a_decision_is_kept_on_the_images_that_it_was_chosen_on() -> None:
     assert figures["recall"] == counts.recall
     assert figures["false alarms"] == counts.alarm_rate
     assert figures["precision"] == counts.found / (counts.found + counts.alarms)
+    assert "cost" not in figures
+
+    costly = SPEC.model_copy(update={"damage": DamageSpec(miss=9.0, alarm=2.0)})
+    part = of.decided_part(costly, decision, answers, weights)
+    figures = {figure.metric.name: float(figure.values[0]) for figure in part.figures}
+    assert figures["cost"] == pytest.approx((9 * counts.missed + 2 * counts.alarms) / 400)
 
 
 def test_names_that_tell_nothing_of_damage_decide_nothing() -> None:

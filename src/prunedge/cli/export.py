@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,22 +142,30 @@ def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
-        told = _decision_text(bundle.seen_as(target).manifest.task, form)
+        figures = bundle.manifest.metrics.get("decision", {})
+        told = _decision_text(bundle.seen_as(target).manifest.task, form, figures)
         if told:
             tell(f"  {told}")
 
 
-def _decision_text(task: TaskSpec, form: Form) -> str:
-    """Where damage is reported from, and what that finds on validation data where the form was
-    judged there; empty where nobody asked for a threshold.
+def _decision_text(task: TaskSpec, form: Form, float_figures: Mapping[str, float]) -> str:
+    """Where damage is reported from, and what that finds on validation data: before and after where
+    the form was judged there, else what the float model's `recall` and `alarms` are, whose answers
+    it gives; empty where nobody asked for a threshold.
     """
     decision = task.decision
     if decision is None or decision.threshold is None:
         return ""
     text = f"damage from a probability of {decision.threshold:.3g} on ({decision.rule})"
-    metrics = {} if form.check is None else form.check.metrics
-    if "recall" not in metrics:
+    if form.check is None:
         return text
+    metrics = form.check.metrics
+    if "recall" not in metrics:
+        # It gives torch's answers.
+        return (
+            f"{text}; on validation data recall {float_figures['recall']:.1%}, false alarms "
+            f"{float_figures['alarms']:.1%}"
+        )
     return (
         f"{text}; on validation data recall {metrics['recall_float']:.1%} -> "
         f"{metrics['recall']:.1%}, false alarms {metrics['alarms_float']:.1%} -> "

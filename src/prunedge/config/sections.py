@@ -22,7 +22,7 @@ from prunedge.edge.tasks import DEFINITIONS, order_in
 from prunedge.edge.tasks.classification import COST
 from prunedge.edge.tasks.classification import NAME as CLASSIFICATION
 from prunedge.edge.tasks.decision import OperatingRule, costs_in, rule_in
-from prunedge.edge.tasks.metric import as_drop, called
+from prunedge.edge.tasks.metric import as_drop, called, forms_of
 from prunedge.utils.advice import option
 from prunedge.utils.files import is_address
 
@@ -180,8 +180,11 @@ def _first_metric(task: str) -> str:
 
 def _metrics_in_words() -> str:
     """Which metrics each task has."""
-    tasks = [f"{name}: {', '.join(task.metrics)}" for name, task in DEFINITIONS.items()]
-    return f"{'; '.join(tasks)}.".capitalize()
+    tasks = []
+    for name, task in DEFINITIONS.items():
+        tasks.append(f"{name}: {', '.join(forms_of(task.metrics, task.families))}")
+    listed = f"{'; '.join(tasks)}.".replace(CLASSIFICATION, CLASSIFICATION.capitalize(), 1)
+    return f"{listed} A LEVEL is a share between 0 and 1, such as 0.05."
 
 
 def _with_order() -> list[str]:
@@ -287,7 +290,10 @@ class TaskSection(Section):
         needs_costs = self.metric == COST
         for key in ("damage", "operate", "costs"):
             if getattr(self, key) is not None and definition.detection is None:
-                raise ValueError(f"{option(key)} can't be had with {option('task', self.name)}")
+                raise ValueError(
+                    f"{option(key)} can't be had with {option('task', self.name)}: "
+                    f"{definition.without_detection}"
+                )
         if self.operate is not None:
             needs_costs |= self.operate.strip() == "cost"
         if needs_costs and self.costs is None:

@@ -16,6 +16,7 @@ from prunedge.data.splits import portions, rarest, with_rest
 from prunedge.edge.image.normalise import ImageNorm
 from prunedge.edge.image.read import Greys, InChannels
 from prunedge.edge.image.size import Resize, Size
+from prunedge.edge.tasks import judged_by
 from prunedge.edge.tasks.base import Scale, Targets, TaskSpec
 from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec
 from prunedge.errors import DataError
@@ -246,6 +247,20 @@ class Dataset:
     def damage(self) -> DamageSpec:
         """What the user says of it."""
         return self.train.damage
+
+    def judged_by(self, metric: str) -> Dataset:
+        """The same images, on which this metric is measured too: one of a level of your own, as
+        `recall@alarms=0.03`. TrainError where their task has none of that name.
+        """
+        damage = judged_by(self.spec.name, self.damage, metric)
+        if damage == self.damage:
+            return self
+        return replace(
+            self,
+            train=replace(self.train, damage=damage),
+            val=replace(self.val, damage=damage),
+            test=replace(self.test, damage=damage),
+        )
 
     def scaled(self, scales: Sequence[Scale]) -> Dataset:
         """The same images with the scales of those that a model was trained on; as they are where

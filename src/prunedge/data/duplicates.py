@@ -48,6 +48,19 @@ class Conflict:
 
 
 @dataclass(frozen=True)
+class Twin:
+    """A test image, by its `place` in the split, and the one of another split that it looks like:
+    to the pixel where `is_identical`.
+    """
+
+    place: int
+    image: Path
+    like: Path
+    split: str
+    is_identical: bool
+
+
+@dataclass(frozen=True)
 class Looks:
     """Of each image of a set: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
     length 1, digest of the pixels.
@@ -88,14 +101,18 @@ def find_duplicates(
     return tuple(ordered), _conflicts(data, looks, names)
 
 
-def twins_in_test(data: Dataset) -> list[int]:
-    """The test images, by their place in the split, that look like one that trains or validates."""
+def twins_in_test(data: Dataset) -> list[Twin]:
+    """The test images that look like one that trains or validates, in the split's order: each with
+    the one that it is most like, a training image before others.
+    """
     looks = {side: _look(split, 0, 0, None) for side, split in data.splits().items()}
-    twins = set()
-    for side in ("train", "val"):
-        for _, place, _, _ in _pairs(looks[side], looks["test"], MAX_DISTANCE):
-            twins.add(place)
-    return sorted(twins)
+    twins: dict[int, Twin] = {}
+    for side in ("val", "train"):
+        samples = data.splits()[side].samples
+        for index, place, _, is_identical in _pairs(looks[side], looks["test"], MAX_DISTANCE):
+            image = data.test.samples[place].path
+            twins[place] = Twin(place, image, samples[index].path, side, is_identical)
+    return [twins[place] for place in sorted(twins)]
 
 
 def look_alikes(early: Split, late: Split, max_distance: int = MAX_DISTANCE) -> list[int]:

@@ -138,9 +138,11 @@ class GreyRange(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a device must know of a model. `metrics` are shares (0 to 1) by name; `macs` are for
-    one image. `task` says what it predicts, from images of which size and how many channels; `mean`
-    and `std` are those of each channel, of values from 0 to 1.
+    """What a device must know of a model. `metrics` are shares (0 to 1) by name, on `validation`
+    and `test` images; `decision` is what the threshold finds of the former, `test_twins` how many
+    test images look like one of another split, with the metrics of the others. `macs` are for one
+    image. `task` says what it predicts, from images of which size and how many channels; `mean` and
+    `std` are those of each channel, of values from 0 to 1.
 
     `view` is what a training image showed; None in bundles that don't tell. `greys` is the range
     of greys of more than eight bits; None when the model was trained on eight-bit images.

@@ -74,8 +74,8 @@ def refuse_rectified(model: nn.Module, images: torch.Tensor, where: object = Non
         return  # it doesn't take such images: what comes next says so, and why
     if isinstance(outputs, torch.Tensor) and _last(outputs, (*_PASSED, *_AVERAGED)) == "Relu":
         raise ModelError(
-            "this model ends in a ReLU: its outputs are never below 0, and so no class is ever "
-            "less probable than a half",
+            "this model ends in a ReLU: its outputs are never below 0, which this task needs (no "
+            "label would be less probable than a half, no number below the mean)",
             where=where,
             remedy="take the ReLU off its end, or use another model",
         )

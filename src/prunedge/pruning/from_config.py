@@ -19,7 +19,7 @@ from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.task_trainer import TaskTrainer
 from prunedge.pruning.trainer import Trainer
-from prunedge.tasks import metric_among, metric_named, task_named
+from prunedge.tasks import metric_named, task_named
 from prunedge.train import Engine, Progress, TrainConfig, TransferSettings
 from prunedge.train.batches import usual_batch_size
 from prunedge.utils.advice import option
@@ -180,12 +180,12 @@ def refuse_wrong_metric(config: RunConfig) -> None:
     """ConfigError where the task has no metric of that name, or not one that the rule's
     confidence can be had of.
     """
-    known = task_named(config.task.name).metrics
     name = config.task.metric
-    metric = metric_among(known, name, where=option("metric", name))
+    metric = metric_named(name, config.task.name, where=option("metric", name))
     if config.stop.confidence is None or metric.has_interval:
         return
-    suited = [other.name for other in known.values() if other.has_interval]
+    known = task_named(config.task.name).metrics.values()
+    suited = [other.name for other in known if other.has_interval]
     raise ConfigError(
         f"confidence is that of {' or '.join(suited)}, and metric is {name}",
         where=option("confidence", config.stop.confidence),

@@ -54,15 +54,17 @@ def with_usual_metric(config: RunConfig, data: Dataset) -> tuple[RunConfig, str 
     return config.with_values(metric=rare_metric), line
 
 
-def judged(config: RunConfig, data: Dataset) -> RunConfig:
-    """The config with the metric that suits the images, for a training or pruning without a run,
-    which looks at no test image. PrunedgeError where it is not defined on validation images.
+def judged(config: RunConfig, data: Dataset) -> tuple[RunConfig, Dataset]:
+    """The config with the metric that suits the images, and these with that metric, for a training
+    or pruning without a run, which looks at no test image. PrunedgeError where it is not defined on
+    validation images.
     """
     config, line = with_usual_metric(config, data)
     if line is not None:
         log.info("%s", line)
+    data = data.judged_by(config.task.metric)
     refuse_undefined(config, data, ("val",))
-    return config
+    return config, data
 
 
 def refuse_undefined(config: RunConfig, data: Dataset, sides: Iterable[str]) -> None:

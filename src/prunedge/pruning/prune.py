@@ -169,7 +169,7 @@ def _start_on(
         require_engine(engine)
     if finetune is not None:
         require("finetune", finetune, TrainConfig, "a TrainConfig")
-    config = _config(data, device, finetune, settings)
+    config, data = judged(_config(data, device, finetune, settings), data)
     name = type(model).__name__
     task = make_task(data.spec)
     refuse_ending(model, data.example(4), task, name)
@@ -250,4 +250,4 @@ def _config(
         **values,
     )
     refuse_wrong_metric(config)
-    return judged(config, data)
+    return config

@@ -14,12 +14,22 @@ from prunedge.runs.decision_rates import (
     most_frequent,
     recall,
     recorded_rule,
+    result_of,
 )
-from prunedge.runs.decision_record import CountsRecord, DecisionRecord
-from prunedge.utils.wording import counted, first_of
+from prunedge.runs.decision_record import (
+    CostRecord,
+    CountsRecord,
+    DecisionRecord,
+)
+from prunedge.utils.wording import counted, figure, first_of
 
 MOST_DECIMALS = 9
 TITLES = {"baseline": "unpruned", "start": "the start", "best": "pruned"}
+MODELS = {
+    "baseline": "the unpruned model",
+    "start": "the model that the run started from",
+    "best": "the pruned model",
+}
 
 
 def decided(decisions: Mapping[str, DecisionRecord], classes: Sequence[str]) -> list[str]:
@@ -28,14 +38,16 @@ def decided(decisions: Mapping[str, DecisionRecord], classes: Sequence[str]) -> 
     """
     if not decisions:
         return []
-    best = decisions["best"]
+    result, best = result_of(decisions)
     lines = [f"at the operating point, on test images; damage is {damage_in_words(best)}:"]
     for name, record in decisions.items():
-        found = found_in_words(record, record.test)
-        lines.append(f"  {TITLES[name]}: {found}; {rates_in_words(record.test)}")
+        figures = [found_in_words(record, record.test), rates_in_words(record.test)]
+        if record.cost is not None:
+            figures.append(cost_in_words(record.cost, record.unit))
+        lines.append(f"  {TITLES[name]}: {'; '.join(figures)}")
     constant = most_frequent(best, classes)
     lines.append(f"  {constant_in_words(constant, best)}")
-    lines.append(f"  {asked_in_words(best)}")
+    lines.append(f"  {asked_in_words(best, result)}")
     for name, record in decisions.items():
         lines += [f"  {TITLES[name]}: {line}" for line in kept_in_words(record)]
     return lines
@@ -67,6 +79,22 @@ def rates_in_words(counts: CountsRecord) -> str:
         f"recall {rate_in_words(recall(counts))}, "
         f"false alarm rate {rate_in_words(false_alarm_rate(counts))}"
     )
+
+
+def cost_in_words(cost: CostRecord, unit: str) -> str:
+    """`0.421 an image, a miss costing 50 and a false alarm 1 (95 % interval 0.3 to 0.6)`."""
+    costs = f"a miss costing {cost.miss:g} and a false alarm {cost.alarm:g}"
+    return f"cost {per_unit(cost.value, unit)}, {costs} ({cost_interval_in_words(cost)})"
+
+
+def per_unit(cost: float, unit: str) -> str:
+    """`0.421 an image`."""
+    return f"{figure(cost)} {'an' if unit == 'image' else 'a'} {unit}"
+
+
+def cost_interval_in_words(cost: CostRecord) -> str:
+    """`95 % interval 0.3 to 0.6`."""
+    return f"95 % interval {figure(cost.low)} to {figure(cost.high)}"
 
 
 def rate_in_words(rate: Rate | None) -> str:
@@ -123,14 +151,16 @@ def constant_in_words(constant: MostFrequent, record: DecisionRecord) -> str:
     )
 
 
-def asked_in_words(record: DecisionRecord) -> str:
-    """What the operating point was chosen for, and which threshold that gave."""
+def asked_in_words(record: DecisionRecord, name: str = "best") -> str:
+    """What the operating point was chosen for, and which threshold that gave the model of that
+    `name`.
+    """
     rule = recorded_rule(record.rule)
     least = f"a probability of at least {threshold_text(record.threshold)}"
     if rule is None:
-        return f"no rule was given (--operate): the pruned model reports damage at {least}"
+        return f"no rule was given (--operate): {MODELS[name]} reports damage at {least}"
     return (
-        f"asked for: {rule_in_words(rule)}; by validation images the pruned model reports damage "
+        f"asked for: {rule_in_words(rule)}; by validation images {MODELS[name]} reports damage "
         f"at {least}"
     )
 
@@ -181,3 +211,20 @@ def _holds(share: Rate | None, level: float) -> bool:
 
 def _level(share: float) -> str:
     return f"{100 * share:g} %"
+
+
+def calibration_in_words(decisions: Mapping[str, DecisionRecord]) -> list[str]:
+    """Of which models the temperature made the probabilities of test images worse, though
+    validation images chose it; none where it made none worse.
+    """
+    lines = []
+    for name, record in decisions.items():
+        error = record.test_error
+        if error.calibrated <= error.raw or percent(error.calibrated) == percent(error.raw):
+            continue
+        lines.append(
+            f"the temperature of {MODELS[name]}, which validation images chose, makes its "
+            f"probabilities worse on test images: an error of {percent(error.calibrated)} instead "
+            f"of {percent(error.raw)}"
+        )
+    return lines

@@ -18,6 +18,7 @@ from prunedge.config.keywords import fit_keys, prune_keys, with_keywords
 from prunedge.data import Dataset
 from prunedge.data.dataset import require_batches, require_dataset
 from prunedge.edge import Bundle
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import scale_rows
 from prunedge.edge.tasks.decision import OperatingRule, rule_in
 from prunedge.edge.tasks.metric import as_drop
@@ -32,9 +33,10 @@ from prunedge.pruning.from_config import refuse_wrong_metric, transfer_settings
 from prunedge.pruning.judging import judged
 from prunedge.pruning.steps import Step, handed_over
 from prunedge.report import write_loop_report
+from prunedge.runs.deciding import refuse_undecided
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
-from prunedge.tasks import Metrics, make_task, metric_among, refuse_ending
+from prunedge.tasks import Metrics, make_task, metric_named, refuse_ending
 from prunedge.train import (
     Engine,
     FitResult,
@@ -94,7 +96,7 @@ def fit(
             **settings,
         )
         refuse_wrong_metric(config)
-        config = judged(config, data)
+        config, data = judged(config, data)
     extras = TrainExtras(penalty=_penalty(model, data, config), progress=progress)
     return transfer(
         model,
@@ -112,7 +114,8 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
 
     In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives the
     task's `Metrics`: for classification `accuracy`, `f1`, `auroc`, `balanced_accuracy` and those of
-    damage (`metrics.value("recall@alarms=0.05")`) are shares from 0 to 1, `loss` is the mean
+    damage (`metrics.value("recall@alarms=0.05")`; of another level with
+    `data.judged_by("recall@alarms=0.03").test`) are shares from 0 to 1, `loss` is the mean
     cross-entropy, `confusion[true][predicted]` counts images; for multilabel `map`,
     `f1`, `exact`, and the `average_precision` of each class; for ordinal `kappa`, `degrees_off`,
     `two_off` and `accuracy`; for regression `mae` and `rmse` in the numbers' own unit, and `r2`.
@@ -167,14 +170,15 @@ def export_bundle(
     _refuse_other_outputs(model, data)
     _is_of_this_name(model, model_name, data)
     graph = trace(model, data.example())
-    judged = metric_among(make_task(data.spec).metrics, metric).name
-    metrics = {"validation": {judged: evaluate(model, data.val).value(judged)}}
+    judged_by = metric_named(metric, data.spec.name).name
+    data = data.judged_by(judged_by)
+    metrics = {"validation": {judged_by: evaluate(model, data.val).value(judged_by)}}
     return bundle_of(
         model,
         data,
         Path(out),
         model_name=model_name,
-        metric=judged,
+        metric=judged_by,
         metrics=metrics,
         macs=graph.macs(),
         params=graph.params(),
@@ -192,10 +196,12 @@ def _rule(operate: str | None, data: Dataset) -> OperatingRule | None:
     if operate is None:
         return None
     try:
-        return rule_in(operate, data.damage.costs)
+        rule = rule_in(operate, data.damage.costs)
     except ValueError as error:
         where = option("operate", operate)
         raise PrunedgeError(str(error), where=where, remedy="mend this value") from None
+    refuse_undecided(data.spec, rule)
+    return rule
 
 
 @with_keywords(prune_keys())
@@ -240,7 +246,8 @@ def write_report(
     if models is not None:
         first, best = models
         both = {"baseline": first, "best": best}
-        test = on_test(both, data, make_engine("32"), _rule(operate, data))
+        measured = data.judged_by(config.task.metric)
+        test = on_test(both, measured, make_engine("32"), _rule(operate, data))
     return write_loop_report(
         Path(out), list(steps), handed_over(steps), config, test, set(settings)
     )
@@ -270,11 +277,12 @@ def _metric_watched(steps: Sequence[Step], data: Dataset, asked: str | None) -> 
     """The metric whose value the loop's rule watched in every step; PrunedgeError where it is not
     the one `asked`.
     """
-    metrics = make_task(data.spec).metrics
+    definition = DEFINITIONS[data.spec.name]
     if asked is not None:
-        metric_among(metrics, asked, where=option("metric", asked))
+        asked = metric_named(asked, data.spec.name, where=option("metric", asked)).name
     watched = []
-    for name in metrics:
+    measured = [name for name in steps[0].metrics if name not in definition.metrics]
+    for name in (*definition.metrics, *measured):
         if all(step.metrics.get(name) == step.metric_after for step in steps):
             watched.append(name)
     if asked is None and watched:
@@ -282,7 +290,7 @@ def _metric_watched(steps: Sequence[Step], data: Dataset, asked: str | None) -> 
     if asked is not None and asked in watched:
         return asked
     raise PrunedgeError(
-        f"the loop did not watch {asked or ' or '.join(metrics)}",
+        f"the loop did not watch {asked or ' or '.join(definition.metrics)}",
         where=option("metric", asked),
         remedy="give the steps of one pe.prune on this data, and its own metric",
     )

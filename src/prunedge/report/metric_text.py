@@ -7,7 +7,8 @@ own, and whether more of it is better is the metric's to say.
 from __future__ import annotations
 
 from prunedge.config import RunConfig
-from prunedge.edge.tasks.metric import POINTS, Drop
+from prunedge.edge.tasks import DEFINITIONS
+from prunedge.edge.tasks.metric import POINTS, Drop, forms_of
 from prunedge.study.statistics import Spread
 from prunedge.tasks import Metric, metric_named
 from prunedge.utils.wording import figure
@@ -16,6 +17,15 @@ from prunedge.utils.wording import figure
 def metric_of(config: RunConfig) -> Metric:
     """The metric that a run is judged by."""
     return metric_named(config.task.metric, config.task.name)
+
+
+def at_best(config: RunConfig) -> str:
+    """The metrics that are at the best threshold of the images themselves; empty where none is."""
+    definition = DEFINITIONS[config.task.name]
+    found = [name for name, metric in definition.metrics.items() if metric.is_at_best]
+    *others, last = forms_of(found, definition.families) or [""]
+    forms = f"{', '.join(others)} and {last}" if others else last
+    return forms.replace("=LEVEL", "")
 
 
 def is_share(metric: Metric) -> bool:

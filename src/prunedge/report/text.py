@@ -14,9 +14,10 @@ from prunedge.pruning.steps import Step
 from prunedge.report.decision_text import decided
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
 from prunedge.report.steps_text import place_of
+from prunedge.report.twins_text import twins_in_words, twins_of_training
 from prunedge.runs.chain import Reference
 from prunedge.runs.compared import TIMES, better, compared, times
-from prunedge.runs.decision_rates import decisions_in
+from prunedge.runs.decision_rates import decisions_in, shown_of
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
@@ -50,6 +51,7 @@ def trained(run: Run) -> str:
         f"{amount(step.params, 2)} parameters, {amount(step.macs)} MACs, "
         f"{megabytes(step.size_mb)} MB"
     )
+    lines += [f"mind: {line}" for line in twins_of_training(run)]
     lines.append(run.computed_with())
     warning = one_class(run, step)
     if warning is not None:
@@ -68,7 +70,8 @@ def pruned(run: Run) -> str:
     references = run.references()
     title = f"{run.config.model.name}, {place_of(best, steps)}"
 
-    lines = decided(decisions_in(run.test()), run.config.data.classes)
+    decisions = shown_of(decisions_in(run.test()), is_pruned=best.index != 0)
+    lines = decided(decisions, run.config.data.classes)
     if len(references) > 1:
         lines.append(title)
         for reference in references:
@@ -135,24 +138,6 @@ def lost_on_test_data(
     ]
 
 
-def twins_in_words(config: RunConfig, test: Mapping[str, Any] | None) -> list[str]:
-    """How many test images have a twin elsewhere, and the figure without them, if any has."""
-    twins = (test or {}).get("twins")
-    if not test or not twins:
-        return []
-    metric = metric_of(config)
-    count = counted(test["best"]["n"], "test image")
-    line = (
-        f"{twins['count']:,} of {count} look like one that the model learned from or was chosen by"
-    )
-    values = [twins["without"].get(name, {}).get(metric.name) for name in ("baseline", "best")]
-    if None not in values:
-        before, after = map(metric.text, values)
-        line += f": without them {metric.name} {before} -> {after}"
-    keeps = f"{option('group_by', 'similar')} keeps them on one side"
-    return [f"{line}; if they show the same thing, {keeps}"]
-
-
 def study_state(counts: StudyProgress) -> str:
     """How far a study is."""
     of_all = f"{counts.trials_done} of {counted(counts.trials, 'trial is', 'trials are')} done"
@@ -210,6 +195,8 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
         before = metric.text(test[reference.tested][metric.name])
         after = metric.text(test["best"][metric.name])
         quality += f", on test data {before} -> {after}"
+    if metric.is_at_best:
+        quality += ", each at the best threshold of these very images"
     return [costs, *_latency(first, best), quality]
 
 

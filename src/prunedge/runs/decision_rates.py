@@ -4,6 +4,7 @@ rule was kept, and what always giving the most frequent answer finds. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from prunedge.edge.tasks.decision import OperatingRule
-from prunedge.runs.decision_record import CountsRecord, DecisionRecord
+from prunedge.runs.decision_record import CostRecord, CountsRecord, DecisionRecord
 
 # The models that test.json may have a decision of, in the order in which they are shown.
 DECIDED = ("baseline", "start", "best")
@@ -56,6 +57,20 @@ def decisions_in(test: Mapping[str, Any] | None) -> dict[str, DecisionRecord]:
     return {name: DecisionRecord(**records[name]) for name in DECIDED if name in records}
 
 
+def shown_of(
+    decisions: Mapping[str, DecisionRecord], *, is_pruned: bool
+) -> dict[str, DecisionRecord]:
+    """The decisions of different models, the result's last: where nothing was removed the result is
+    the model before it, which is named once.
+    """
+    return {name: record for name, record in decisions.items() if is_pruned or name != "best"}
+
+
+def result_of(decisions: Mapping[str, DecisionRecord]) -> tuple[str, DecisionRecord]:
+    """The name of the result among decisions that are shown, and its decision."""
+    return list(decisions.items())[-1]
+
+
 @cache
 def rate(count: int, total: int) -> Rate | None:
     """A share of so many; None of nothing."""
@@ -76,6 +91,33 @@ def recall(counts: CountsRecord) -> Rate | None:
 def false_alarm_rate(counts: CountsRecord) -> Rate | None:
     """The share of the sound that is called damaged; None where nothing is sound."""
     return rate(counts.alarms, counts.alarms + counts.quiet)
+
+
+def cost(counts: CountsRecord, miss: float, alarm: float) -> CostRecord:
+    """What misses and false alarms cost on average, where each costs so much, with the bounds of
+    its 95 % interval: that of a linear function of binomial proportions, from Wilson's of the
+    shares that are missed and falsely reported (Zou, Huang & Zhang 2009, Computational Statistics
+    & Data Analysis 53, equation 4). How many are damaged counts as known. There has to be one.
+    """
+    damaged = counts.found + counts.missed
+    sound = counts.alarms + counts.quiet
+    total = damaged + sound
+    value = (miss * counts.missed + alarm * counts.alarms) / total
+    below = above = 0.0
+    for share, weight in (
+        (rate(counts.missed, damaged), miss * damaged / total),
+        (rate(counts.alarms, sound), alarm * sound / total),
+    ):
+        if share is not None:
+            below += (weight * (share.value - share.low)) ** 2
+            above += (weight * (share.high - share.value)) ** 2
+    return CostRecord(
+        miss=miss,
+        alarm=alarm,
+        value=value,
+        low=max(0.0, value - math.sqrt(below)),
+        high=value + math.sqrt(above),
+    )
 
 
 def recorded_rule(text: str) -> OperatingRule | None:
@@ -137,6 +179,7 @@ def decision_to_json(record: DecisionRecord, classes: Sequence[str]) -> dict[str
         **splits,
         "usual": _counts_to_json(record.usual),
         "most_frequent": {"answer": constant.answer, **_counts_to_json(constant.counts)},
+        "cost": None if record.cost is None else record.cost.model_dump(),
         "calibration_error": record.test_error.model_dump(),
         "note": record.note,
     }

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from prunedge.edge.tasks.decision import Decision
 from prunedge.utils.records import Record
@@ -60,13 +60,26 @@ class CalibrationErrorRecord(Record):
     calibrated: Share
 
 
+class CostRecord(Record):
+    """What misses and false alarms cost a decision (of an image, or of a label) on the test split
+    at the threshold that validation images chose, where each costs so much: the mean, and the
+    bounds of its 95 % interval (`prunedge.runs.decision_rates.cost`).
+    """
+
+    miss: PositiveFloat
+    alarm: PositiveFloat
+    value: NonNegativeFloat
+    low: NonNegativeFloat
+    high: NonNegativeFloat
+
+
 class DecisionRecord(Record):
     """The decision of one model. `rule` is what the user asked for (`recall>=0.95`), empty where
     nothing was. `unit` is what is counted: images, or, where an image may have several labels, each
     label of each image. `usual` are the counts on the test split without a rule, by the most
     probable answer. `confusion[true][answered]` counts the images of the test split by class at
-    this threshold; None where an image may have several labels. `note` says where the rule could
-    not be kept.
+    this threshold; None where an image may have several labels. `cost` is None where nobody said
+    what a miss and a false alarm cost. `note` says where the rule could not be kept.
     """
 
     rule: str
@@ -82,6 +95,7 @@ class DecisionRecord(Record):
     curve: CurveRecord
     reliability: list[ReliabilityRecord]
     confusion: list[list[NonNegativeInt]] | None = None
+    cost: CostRecord | None = None
     note: str = ""
 
     @property

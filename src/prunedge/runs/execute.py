@@ -131,7 +131,7 @@ def _train(session: RunSession) -> Run:
 def _prepare(session: RunSession) -> None:
     """Load the images and choose what computes, or find what did."""
     _ = session.engine
-    note_data(session.run, session.data)
+    note_data(session.run, session.data, lambda: session.twins)
 
 
 def _prune(session: RunSession) -> Run:
@@ -212,7 +212,9 @@ def _test(session: RunSession, compared: Mapping[str, nn.Module]) -> dict[str, A
         is_start = reference.tested == "start"
         models[reference.tested] = run.load(0) if is_start else run.load_first()
     models["best"] = run.load()
-    tested = on_test(models, session.data, session.engine, session.config.task.rule)
+    tested = on_test(
+        models, session.data, session.engine, session.config.task.rule, session.twins or ()
+    )
     beside = {name: model.eval() for name, model in compared.items()}
     return {
         **tested,

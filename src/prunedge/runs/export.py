@@ -20,22 +20,30 @@ from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
 from prunedge.edge.tasks import decoder_of, finds_pixels
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.edge.tasks.decision import Decision, OperatingRule
+from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.export import Comparison, Judge, export_bundle
 from prunedge.export.bundle import refuse_full
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
-from prunedge.runs.deciding import decision_on
+from prunedge.runs.data_record import NAME, DataRecord
+from prunedge.runs.deciding import chosen_aloud, refuse_undecided
 from prunedge.runs.images import images_of
 from prunedge.runs.new import writing
 from prunedge.runs.run import Run
 from prunedge.runs.run_models import require_plan
 from prunedge.runs.task import task_of
 from prunedge.runs.training import taught
-from prunedge.tasks import make_task, metric_named, task_named
-from prunedge.tasks.operating import Answers, counts_of, decide, detection_of, with_decision
+from prunedge.tasks import make_task, metric_named
+from prunedge.tasks.operating import (
+    Answers,
+    Chosen,
+    counts_of,
+    decide,
+    detection_of,
+    with_decision,
+)
 from prunedge.train import make_engine, observe
 from prunedge.train.collapse import one_class_warning
 
@@ -70,6 +78,10 @@ def write_bundle(
     run's own unless given.
     """
     refuse_full(out)  # before the work
+    if rule is not None:
+        spec = task_of(run.config).spec
+        assert spec is not None
+        refuse_undecided(spec, rule)
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
     if chosen.step.only_answer is not None:
@@ -80,10 +92,10 @@ def write_bundle(
         require_plan(run, chosen.index, trace(run.load_first(), data.example()))
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
-        metrics["test"] = {name: chosen.test[name] for name in task_named(config.task.name).metrics}
-        twins = (run.test() or {}).get("twins")
-        if twins and not baseline:
-            metrics["test_twins"] = twins
+        metrics["test"] = {name: chosen.test[name] for name in task_of(config).metrics}
+    twins = _twins(run, chosen.tested, has_own_rule=rule is None)
+    if twins is not None:
+        metrics["test_twins"] = twins
     about = {
         "run_step": None if chosen.index is None else chosen.step.number,
         "model": chosen.name,
@@ -127,7 +139,13 @@ def bundle_of(
     """Export a model, compared on validation images, calibrated on training images (drawn by
     `seed`), judged on validation data, where its decision is chosen as well (by `rule`).
     """
-    spec = with_decision(data.spec, _decision(model, data, rule))
+    chosen = _chosen_on_validation(model, data, rule)
+    decision = None if chosen is None else chosen.decision
+    spec = with_decision(data.spec, decision)
+    if chosen is not None and chosen.decision.threshold is not None:
+        counts = chosen.counts
+        figures = {"recall": counts.recall, "alarms": counts.alarm_rate}
+        metrics = {**metrics, "decision": figures}
     return export_bundle(
         model,
         out,
@@ -148,12 +166,16 @@ def bundle_of(
     )
 
 
-def _decision(model: nn.Module, data: Dataset, rule: OperatingRule | None) -> Decision | None:
-    """What validation images choose for a model; None of tasks that have no decision."""
+def _chosen_on_validation(
+    model: nn.Module, data: Dataset, rule: OperatingRule | None
+) -> Chosen | None:
+    """What validation images choose for a model; None of tasks that have no decision. A line says
+    where the rule is none to work with.
+    """
     task = make_task(data.spec)
     if detection_of(data.spec) is None and rule is None:
         return None
-    return decision_on(task, observe(model, data.val, make_engine("32"), task), rule)
+    return chosen_aloud(task, observe(model, data.val, make_engine("32"), task), rule)
 
 
 def _judge(
@@ -197,20 +219,19 @@ def _compare(
     if spec.decision is None:
         return compared
     of_float, of_form = (Answers(*task.kept(meter)) for meter in meters)
-    decision = decide(data.spec, of_form, rule)
-    if decision is None:
+    chosen = decide(data.spec, of_form, rule)
+    if chosen is None:
         return compared
     counts_float = counts_of(data.spec, spec.decision, of_float)
-    counts = counts_of(data.spec, decision, of_form)
     return replace(
         compared,
-        agreement=_same_answers(spec, of_float, with_decision(spec, decision), of_form),
-        decision=decision,
+        agreement=_same_answers(spec, of_float, with_decision(spec, chosen.decision), of_form),
+        decision=chosen.decision,
         figures={
             "recall_float": counts_float.recall,
             "alarms_float": counts_float.alarm_rate,
-            "recall": counts.recall,
-            "alarms": counts.alarm_rate,
+            "recall": chosen.counts.recall,
+            "alarms": chosen.counts.alarm_rate,
         },
     )
 
@@ -255,7 +276,8 @@ class _Alike:
 @dataclass(frozen=True)
 class _Chosen:
     """A model of a run, with what the run knows about it. `index` is its step's place in this run's
-    history, None where it is none of its own.
+    history, None where it is none of its own; `tested` what test.json calls it, None where it was
+    not tested.
     """
 
     name: str
@@ -263,20 +285,35 @@ class _Chosen:
     plan: Plan
     step: Step
     index: int | None
+    tested: str | None
     test: Mapping[str, Any] | None
+
+
+def _twins(run: Run, tested: str | None, *, has_own_rule: bool) -> dict[str, Any] | None:
+    """How many test images look like one that the model learned from or was chosen by, and the
+    metrics of a model, as test.json calls it, without them, with what the run's own rule finds of
+    these; None where there are none, or nobody knows.
+    """
+    record = run.read_as(NAME, DataRecord.model_validate)
+    twins = (run.test() or {}).get("twins")
+    if twins and tested is not None:
+        names = task_of(run.config).metrics
+        without = twins["without"].get(tested, {})
+        told = {"count": twins["count"], "without": {name: without.get(name) for name in names}}
+        if has_own_rule and tested in twins.get("decided", {}):
+            told["decided"] = twins["decided"][tested]
+        return told
+    if record is None or record.twins is None or not record.twins.count:
+        return None
+    return {"count": record.twins.count}
 
 
 def _first_of(run: Run) -> _Chosen:
     first, chain = run.first(), run.chain()
     index = 0 if chain is None or chain.first is None else None
-    return _Chosen(
-        run.references()[0].name,
-        run.load_first(),
-        Plan({}),
-        first,
-        index,
-        (run.test() or {}).get("baseline"),
-    )
+    test = (run.test() or {}).get("baseline")
+    tested = None if test is None else "baseline"
+    return _Chosen(run.references()[0].name, run.load_first(), Plan({}), first, index, tested, test)
 
 
 def _step_of(run: Run, step: int | None) -> _Chosen:
@@ -287,7 +324,9 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
     tested = {0: run.references()[-1].tested, best: "best"}.get(wanted)
     test = (run.test() or {}).get(tested) if tested else None
     name = run.references()[-1].name if wanted == 0 else chosen.name
-    return _Chosen(name, state.model, state.plan, chosen, wanted, test)
+    if test is None:
+        tested = None
+    return _Chosen(name, state.model, state.plan, chosen, wanted, tested, test)
 
 
 def _view(data: Dataset) -> View:

@@ -23,7 +23,7 @@ def images_of(config: RunConfig, *moved: object, progress: Progress | None = Non
     refuse_gone(config, *moved)
     data = images.load(config.data.path, progress=progress, **config.image_settings())
     # A model that was trained on other images answers by their scales.
-    return data.scaled(scales_in(config.data.scales))
+    return data.judged_by(config.task.metric).scaled(scales_in(config.data.scales))
 
 
 def refuse_gone(config: RunConfig, *moved: object) -> None:

@@ -28,7 +28,7 @@ from prunedge.edge.tasks.decision import Decision
 from prunedge.errors import BundleError, PrunedgeError, RunError
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
-from prunedge.runs.deciding import decision_on
+from prunedge.runs.deciding import chosen_aloud
 from prunedge.runs.decision_record import DecisionRecord
 from prunedge.runs.images import images_of
 from prunedge.runs.run import Run, open_run
@@ -167,7 +167,8 @@ def _decision_of(
         return DecisionRecord.model_validate(kept).decision
     if not isinstance(own, Dataset):
         return None
-    return decision_on(task_of(run.config), observed(own.val), run.config.task.rule)
+    chosen = chosen_aloud(task_of(run.config), observed(own.val), run.config.task.rule)
+    return None if chosen is None else chosen.decision
 
 
 def _chosen(

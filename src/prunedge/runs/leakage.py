@@ -14,10 +14,10 @@ from prunedge.data import Dataset, Split
 from prunedge.data.duplicates import look_alikes
 from prunedge.data.stored import digests_of
 from prunedge.errors import PrunedgeError
+from prunedge.runs.data_record import MOST_COMPARED
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import option
 
-MOST_COMPARED = 20_000  # images whose looks are compared, which takes a millisecond each
 # What decides on which side an image lies.
 SIDES = ("data", "seed", "folds", "fold", "group_by")
 

@@ -20,7 +20,7 @@ from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
 from prunedge.runs.data_record import DataRecord
-from prunedge.runs.decision_record import DecisionRecord, ShownRecord
+from prunedge.runs.decision_record import CountsRecord, DecisionRecord, ShownRecord
 from prunedge.runs.time_records import BenchRecord, LatencyRecord, TimesRecord
 from prunedge.tasks import TASKS
 from prunedge.utils.records import Loss, Record
@@ -83,11 +83,12 @@ class MistakeRecord(Record):
 
 class TwinsRecord(Record):
     """How many test images look like one of another split, and the metrics of each model on the
-    others, where there are any.
+    others, where there are any; `decided` is what each decision finds of these.
     """
 
     count: PositiveInt
     without: dict[str, MetricsRecord]
+    decided: dict[str, CountsRecord] = Field(default_factory=dict)
 
 
 class TestRecord(Record):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from prunedge.pruning.from_config import context_of, finetuning, policy_of, trai
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.steps import Iteration, State
 from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.data_record import twins_of
 from prunedge.runs.images import images_of
 from prunedge.runs.learning import note_epochs
 from prunedge.runs.origin import open_start
@@ -35,6 +36,9 @@ from prunedge.train import Engine, TrainConfig, make_engine, measure_engine
 from prunedge.utils import distributed
 from prunedge.utils.tracing import span, traced
 from prunedge.utils.wording import counted
+
+if TYPE_CHECKING:
+    from prunedge.data.duplicates import Twin
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +88,13 @@ class RunSession:
         else:
             moved = ()
         return images_of(config, *moved, progress=self.callbacks.progress)
+
+    @cached_property
+    def twins(self) -> list[Twin] | None:
+        """The test images that look like one of another split; None where there are too many images
+        to compare.
+        """
+        return twins_of(self.data)
 
     @cached_property
     def task(self) -> Task:

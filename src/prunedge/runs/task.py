@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prunedge.config import RunConfig
+from prunedge.edge.tasks import judged_by
 from prunedge.edge.tasks.base import TaskSpec, scales_in
 from prunedge.edge.tasks.decision import damage_named
 from prunedge.tasks import Task, make_task
@@ -20,7 +21,11 @@ def task_of(config: RunConfig) -> Task:
         size=data.size,
         resize=data.resize,
         in_channels=data.in_channels,
-        damage=damage_named(config.task.damage, config.task.costs),
+        damage=judged_by(
+            config.task.name,
+            damage_named(config.task.damage, config.task.costs),
+            config.task.metric,
+        ),
         scales=scales_in(data.scales),
     )
     return make_task(spec)

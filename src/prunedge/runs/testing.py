@@ -4,20 +4,23 @@ unpruned one got right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from prunedge.data import Dataset
 from prunedge.data.paths import written
 from prunedge.edge.tasks.decision import OperatingRule
+from prunedge.runs.data_record import twins_of, without_twins
 from prunedge.runs.deciding import decision_record
-from prunedge.runs.leakage import MOST_COMPARED
-from prunedge.runs.testing_gallery import gallery
+from prunedge.runs.testing_gallery import decided_on, gallery
 from prunedge.tasks import Example, Meter, make_task
 from prunedge.tasks.operating import detection_of
 from prunedge.train import Engine, evaluate, observe
+
+if TYPE_CHECKING:
+    from prunedge.data.duplicates import Twin
 
 
 def on_test(
@@ -25,10 +28,12 @@ def on_test(
     data: Dataset,
     engine: Engine,
     rule: OperatingRule | None = None,
+    twins: Sequence[Twin] | None = None,
 ) -> dict[str, Any]:
     """The metrics of each model on `data.test` by its name, and under `mistakes` what `best` gets
-    wrong and `baseline` got right. Where test images look like training or validation images,
-    `twins` says how many, and holds the metrics on the others. `decisions` are those of
+    wrong and `baseline` got right. Where test images look like training or validation images
+    (`twins`, which are looked for unless given), `twins` says how many, and holds the metrics on
+    the others, and what the decisions find of these. `decisions` are those of
     `prunedge.runs.deciding`, whose thresholds `rule` chooses on `data.val`; `wrong` and
     `borderline` the images of `prunedge.runs.testing_gallery`. Plain JSON values.
     """
@@ -38,8 +43,16 @@ def on_test(
     if "best" in meters and "baseline" in meters:
         examples = task.examples(meters["baseline"], meters["best"])
         tested["mistakes"] = [_mistake(example, data) for example in examples]
-        tested["twins"] = _twins(models, data, engine)
         tested["decisions"] = _decisions(models, meters, data, engine, rule)
+        twins = twins_of(data) if twins is None else twins
+        tested["twins"] = None
+        if twins:
+            others = without_twins(data, twins)
+            tested["twins"] = {
+                "count": len(twins),
+                "without": _metrics_on(others, models, data, engine),
+                "decided": decided_on(others, task, meters, tested["decisions"]),
+            }
         tested |= gallery(task, meters, tested["decisions"], data.test)
     return tested
 
@@ -65,26 +78,15 @@ def _decisions(
     return decisions
 
 
-def _twins(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any] | None:
-    """How many test images look like one of another split, and each model's metrics on the rest;
-    None where none does, or where there are too many images to compare.
-    """
-    if sum(map(len, data.splits().values())) > MOST_COMPARED:
-        return None
-    # Hashing takes a second to import.
-    from prunedge.data.duplicates import twins_in_test
-
-    twins = twins_in_test(data)
-    if not twins:
-        return None
-    others = sorted(set(range(len(data.test))) - set(twins))
-    found: dict[str, Any] = {"count": len(twins), "without": {}}
-    if others:
-        rest = data.test.at(others)
-        task = make_task(data.spec)
-        for name, model in models.items():
-            found["without"][name] = evaluate(model, rest, engine, task).to_json()
-    return found
+def _metrics_on(
+    places: list[int], models: Mapping[str, nn.Module], data: Dataset, engine: Engine
+) -> dict[str, Any]:
+    """The metrics of each model on these test images alone, by its name; {} without any."""
+    if not places:
+        return {}
+    task = make_task(data.spec)
+    rest = data.test.at(places)
+    return {name: evaluate(model, rest, engine, task).to_json() for name, model in models.items()}
 
 
 def _mistake(example: Example, data: Dataset) -> dict[str, Any]:

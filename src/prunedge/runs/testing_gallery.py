@@ -5,7 +5,7 @@ that lie nearest to its threshold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from prunedge.data import Split
 from prunedge.data.paths import written
 from prunedge.runs.deciding import answers_in
-from prunedge.runs.decision_record import DecisionRecord, ShownRecord
+from prunedge.runs.decision_record import CountsRecord, DecisionRecord, ShownRecord
 from prunedge.tasks import Meter, Task
-from prunedge.tasks.operating import detection_of, scores_of, with_decision
+from prunedge.tasks.operating import counts_at, detection_of, scores_of, with_decision
 
 MOST_WRONG = 24  # of the missed, and of the false alarms
 MOST_BORDERLINE = 12
@@ -73,6 +73,26 @@ def gallery(
         parts=tuple(record.damage) if record.unit == "label" else ("",),
     )
     return gallery_of(decided, split)
+
+
+def decided_on(
+    places: Sequence[int], task: Task, meters: Mapping[str, Meter], decisions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What each decision finds and misses of these test images alone (`CountsRecord`), by the
+    model's name and its meter of the whole split.
+    """
+    counts = {}
+    for name, plain in decisions.items():
+        record = DecisionRecord(**plain)
+        assert task.spec is not None
+        detection = detection_of(task.spec)
+        assert detection is not None
+        scores = _scores(task, meters[name], record)
+        truth = detection.is_damaged(answers_in(task, meters[name]).targets)
+        is_damaged = truth.reshape(scores.shape)
+        found = counts_at(scores[places], is_damaged[places], record.threshold)
+        counts[name] = CountsRecord(**asdict(found)).model_dump()
+    return counts
 
 
 def _scores(task: Task, meter: Meter, record: DecisionRecord) -> np.ndarray:

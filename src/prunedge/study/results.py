@@ -176,7 +176,7 @@ def _end(run: Run) -> Row:
     for name in ("baseline", "best"):
         metrics = test.get(name, {})
         row[f"test_{name}"] = metrics.get(task.metric)
-        for metric in task_named(task.name).metrics:
+        for metric in dict.fromkeys((*task_named(task.name).metrics, task.metric)):
             row[f"test_{metric}_{name}"] = metrics.get(metric)
     row["test_images"] = test["best"]["n"] if test else None
     for name in ("scratch", "random"):

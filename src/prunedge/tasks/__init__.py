@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunedge.edge.tasks import metric_called
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.metric import Metric, metric_among
 from prunedge.errors import PrunedgeError
 from prunedge.models.final_activation import refuse_probabilities, refuse_rectified
 from prunedge.tasks.base import (
@@ -24,7 +25,6 @@ from prunedge.tasks.base import (
     Task,
     TaskDefinition,
     Titles,
-    metric_among,
 )
 from prunedge.tasks.classification import Classification
 from prunedge.tasks.packed import packed, unpacked
@@ -90,6 +90,6 @@ def refuse_ending(model: nn.Module, images: torch.Tensor, task: Task, where: obj
         refuse_rectified(model, images, where)
 
 
-def metric_named(metric: str | None, task: str) -> Metric:
+def metric_named(metric: str | None, task: str, where: object = None) -> Metric:
     """A task's metric, both by name; its first without one. PrunedgeError where there is none."""
-    return metric_among(task_named(task).metrics, metric)
+    return metric_called(task_named(task).name, metric, where)

@@ -15,25 +15,12 @@ import numpy as np
 import torch
 
 from prunedge.edge.tasks.base import Targets, TaskSpec
-from prunedge.edge.tasks.metric import Metric, called
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import TrainError
 from prunedge.tasks.figures import Figures
 from prunedge.tasks.weighting import LossWeighting
 from prunedge.utils.advice import option
 from prunedge.utils.records import Record
-
-
-def metric_among(metrics: Mapping[str, Metric], name: str | None, where: object = None) -> Metric:
-    """The metric of that name among a task's, its first without a name. TrainError where there is
-    none.
-    """
-    if name is None:
-        return next(iter(metrics.values()))
-    name = called(name)
-    if name not in metrics:
-        what = f"no metric is called '{name}'"
-        raise TrainError(what, where=where, remedy=f"choose {', '.join(metrics)}")
-    return metrics[name]
 
 
 @dataclass(frozen=True)

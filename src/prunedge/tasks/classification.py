@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from prunedge.edge.tasks import metric_called
 from prunedge.edge.tasks.base import TaskSpec
-from prunedge.edge.tasks.classification import COST, METRICS, NAME, ClassTargets
+from prunedge.edge.tasks.classification import COST, FAMILIES, METRICS, NAME, ClassTargets
 from prunedge.edge.tasks.damage import damage_among
 from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec
 from prunedge.edge.tasks.metric import Metric
@@ -57,9 +58,11 @@ class MetricsRecord(Record):
     @model_validator(mode="after")
     def _metrics_of_damage_are_numbers(self) -> Self:
         # Their names (`recall@alarms=0.05`) are none that an attribute could have.
-        for name in DAMAGE_METRICS:
-            value = (self.__pydantic_extra__ or {}).get(name)
-            if value is not None and not (is_number(value) and math.isfinite(value)):
+        for name, value in (self.__pydantic_extra__ or {}).items():
+            is_known = name in DAMAGE_METRICS or any(
+                family.level_of(name) is not None for family in FAMILIES
+            )
+            if is_known and value is not None and not (is_number(value) and math.isfinite(value)):
                 raise ValueError(f"{name} is no number")
         return self
 
@@ -76,9 +79,11 @@ class Classification:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """`accuracy`; `f1`, `auroc` and `balanced_accuracy`, each the mean over the classes; those
-        of damage (`prunedge.tasks.damage_metrics`).
+        of damage (`prunedge.tasks.damage_metrics`), and of these the ones at levels that the user
+        asks for.
         """
-        return METRICS
+        asked = () if self.spec is None else self.spec.damage.metrics
+        return METRICS | {name: metric_called(NAME, name) for name in asked}
 
     @property
     def targets(self) -> ClassTargets:
@@ -109,7 +114,7 @@ class Classification:
         missing = self.targets.missing(targets)
         if metric in ("auroc", "balanced_accuracy"):
             return next(iter(missing), None)
-        if not METRICS[metric].of_damage:
+        if not self.metrics[metric].of_damage:
             return None
         damage = damage_among(self.spec.classes, self.spec.damage.classes)
         sound = [name for name in self.spec.classes if name not in damage]
@@ -207,7 +212,9 @@ class Classification:
                 of.Figure(METRICS["f1"], f1, rarest),
                 of.Figure(METRICS["auroc"], np.mean(areas, axis=0), rarest),
                 of.Figure(METRICS["balanced_accuracy"], np.mean(recalls, axis=0), rarest),
-                *damage_figures(logits, meter.labels(), meter.damage, weights, meter.costs),
+                *damage_figures(
+                    logits, meter.labels(), meter.damage, weights, meter.costs, meter.others
+                ),
             ),
             parts=parts,
         )
@@ -243,7 +250,7 @@ class Classification:
             return ConstantAnswer(largest, 1 / present)
         if metric == COST:
             return self._constant_of_cost(counts)
-        if metric in METRICS and METRICS[metric].of_damage:
+        if metric in self.metrics and self.metrics[metric].of_damage:
             return ConstantAnswer(largest, self._constant_of_damage(metric, counts, largest))
         if metric != "f1":
             raise ValueError(f"what a constant answer scores by {metric} is not known")
@@ -275,7 +282,7 @@ class Classification:
             return share
         if metric == "damage_f1":
             return 2 * share / (1 + share) if answer in damage else 0.0
-        return 0.0 if METRICS[metric].higher_is_better else 1.0
+        return 0.0 if self.metrics[metric].higher_is_better else 1.0
 
     @property
     def answers(self) -> int:
@@ -342,7 +349,8 @@ class ClassificationMeter:
     """The loss, the metrics and the confusion matrix of a classifier.
 
     `classes` is how many there are; None where the model's outputs tell. `damage` are those of them
-    that are damage; () where nobody knows. `costs` are those of a miss and of a false alarm.
+    that are damage; () where nobody knows. `costs` are those of a miss and of a false alarm,
+    `others` metrics of damage at levels of the user's own.
     """
 
     def __init__(
@@ -350,10 +358,12 @@ class ClassificationMeter:
         classes: int | None = None,
         damage: Sequence[int] = (),
         costs: tuple[float, float] | None = None,
+        others: Sequence[str] = (),
     ) -> None:
         self._classes = classes
         self._damage = damage
         self._costs = costs
+        self._others = others
         self._logits: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
         self._counts: Any = None
@@ -367,6 +377,11 @@ class ClassificationMeter:
     def costs(self) -> tuple[float, float] | None:
         """What a miss and a false alarm cost; None where nobody says it."""
         return self._costs
+
+    @property
+    def others(self) -> Sequence[str]:
+        """Metrics of damage at levels of the user's own, by name."""
+        return self._others
 
     def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The logits (n, classes) float32 and the labels (n,)."""
@@ -431,7 +446,7 @@ class ClassificationMeter:
                 "f1": float(counts["f1"]),
                 "auroc": _auroc(logits, labels),
                 "balanced_accuracy": _balanced_accuracy(confusion),
-                **damage_metrics(logits, labels, self._damage, self._costs),
+                **damage_metrics(logits, labels, self._damage, self._costs, self._others),
             },
             n=len(labels),
             correct=packed(is_correct.numpy()),
@@ -477,7 +492,8 @@ def _balanced_accuracy(confusion: Sequence[Sequence[int]]) -> float | None:
 
 def meter_of(classes: Sequence[str], damage: DamageSpec = NOTHING_SAID) -> ClassificationMeter:
     """A meter for these classes; which are damage, the user says, or their names, if any do."""
-    return ClassificationMeter(len(classes), _damage_indices(classes, damage), damage.costs)
+    indices = _damage_indices(classes, damage)
+    return ClassificationMeter(len(classes), indices, damage.costs, damage.metrics)
 
 
 def _damage_indices(classes: Sequence[str], damage: DamageSpec) -> list[int]:

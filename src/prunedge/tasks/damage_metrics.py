@@ -17,7 +17,7 @@ from prunedge.tasks.figures import recall_at as recall_at_weighted
 
 Costs = tuple[float, float]  # of a miss and of a false alarm
 
-NAMES = ("damage_f1", "average_precision", *AT_ALARMS, *AT_RECALL, COST)
+NAMES = ("damage_f1", "average_precision", *AT_ALARMS.levels, *AT_RECALL.levels, COST)
 
 
 def damage_metrics(
@@ -25,11 +25,12 @@ def damage_metrics(
     labels: torch.Tensor,
     damage: Sequence[int],
     costs: Costs | None = None,
+    others: Sequence[str] = (),
 ) -> dict[str, float | None]:
-    """The metrics of `NAMES` for logits (n, classes) float32 and labels (n,) int64, where the
-    classes `damage` are damage. All are None where there is no image of damage or no sound one, or
-    nobody knows which classes are damage; `cost` is None without the `costs` of a miss and a false
-    alarm.
+    """The metrics of `NAMES`, and `others` of these families at other levels, for logits (n,
+    classes) float32 and labels (n,) int64, where the classes `damage` are damage. All are None
+    where there is no image of damage or no sound one, or nobody knows which classes are damage;
+    `cost` is None without the `costs` of a miss and a false alarm.
 
     An image is ranked by the probability of all its damage classes together, as an inspection does
     (`prunedge.edge.tasks.classification`); damage is what the most probable class says.
@@ -38,7 +39,7 @@ def damage_metrics(
     chosen[list(damage)] = True
     is_damaged = chosen[labels]
     if not damage or is_damaged.all() or not is_damaged.any():
-        return dict.fromkeys(NAMES)
+        return dict.fromkeys((*NAMES, *others))
 
     # Seconds to import.
     from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
@@ -50,10 +51,11 @@ def damage_metrics(
         "damage_f1": float(binary_f1_score(chosen[logits.argmax(1)].int(), target)),
         "average_precision": float(binary_average_precision(scores, target)),
     }
-    values |= {name: recall_at(curve, rate) for name, rate in AT_ALARMS.items()}
-    values |= {name: alarms_at(curve, rate) for name, rate in AT_RECALL.items()}
+    at_alarms, at_recall = _levels(others)
+    values |= {name: recall_at(curve, rate) for name, rate in at_alarms.items()}
+    values |= {name: alarms_at(curve, rate) for name, rate in at_recall.items()}
     values[COST] = None if costs is None else least_cost(curve, is_damaged, costs)
-    return values
+    return {name: values[name] for name in (*NAMES, *others)}
 
 
 def damage_figures(
@@ -62,14 +64,19 @@ def damage_figures(
     damage: Sequence[int],
     weights: np.ndarray,
     costs: Costs | None = None,
+    others: Sequence[str] = (),
 ) -> tuple[Figure, ...]:
     """The same metrics where each image counts as often as `weights` (rows, n) say."""
+    names = (*NAMES, *others)
+    at_alarms, at_recall = _levels(others)
+    metrics = METRICS | {name: AT_ALARMS.at(level) for name, level in at_alarms.items()}
+    metrics |= {name: AT_RECALL.at(level) for name, level in at_recall.items()}
     chosen = torch.zeros(logits.shape[1], dtype=torch.bool)
     chosen[list(damage)] = True
     is_damaged = chosen[labels].numpy()
     if not damage or is_damaged.all() or not is_damaged.any():
         unknown = np.full(len(weights), np.nan)
-        return tuple(Figure(METRICS[name], unknown) for name in NAMES)
+        return tuple(Figure(metrics[name], unknown) for name in names)
 
     scores = _ranks(logits, chosen).numpy()
     is_answered = chosen[logits.argmax(1)].numpy()
@@ -78,17 +85,31 @@ def damage_figures(
         "damage_f1": part.figures[2].values,
         "average_precision": average_precision(weights, scores, is_damaged),
     }
-    for name, rate in AT_ALARMS.items():
+    for name, rate in at_alarms.items():
         values[name] = recall_at_weighted(weights, scores, is_damaged, rate)
-    for name, rate in AT_RECALL.items():
+    for name, rate in at_recall.items():
         values[name] = alarms_at_weighted(weights, scores, is_damaged, rate)
     values[COST] = np.full(len(weights), np.nan)
     if costs is not None:
         values[COST] = least_cost_weighted(weights, scores, is_damaged, costs)
     over = {"damage_f1": is_damaged | is_answered, "average_precision": is_damaged}
-    over |= dict.fromkeys(AT_ALARMS, is_damaged)
-    over |= dict.fromkeys(AT_RECALL, ~is_damaged)
-    return tuple(Figure(METRICS[name], values[name], over.get(name)) for name in NAMES)
+    over |= dict.fromkeys(at_alarms, is_damaged)
+    over |= dict.fromkeys(at_recall, ~is_damaged)
+    return tuple(Figure(metrics[name], values[name], over.get(name)) for name in names)
+
+
+def _levels(others: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """The levels of false alarms, and those of recall, that are measured at, by the metrics' names:
+    the usual ones and those of the metrics `others`.
+    """
+    at_alarms = AT_ALARMS.levels
+    at_recall = AT_RECALL.levels
+    for name in others:
+        for family, levels in ((AT_ALARMS, at_alarms), (AT_RECALL, at_recall)):
+            level = family.level_of(name)
+            if level is not None:
+                levels[name] = level
+    return at_alarms, at_recall
 
 
 def operating_points(scores: torch.Tensor, is_damaged: torch.Tensor) -> torch.Tensor:

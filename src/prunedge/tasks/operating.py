@@ -22,10 +22,9 @@ from prunedge.tasks.figures import PRECISION, RECALL, Figure, Part, ratio
 from prunedge.utils.wording import counted
 
 ALARMS = Metric("false alarms", higher_is_better=False)
+COST = Metric("cost", higher_is_better=False, unit="")  # of an image, or of a label
 COLDEST = 0.25  # temperatures that are tried
 HOTTEST = 10.0
-ERROR_BINS = 15  # of the expected calibration error, as in Guo et al.
-RELIABILITY_BINS = 10
 LONGEST_CURVE = 200  # thresholds
 MANY_ALARMS = 0.5  # share of the sound, above which a recall is none to work with
 FEW_ALARMS = 0.1
@@ -63,6 +62,24 @@ class Answers:
     targets: np.ndarray
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What validation images choose for a model: its `decision`, the probabilities of damage
+    `scores` (m,) float64 that it gives them then, and the truth `is_damaged` (m,) bool. `remark`
+    says in words why the rule is none to work with; empty where it is, or nobody asked.
+    """
+
+    decision: Decision
+    scores: np.ndarray
+    is_damaged: np.ndarray
+    remark: str = ""
+
+    @property
+    def counts(self) -> Counts:
+        """What the decision finds and misses of these images."""
+        return counts_at(self.scores, self.is_damaged, threshold_of(self.decision))
+
+
 def damage_of(spec: TaskSpec) -> tuple[str, ...]:
     """The classes that are damage: those that the user names, or whose names tell; where an image
     may have none of them, all may be. () where nothing tells, or the task has no classes.
@@ -86,10 +103,10 @@ def with_decision(spec: TaskSpec, decision: Decision | None) -> TaskSpec:
     return spec.model_copy(update={"decision": decision})
 
 
-def decide(spec: TaskSpec, answers: Answers, rule: OperatingRule | None) -> Decision | None:
-    """The decision of a model by its `answers` to validation images: its temperature, and by a
-    `rule` its threshold. None where the task or the classes' names tell nothing of damage, or all
-    of these images are damaged, or none is.
+def decide(spec: TaskSpec, answers: Answers, rule: OperatingRule | None) -> Chosen | None:
+    """What a model's `answers` to validation images choose: its temperature, and by a `rule` its
+    threshold. None where the task or the classes' names tell nothing of damage, or all of these
+    images are damaged, or none is.
     """
     detection = detection_of(spec)
     if detection is None:
@@ -100,11 +117,13 @@ def decide(spec: TaskSpec, answers: Answers, rule: OperatingRule | None) -> Deci
     damage = damage_of(spec)
     temperature = best_temperature(spec, answers)
     decision = Decision(damage=damage, temperature=temperature)
-    if rule is None:
-        return decision
     scores = scores_of(with_decision(spec, decision), answers.outputs)
+    if rule is None:
+        return Chosen(decision, scores, is_damaged)
     threshold = threshold_for(scores, is_damaged, rule)
-    return decision.model_copy(update={"rule": str(rule), "threshold": threshold})
+    decision = decision.model_copy(update={"rule": str(rule), "threshold": threshold})
+    remark = remark_on(scores, is_damaged, rule, detection.unit)
+    return Chosen(decision, scores, is_damaged, remark)
 
 
 def scores_of(spec: TaskSpec, outputs: np.ndarray) -> np.ndarray:
@@ -184,8 +203,9 @@ def counts_of(spec: TaskSpec, decision: Decision, answers: Answers) -> Counts:
 
 
 def decided_part(spec: TaskSpec, decision: Decision, answers: Answers, weights: np.ndarray) -> Part:
-    """Recall, false alarms and precision of a decision, where each of n images counts as often as
-    `weights` (rows, n) say.
+    """Recall, false alarms and precision of a decision, and what it costs where the spec knows what
+    a miss and a false alarm cost, where each of n images counts as often as `weights` (rows, n)
+    say.
     """
     scores, is_damaged = scored(spec, decision, answers)
     is_called = scores >= threshold_of(decision)
@@ -193,12 +213,16 @@ def decided_part(spec: TaskSpec, decision: Decision, answers: Answers, weights: 
     found = each @ (is_called & is_damaged)
     alarms = each @ (is_called & ~is_damaged)
     images = weights.shape[1]
-    figures = (
+    figures = [
         Figure(RECALL, ratio(found, each @ is_damaged), _any_of(is_damaged, images)),
         Figure(ALARMS, ratio(alarms, each @ ~is_damaged), _any_of(~is_damaged, images)),
         Figure(PRECISION, ratio(found, found + alarms), _any_of(is_called, images)),
-    )
-    return Part(decision.rule, int(is_damaged.sum()), figures)
+    ]
+    if spec.damage.costs is not None:
+        miss, alarm = spec.damage.costs
+        missed = each @ (~is_called & is_damaged)
+        figures.append(Figure(COST, ratio(miss * missed + alarm * alarms, each.sum(1))))
+    return Part(decision.rule, int(is_damaged.sum()), tuple(figures))
 
 
 def _any_of(chosen: np.ndarray, images: int) -> np.ndarray:
@@ -237,6 +261,12 @@ def remark_on(
             f"nothing is found with false alarms on at most {rule.level:.2%} of the sound {unit}s "
             "of the validation split"
         )
+    if rule.kind == "cost" and (counts.found == 0 or counts.quiet == 0):
+        which = "nothing" if counts.found == 0 else f"every {unit}"
+        return (
+            f"where a miss costs {rule.miss:g} and a false alarm {rule.alarm:g}, it costs least on "
+            f"the validation split to call {which} damaged"
+        )
     return ""
 
 
@@ -251,39 +281,9 @@ def curve_of(
     return thresholds[chosen].tolist(), found[chosen].tolist(), alarms[chosen].tolist()
 
 
-def calibration_error(scores: np.ndarray, is_damaged: np.ndarray) -> float:
-    """The expected calibration error of the probability of damage: how far its mean is from the
-    share of the damaged, in each of `ERROR_BINS` ranges, weighted by how many lie there.
-    """
-    error = 0.0
-    for chosen in _bins(scores, ERROR_BINS):
-        if chosen.any():
-            distance = abs(scores[chosen].mean() - is_damaged[chosen].mean())
-            error += float(chosen.mean()) * float(distance)
-    return error
-
-
-def reliability_of(scores: np.ndarray, is_damaged: np.ndarray) -> list[tuple[int, float, float]]:
-    """Of each tenth of the probabilities that has any: how many, their mean, and the share of the
-    damaged among them.
-    """
-    listed = []
-    for chosen in _bins(scores, RELIABILITY_BINS):
-        if chosen.any():
-            share = float(is_damaged[chosen].mean())
-            listed.append((int(chosen.sum()), float(scores[chosen].mean()), share))
-    return listed
-
-
 def threshold_of(decision: Decision) -> float:
     """The threshold of a decision, the usual one where it has none."""
     return USUAL_THRESHOLD if decision.threshold is None else decision.threshold
-
-
-def _bins(scores: np.ndarray, count: int) -> list[np.ndarray]:
-    """Which scores lie in each of so many equal ranges from 0 to 1."""
-    places = np.minimum((scores * count).astype(int), count - 1)
-    return [places == place for place in range(count)]
 
 
 def _every_threshold(

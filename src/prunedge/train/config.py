@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import get_args
 
 from prunedge.config.sections import Balance, LossName, Optimizer
 from prunedge.data.transforms import Augment
+from prunedge.edge.tasks import DEFINITIONS, metric_called
+from prunedge.edge.tasks.metric import forms_of
 from prunedge.errors import TrainError
-from prunedge.tasks import TASKS
 from prunedge.utils.arguments import is_number
 
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was
@@ -95,8 +95,6 @@ class TrainConfig:
         optimizers = get_args(Optimizer)
         balances = get_args(Balance)
         losses = get_args(LossName)
-        # Of any task: which one is taught is known when the training begins.
-        metrics = list(dict.fromkeys(chain.from_iterable(task.metrics for task in TASKS.values())))
         numbers: dict[str, tuple[Callable[[float], bool], str]] = {
             "lr": (lambda value: 0 < value < math.inf, "above 0"),
             "momentum": (lambda value: 0 < value < 1, "between 0 and 1"),
@@ -135,8 +133,8 @@ class TrainConfig:
             broken["area_loss"] = f"one of {', '.join(losses)}"
         if self.augment not in augments:
             broken["augment"] = f"one of {', '.join(augments)}"
-        if self.metric not in (None, *metrics):
-            broken["metric"] = f"one of {', '.join(metrics)}"
+        if self.metric is not None and not _is_metric(self.metric):
+            broken["metric"] = f"one of {', '.join(_metrics())}"
         wrong = [f"{name} = {getattr(self, name)!r} ({rule})" for name, rule in broken.items()]
         if wrong:
             raise TrainError(
@@ -164,3 +162,24 @@ class TrainConfig:
         for all of it: only then what is gathered on the way is of that model.
         """
         return self.ema is None and not self.freeze
+
+
+def _is_metric(name: str) -> bool:
+    """Whether any task has a metric of that name: which one is taught is known when the training
+    begins.
+    """
+    for task in DEFINITIONS:
+        try:
+            metric_called(task, name)
+        except TrainError:
+            continue
+        return True
+    return False
+
+
+def _metrics() -> list[str]:
+    """The metrics of all tasks, as a user writes them."""
+    forms: dict[str, None] = {}
+    for definition in DEFINITIONS.values():
+        forms |= dict.fromkeys(forms_of(definition.metrics, definition.families))
+    return list(forms)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from prunedge.edge.tasks.base import Decoder, DeviceDefinition, Labels, Targets, TaskSpec, Unmatched
+from prunedge.edge.tasks.decision import DamageSpec
+from prunedge.edge.tasks.metric import Metric, metric_among
 from prunedge.errors import BundleError, DataError
 from prunedge.utils.advice import option
 from prunedge.utils.definitions import definitions_in
@@ -30,6 +32,24 @@ def decoder_of(spec: TaskSpec) -> Decoder:
             remedy="update prunedge, or export the model again with this one",
         )
     return DEFINITIONS[spec.name].decoder(spec)
+
+
+def metric_called(task: str, name: str | None, where: object = None) -> Metric:
+    """A metric of a task that is known here, both by name: also one of a level that the user
+    chooses; the task's first without a name. TrainError where it has none of that name.
+    """
+    definition = DEFINITIONS[task]
+    return metric_among(definition.metrics, name, where, definition.families)
+
+
+def judged_by(task: str, damage: DamageSpec, metric: str) -> DamageSpec:
+    """What a user says of damage, with the metric that models are judged by, by its name, where it
+    is none of those that are measured anyway. TrainError where the task has none of that name.
+    """
+    name = metric_called(task, metric).name
+    if name in DEFINITIONS[task].metrics or name in damage.metrics:
+        return damage
+    return damage.model_copy(update={"metrics": (*damage.metrics, name)})
 
 
 def targets_of(task: str, labels: Labels, order: str | None = None) -> Targets:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from prunedge.edge.image.read import InChannels
 from prunedge.edge.image.size import LARGEST, Resize, Size
 from prunedge.edge.tasks.decision import NOTHING_SAID, DamageSpec, Decision
-from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.metric import Metric, MetricFamily
 
 SEPARATOR = ";"  # between several labels of one image
 
@@ -380,15 +380,17 @@ class DeviceDefinition:
     nothing else.
 
     `detection` tells damage from what is sound, by a spec and the classes that are damage; None of
-    tasks without classes.
+    tasks that call no image (or label) damaged or sound, for which `without_detection` says what to
+    do instead.
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
     (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
     `losses` are the forms of its loss that can be asked for by name, the usual one first; () of
     tasks that have one.
     `rare_metrics` suit images of which one class has most: the first is used there unless another
-    is asked for; () where the usual ones do. `usual_model` is the name of a model that torchvision
-    has, where nobody names one.
+    is asked for; () where the usual ones do. `families` are metrics of any level, of which
+    `metrics` has the usual ones. `usual_model` is the name of a model that torchvision has, where
+    nobody names one.
     """
 
     name: str
@@ -401,8 +403,10 @@ class DeviceDefinition:
     reads_columns: bool = False
     reads_masks: bool = False
     detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
+    without_detection: str = ""
     balances: tuple[str, ...] = ()
     has_focal: bool = False
     losses: tuple[str, ...] = ()
     rare_metrics: tuple[str, ...] = ()
+    families: tuple[MetricFamily, ...] = ()
     usual_model: str = "resnet18"

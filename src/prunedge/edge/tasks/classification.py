@@ -23,7 +23,7 @@ from prunedge.edge.tasks.base import (
     Tiles,
     Unmatched,
 )
-from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.metric import Metric, MetricFamily
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
 
@@ -31,8 +31,11 @@ NAME = "classification"
 ACCURACY = Metric("accuracy", has_interval=True)
 # Operating points: how much damage is found where so many sound images may be called damaged, and
 # the other way round.
-AT_ALARMS = {f"recall@alarms={rate:g}": rate for rate in (0.01, 0.02, 0.05, 0.1)}
-AT_RECALL = {f"alarms@recall={rate:g}": rate for rate in (0.8, 0.9, 0.95, 0.99)}
+AT_ALARMS = MetricFamily("recall@alarms", (0.01, 0.02, 0.05, 0.1), example=0.05)
+AT_RECALL = MetricFamily(
+    "alarms@recall", (0.8, 0.9, 0.95, 0.99), example=0.9, higher_is_better=False
+)
+FAMILIES = (AT_ALARMS, AT_RECALL)
 COST = "cost"  # of what is missed and of false alarms, an image, at the threshold where it is least
 BALANCED_ACCURACY = Metric("balanced_accuracy", is_macro=True)
 METRICS = {
@@ -44,9 +47,9 @@ METRICS = {
         BALANCED_ACCURACY,
         Metric("damage_f1", of_damage=True),
         Metric("average_precision", of_damage=True),
-        *(Metric(name, of_damage=True) for name in AT_ALARMS),
-        *(Metric(name, of_damage=True, higher_is_better=False) for name in AT_RECALL),
-        Metric(COST, of_damage=True, higher_is_better=False, unit=""),
+        *(AT_ALARMS.at(level) for level in AT_ALARMS.usual),
+        *(AT_RECALL.at(level) for level in AT_RECALL.usual),
+        Metric(COST, of_damage=True, higher_is_better=False, unit="", is_at_best=True),
     )
 }
 TOLERANCE = 1e-3  # of a sum of probabilities
@@ -293,5 +296,6 @@ DEFINITION = DeviceDefinition(
     detection=detection_of,
     balances=("sampler", "loss"),
     has_focal=True,
-    rare_metrics=(BALANCED_ACCURACY.name, "recall@alarms=0.05"),
+    rare_metrics=(BALANCED_ACCURACY.name, AT_ALARMS.at(0.05).name),
+    families=FAMILIES,
 )

@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 FORMS = 'write "recall >= 0.95", "alarms <= 0.02" or cost'
 COST_FORM = "write miss=50,alarm=1"
+MOST_METRICS = 100  # of levels of the user's own
 
 
 class DamageSpec(BaseModel):
     """What a user says of damage: which `classes` are damage, where their names don't tell, and
-    what a miss and a false alarm cost, in the same currency; None where he says nothing.
+    what a miss and a false alarm cost, in the same currency; None where he says nothing. `metrics`
+    are those of a level of his own (`recall@alarms=0.03`), which are measured beside the task's
+    usual ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -25,6 +28,7 @@ class DamageSpec(BaseModel):
     classes: tuple[str, ...] = ()
     miss: float | None = Field(default=None, gt=0)
     alarm: float | None = Field(default=None, gt=0)
+    metrics: tuple[str, ...] = Field(default=(), max_length=MOST_METRICS)
 
     @property
     def costs(self) -> tuple[float, float] | None:

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
+from prunedge.errors import TrainError
 from prunedge.utils.wording import figure
 
 POINTS = "points"
 USUAL_POINTS = 3.0
 USUAL_SHARE = "5%"
+DECIMALS = 4  # of a level
 
 # How much worse a model may be: in the metric's unit, or a share of the first model's value ("5%").
 Drop = float | str
@@ -33,8 +37,26 @@ def as_drop(given: object) -> Drop:
 
 
 def called(name: str) -> str:
-    """The name of a metric as it is kept, of one that a user writes: `balanced-accuracy`."""
-    return name.replace("-", "_")
+    """The name of a metric as it is kept, of one that a user writes: `balanced-accuracy`,
+    `recall@alarms = 3%` (`recall@alarms=0.03`). A level that is none stays as it is written.
+    """
+    stem, equals, text = name.partition("=")
+    stem = stem.strip().replace("-", "_")
+    level = level_in(text)
+    return f"{stem}{equals}{text.strip()}" if level is None else f"{stem}={level:g}"
+
+
+def level_in(text: str) -> float | None:
+    """The level that a user writes, as `0.05` or `5%`: between 0 and 1, of at most `DECIMALS`
+    decimals; None where it is none.
+    """
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*", text)
+    if found is None:
+        return None
+    level = Decimal(found[1]) / (100 if found[2] else 1)
+    if not 0 < level < 1 or level != round(level, DECIMALS):
+        return None
+    return float(level)
 
 
 @dataclass(frozen=True)
@@ -46,9 +68,10 @@ class Metric:
     over the images of what `prunedge.tasks.Metrics.correct` keeps of each, so that two models can
     be compared image by image. `is_macro`: it is the mean over the classes, so that rare ones count
     as much as common ones. `of_damage`: it asks whether damage is found, so that the classes' names
-    have to say which of them are sound (`prunedge.edge.tasks.damage`).
-    `is_slow`: it takes long to measure, so that a training's epochs are judged without it unless it
-    is what they are judged by.
+    have to say which of them are sound (`prunedge.edge.tasks.damage`). `is_slow`: it takes long to
+    measure, so that a training's epochs are judged without it unless it is what they are judged by.
+    `is_at_best`: it is measured at the best threshold of the images themselves, which compares
+    models; no device knows it.
     """
 
     name: str
@@ -58,6 +81,7 @@ class Metric:
     is_macro: bool = False
     of_damage: bool = False
     is_slow: bool = False
+    is_at_best: bool = False
 
     def change(self, before: float, after: float) -> float:
         """From `before` to `after`, in the metric's unit."""
@@ -105,3 +129,87 @@ class Metric:
     def text(self, value: float) -> str:
         """The value for a reader: `91.7%`, `0.42 mm`."""
         return f"{value:.1%}" if self.unit == POINTS else self.in_unit(figure(value))
+
+
+@dataclass(frozen=True)
+class MetricFamily:
+    """Metrics that are the same but for a level, a share that the user chooses between 0 and 1: an
+    operating point of damage. `stem` is what stands before it (`recall@alarms`), `usual` are the
+    levels that are measured unless others are asked for, `example` is one to show.
+    """
+
+    stem: str
+    usual: tuple[float, ...]
+    example: float
+    higher_is_better: bool = True
+
+    @property
+    def form(self) -> str:
+        """How one is written: `recall@alarms=LEVEL`."""
+        return f"{self.stem}=LEVEL"
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """The usual levels by the metrics' names."""
+        return {self.at(level).name: level for level in self.usual}
+
+    def at(self, level: float) -> Metric:
+        """The metric of a level."""
+        name = f"{self.stem}={level:g}"
+        return Metric(name, higher_is_better=self.higher_is_better, of_damage=True, is_at_best=True)
+
+    def level_of(self, name: str) -> float | None:
+        """The level of a metric, by its name as it is kept; None where it is none of these."""
+        stem, _, text = name.partition("=")
+        return level_in(text) if stem == self.stem else None
+
+    def named(self, name: str, where: object = None) -> Metric | None:
+        """The metric of that name; None where it is of another kind. TrainError where its level is
+        none.
+        """
+        stem, _, text = name.partition("=")
+        if stem != self.stem:
+            return None
+        level = level_in(text)
+        if level is None:
+            what = f"{stem} has no level '{text[:100]}'" if text else f"{stem} needs a level"
+            remedy = (
+                f"give a share between 0 and 1 of at most {DECIMALS} decimals, as "
+                f"{self.stem}={self.example:g}"
+            )
+            raise TrainError(what, where=where, remedy=remedy)
+        return self.at(level)
+
+
+def metric_among(
+    metrics: Mapping[str, Metric],
+    name: str | None,
+    where: object = None,
+    families: Sequence[MetricFamily] = (),
+) -> Metric:
+    """The metric of that name among a task's and those of its `families`, its first without a
+    name. TrainError where there is none.
+    """
+    if name is None:
+        return next(iter(metrics.values()))
+    name = called(name)
+    if name in metrics:
+        return metrics[name]
+    for family in families:
+        found = family.named(name, where)
+        if found is not None:
+            return found
+    raise TrainError(
+        f"no metric is called '{name}'",
+        where=where,
+        remedy=f"choose {', '.join(forms_of(metrics, families))}",
+    )
+
+
+def forms_of(metrics: Iterable[str], families: Iterable[MetricFamily]) -> list[str]:
+    """What a user may ask for: the metrics' names, of families how one is written."""
+    forms: dict[str, None] = {}
+    for name in metrics:
+        family = next((one for one in families if one.level_of(name) is not None), None)
+        forms[name if family is None else family.form] = None
+    return list(forms)

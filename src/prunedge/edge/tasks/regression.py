@@ -411,4 +411,11 @@ def place_in(span: tuple[float, float], numbers: np.ndarray) -> np.ndarray:
     return (numbers - lowest) / (highest - lowest)
 
 
-DEFINITION = DeviceDefinition(NAME, METRICS, decoder_of, targets_of, reads_columns=True)
+DEFINITION = DeviceDefinition(
+    NAME,
+    METRICS,
+    decoder_of,
+    targets_of,
+    reads_columns=True,
+    without_detection="inspect takes the number from which on there is damage as its threshold",
+)

@@ -227,6 +227,11 @@ DEFINITION = DeviceDefinition(
     METRICS,
     decoder_of,
     targets_of,
+    without_detection=(
+        "pixels are called damaged, and no image or tile is: the metric recall counts pixels, and "
+        "inspect takes their threshold; for a recall of tiles cut them (prunedge patches) and "
+        "classify these"
+    ),
     reads_masks=True,
     balances=("sampler",),
     has_focal=True,

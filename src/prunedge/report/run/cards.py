@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunedge.edge.bench.ratios import in_words, speed_of
+from prunedge.edge.tasks.by_class import USUAL_THRESHOLD
+from prunedge.edge.tasks.classification import COST
 from prunedge.pruning.steps import Step
 from prunedge.report.metric_text import change_number, change_text
 from prunedge.runs.chain import Reference
+from prunedge.runs.decision_rates import decisions_in
 from prunedge.tasks import Metric
 from prunedge.utils.wording import (
     amount,
     amounts,
     counted,
+    figure,
     is_hardly,
     megabytes,
     megabytes_pair,
@@ -66,8 +70,12 @@ def cards(
         made.append(_time_card(bench))
     elif first.latency_ms and best.latency_ms:
         made.append(_steered_card(first.latency_ms, best.latency_ms, latency))
-    judged = _metric_card(first, best, metric, test)
-    return [judged, *made] if leads else [*made, judged]
+    judged = [_metric_card(first, best, metric, test)]
+    cost = _cost_card(test)
+    if cost is not None:
+        # What the metric `cost` says of the test split is the cost at its own best threshold.
+        judged = [cost] if metric.name == COST else [cost, *judged]
+    return [*judged, *made] if leads else [*made, *judged]
 
 
 def cards_of_training(step: Step, metric: Metric) -> list[dict[str, str]]:
@@ -126,8 +134,36 @@ def _metric_card(
         before = first.metric_after
         after = best.metric_after
         note = "validation split; the test split is measured at the run's end"
+    if metric.is_at_best:
+        note += "; each at the best threshold of these very images, which no device knows"
     change = change_text(metric, before, after)
     return card(metric.name, metric.text(before), metric.text(after), change, note)
+
+
+def _cost_card(test: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """What mistakes cost on the test split at the thresholds that validation images chose; None
+    where nobody said what they cost.
+    """
+    decisions = decisions_in(test)
+    if test is None or not {"baseline", "best"} <= set(decisions):
+        return None
+    before = decisions["baseline"].cost
+    after = decisions["best"].cost
+    if before is None or after is None:
+        return None
+    unit = decisions["best"].unit
+    chosen = "at the thresholds that validation images chose"
+    if not decisions["best"].rule:
+        chosen = f"at the usual threshold of {USUAL_THRESHOLD:g}, as no rule was given"
+    note = (
+        f"test split, {counted(test['best']['n'], 'image')}, {_looks(test)}, {chosen}: a miss "
+        f"costs {after.miss:g}, a false alarm {after.alarm:g}; 95 % intervals "
+        f"{figure(before.low)} to {figure(before.high)} → {figure(after.low)} to "
+        f"{figure(after.high)}"
+    )
+    change = figure(after.value - before.value, signed=True)
+    title = f"cost of {'an' if unit == 'image' else 'a'} {unit}"
+    return card(title, figure(before.value), figure(after.value), change, note)
 
 
 def _looks(test: Mapping[str, Any]) -> str:

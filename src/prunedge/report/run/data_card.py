@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prunedge.report.text import twins_in_words
+from prunedge.report.twins_text import twins_in_words, twins_of_training
 from prunedge.runs.data_record import NAME, DataRecord, SizesRecord
 from prunedge.runs.run import Run
 from prunedge.utils.wording import counted
@@ -21,25 +21,48 @@ def data_card(run: Run) -> dict[str, Any] | None:
     if record is None:
         return None
     lines = [*lines_of(record, run.config.data.group_by)]
-    lines += twins_in_words(run.config, run.test())
-    return {"heading": record.heading, "splits": SPLITS, "rows": rows_of(record), "lines": lines}
+    lines += twins_in_words(run.config, run.test()) or twins_of_training(run)
+    return {
+        "heading": record.heading,
+        "columns": columns_of(record),
+        "rows": rows_of(record),
+        "lines": lines,
+        "twins": record.twins if record.twins is not None and record.twins.count else None,
+    }
+
+
+def columns_of(record: DataRecord) -> tuple[str, ...]:
+    """The splits; behind test its images without those that look like one of another split, where
+    there are any of these.
+    """
+    others = ("test without twins",) if _has_twins(record) else ()
+    return (*SPLITS, *others, "all")
 
 
 def rows_of(record: DataRecord) -> list[tuple[str, ...]]:
-    """A row for each class, with its images in each split and in all; then all images, and their
+    """A row for each class, with its images in each of `columns_of`; then all images, and their
     sources.
     """
     names = list(record.counts["train"])
+    twins = record.twins if _has_twins(record) else None
     rows = []
     for name in names:
-        rows.append(_row(name, [record.counts[split][name] for split in SPLITS]))
+        others = None if twins is None else twins.without[name]
+        rows.append(_row(name, [record.counts[split][name] for split in SPLITS], others))
     if any(record.without.values()):
-        rows.append(_row("none of them", [record.without[split] for split in SPLITS]))
-    rows.append(_row("all images", [record.images[split] for split in SPLITS]))
+        others = None if twins is None else twins.none
+        rows.append(_row("none of them", [record.without[split] for split in SPLITS], others))
+    others = None if twins is None else twins.images
+    rows.append(_row("all images", [record.images[split] for split in SPLITS], others))
     if record.sources is not None:
         numbers = [record.sources[split] for split in SPLITS]
-        rows.append(("sources", *(f"{number:,}" for number in numbers), ""))
+        blank = [""] * (len(rows[0]) - 1 - len(SPLITS))
+        rows.append(("sources", *(f"{number:,}" for number in numbers), *blank))
     return rows
+
+
+def _has_twins(record: DataRecord) -> bool:
+    return record.twins is not None and record.twins.count > 0
 
 
 def lines_of(record: DataRecord, group_by: str | None) -> list[str]:
@@ -54,11 +77,17 @@ def lines_of(record: DataRecord, group_by: str | None) -> list[str]:
         lines.append(f"images of one source lie on one side of the split{by}, unless it was given")
     if record.skipped:
         lines.append(f"{counted(record.skipped, 'image')} could not be read and were left out")
+    if record.twins is not None and not record.twins.count:
+        lines.append("no test image looks like one that trains or validates")
     return lines
 
 
-def _row(name: str, numbers: Sequence[int]) -> tuple[str, ...]:
-    return (name, *(f"{number:,}" for number in numbers), f"{sum(numbers):,}")
+def _row(name: str, numbers: Sequence[int], others: int | None) -> tuple[str, ...]:
+    """A row of the splits' numbers, those without twins (None where there are none), and all."""
+    cells = [f"{number:,}" for number in numbers]
+    if others is not None:
+        cells.append(f"{others:,}")
+    return (name, *cells, f"{sum(numbers):,}")
 
 
 def _sizes_in_words(sizes: SizesRecord) -> str:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from prunedge.report.decision_text import TITLES, threshold_text
 from prunedge.report.run.figures import AFTER, BEFORE, MUTED, styled
-from prunedge.runs.decision_rates import rate
+from prunedge.runs.decision_rates import rate, result_of
 from prunedge.runs.decision_record import (
     CountsRecord,
     CurveRecord,
@@ -56,7 +56,8 @@ def precision_recall(decisions: Decisions) -> go.Figure:
         called = test.found + test.alarms
         x = _percent(test.found, damaged)
         _add_point(figure, name, x, _percent(test.found, called), record.threshold)
-    damaged, sound = totals(decisions["best"])
+    _, result = result_of(decisions)
+    damaged, sound = totals(result)
     _add_chance(figure, [0, 100], [_percent(damaged, damaged + sound)] * 2)
     styled(
         figure, "recall: damage that is found (%)", "precision: alarms that are right (%)", HEIGHT

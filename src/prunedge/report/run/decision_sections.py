@@ -11,11 +11,14 @@ from typing import Any
 from prunedge.report.decision_text import (
     TITLES,
     asked_in_words,
+    calibration_in_words,
     constant_in_words,
+    cost_interval_in_words,
     damage_in_words,
     found_in_words,
     interval_in_words,
     kept_in_words,
+    per_unit,
     percent,
     short_rate,
 )
@@ -28,6 +31,8 @@ from prunedge.runs.decision_rates import (
     most_frequent,
     rate,
     recall,
+    result_of,
+    shown_of,
 )
 from prunedge.runs.decision_record import CountsRecord, DecisionRecord
 from prunedge.tasks import Table
@@ -58,28 +63,36 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one model finds and misses: the sentence, its bars, and whether it kept the rule."""
+    """What one model finds and misses: the sentence, its bars, whether it kept the rule, and what
+    its mistakes cost with the interval of that; both empty where nobody said what they cost.
+    """
 
     title: str
     sentence: str
     bars: tuple[Bar, ...]
     kept: tuple[str, ...]
+    cost: str = ""
+    cost_interval: str = ""
 
 
-def decision_of(test: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, Any] | None:
-    """Everything that the page shows of the decisions; None where there are none."""
-    decisions = decisions_in(test)
+def decision_of(
+    test: Mapping[str, Any] | None, classes: Sequence[str], *, is_pruned: bool = True
+) -> dict[str, Any] | None:
+    """Everything that the page shows of the decisions; None where there are none. Where nothing
+    `is_pruned`, the result is the model that it started from.
+    """
+    decisions = shown_of(decisions_in(test), is_pruned=is_pruned)
     if not decisions:
         return None
-    best = decisions["best"]
+    result, best = result_of(decisions)
     return {
         "titles": TITLES,
         "headline": _headline(best),
-        "before": _before(decisions),
+        "before": _before(decisions) if is_pruned else "",
         "damage": damage_in_words(best),
         "panels": [_panel(TITLES[name], record) for name, record in decisions.items()],
         "constant": constant_in_words(most_frequent(best, classes), best),
-        "asked": asked_in_words(best),
+        "asked": asked_in_words(best, result),
         "unit": best.unit,
         "curves": curves_of(decisions),
         "kept_thresholds": _kept_thresholds(decisions),
@@ -89,6 +102,7 @@ def decision_of(test: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[
             "reliability": drawn(figures.reliability(decisions), "reliability"),
         },
         "calibration": [_calibration(name, record) for name, record in decisions.items()],
+        "worse": calibration_in_words(decisions),
         "usual": [_usual(name, record) for name, record in decisions.items()],
         "tables": {
             TITLES[name]: confusion_of(record, classes)
@@ -193,6 +207,8 @@ def _panel(title: str, record: DecisionRecord) -> Panel:
         sentence=found_in_words(record, counts),
         bars=(_damage_bar(record, counts), _sound_bar(record, counts)),
         kept=tuple(kept_in_words(record)),
+        cost="" if record.cost is None else f"cost {per_unit(record.cost.value, record.unit)}",
+        cost_interval="" if record.cost is None else cost_interval_in_words(record.cost),
     )
 
 

@@ -13,7 +13,7 @@ from prunedge.importance.audit import kept_audit
 from prunedge.pruning.from_config import max_drop_of
 from prunedge.pruning.steps import Step
 from prunedge.report.html import render, save
-from prunedge.report.metric_text import metric_of, value_text
+from prunedge.report.metric_text import at_best, metric_of, value_text
 from prunedge.report.run import sections
 from prunedge.report.run.cards import against, cards, cards_of_training, saved
 from prunedge.report.run.data_card import data_card
@@ -47,7 +47,7 @@ def write_report(run: Run) -> Path:
     latency = run.read("latency.json")
 
     is_training = run.verb() == "train"
-    decision = decision_of(test, config.data.classes)
+    decision = decision_of(test, config.data.classes, is_pruned=best.index != 0)
     if is_training:
         top = cards_of_training(first, metric)
     else:
@@ -58,7 +58,7 @@ def write_report(run: Run) -> Path:
     page = render(
         "page.html.j2",
         **_of_steps(first, best, steps, config, (*START_KEYS, "start") if is_training else None),
-        **_of_test(test, config),
+        **_of_test(test, config, best),
         run=run,
         references=references,
         against=against(references, best, metric, test),
@@ -99,10 +99,11 @@ def write_loop_report(
     """
     first = steps[0]
     knows_rule = "max_drop" in given
+    decision = decision_of(test, config.data.classes, is_pruned=best.index != 0)
     page = render(
         "page.html.j2",
         **_of_steps(first, best, steps, config, {*OF_A_LOOP, *given}),
-        **_of_test(test, config),
+        **_of_test(test, config, best),
         run=None,
         references=[],
         against=[],
@@ -112,11 +113,11 @@ def write_loop_report(
         trained_only=False,
         bench=None,
         stop=None,
-        decision=None,
+        decision=decision,
         shelves=None,
         data_card=None,
         learning=[],
-        cards=cards(first, best, metric_of(config), test, None),
+        cards=cards(first, best, metric_of(config), test, None, leads=decision is None),
         figures=sections.figures_of(steps, best, config, None, None, knows_rule=knows_rule),
         time=sections.time_of_steps(steps),
         layers=[],
@@ -183,11 +184,12 @@ def _of_steps(
     }
 
 
-def _of_test(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Any]:
+def _of_test(test: Mapping[str, Any] | None, config: RunConfig, best: Step) -> dict[str, Any]:
     """What the template is told of the test split."""
     return {
         "test": test,
-        "test_metrics": sections.metrics_in_words(test, config),
+        "test_metrics": sections.metrics_in_words(test, config, is_pruned=best.index != 0),
+        "at_best": at_best(config),
         "tables": sections.tables_of(test, config),
         "mistakes": thumbnails((test or {}).get("mistakes", []), config.data.range),
     }

@@ -213,11 +213,15 @@ def left_whole(steps: Sequence[Step]) -> list[str]:
     return by_kind({frozen["name"]: frozen["reason"] for frozen in steps[-1].frozen})
 
 
-def metrics_in_words(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, str]:
-    """All metrics of each model on the test split, in a line."""
+def metrics_in_words(
+    test: Mapping[str, Any] | None, config: RunConfig, *, is_pruned: bool = True
+) -> dict[str, str]:
+    """All metrics of each model on the test split, in a line; where nothing `is_pruned`, the result
+    is the model before it.
+    """
     lines = {}
     for name in TESTED:
-        if test is None or name not in test:
+        if test is None or name not in test or (name == "best" and not is_pruned):
             continue
         texts = []
         for key, value in Metrics.from_json(test[name]).values.items():
