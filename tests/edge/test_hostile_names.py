@@ -181,7 +181,7 @@ def test_inspect_prints_and_writes_no_name_as_it_is(
     for file in (tmp_path / "found").rglob("*"):
         assert file.name.isprintable()
         if file.suffix in (".html", ".csv", ".json"):
-            assert is_harmless(file.read_text()), file
+            assert is_harmless(file.read_text(encoding="utf-8-sig")), file
 
 
 @pytest.mark.parametrize(
