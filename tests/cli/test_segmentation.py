@@ -234,7 +234,7 @@ def test_photographs_cut_into_tiles_go_the_whole_way(tmp_path: Path) -> None:
     done = prunedge("train", *cut, *SMALL, *settings, "--out", out)
     assert done.returncode == 0, done.stderr
     train = open_run(out).config
-    assert (train.train.loss, train.task.metric) == ("tversky", "dice_per_image")
+    assert (train.train.area_loss, train.task.metric) == ("tversky", "dice_per_image")
     other = prunedge("prune", "--from", out, "--tile", "16", "--out", tmp_path / "other")
     assert other.returncode == 2
     assert "that learned from tiles of 32 (--tile 16)" in other.stderr

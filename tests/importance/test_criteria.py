@@ -197,7 +197,7 @@ def test_features_need_no_labels_and_no_loss() -> None:
     assert alone.examples == beside.examples == 12
     for name, value in alone.values.items():
         assert torch.equal(value, beside.values[name])
-    with pytest.raises(PrunedgeError, match="gives nothing that its channels move"):
+    with pytest.raises(PrunedgeError, match="does not hang on any channel"):
         rank(Silent(), trace(model, EXAMPLE[:2]), [EXAMPLE], "feature-distance")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, call
 from prunedge.graph.outputs import tensors_in
 from prunedge.importance import batch as examples
@@ -62,8 +61,8 @@ def probes(batches: Iterable[Any]) -> Iterator[Probe]:
 
 
 def projected(model: nn.Module, probe: Probe) -> torch.Tensor:
-    """v . f, the mean over the examples: the sum over all real numbers that the model gives, each
-    with its random sign. PrunedgeError where it gives none with gradients.
+    """v . f, the mean over the examples: the sum over all real numbers that the model gives and
+    that have gradients, each with its random sign.
     """
     inputs, _ = examples.as_pair(probe.batch)
     outputs = tensors_in(call(model, inputs))
@@ -76,12 +75,6 @@ def projected(model: nn.Module, probe: Probe) -> torch.Tensor:
         shape = output.shape[1:] if is_by_example else output.shape
         signs = _signs(shape, probe.direction, number).to(output)
         total = total.to(output.device) + (output * signs).float().sum()
-    if not total.requires_grad:
-        raise PrunedgeError(
-            "the model gives nothing that its channels move",
-            where=NAME,
-            remedy="rank with a criterion of the weights",
-        )
     return total / held
 
 
