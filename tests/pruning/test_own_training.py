@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import prunedge as pe
 from prunedge import data as images
-from prunedge.errors import ConfigError, PrunedgeError, TrainError
+from prunedge.errors import ConfigError, GraphError, PrunedgeError, TrainError
 from prunedge.graph import trace
 from prunedge.importance import rank
 from prunedge.train import TrainConfig, evaluate, fit, make_engine
@@ -20,6 +20,7 @@ from tests.small_models import Plain, Residual, randomise
 from tests.tiny_images import write_tiny
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
+LABELS = torch.zeros(1, dtype=torch.int64)
 # Hardly any momentum: prunedge hands it from step to step, and a training of the user has its own.
 CONFIG = TrainConfig(lr=0.003, batch_size=8, momentum=1e-6)
 
@@ -198,6 +199,73 @@ def test_what_is_missing_or_wrong_is_one_line(
     with pytest.raises(PrunedgeError, match=message) as caught:
         next(pe.prune(randomise(Plain()), EXAMPLE, **functions, **settings))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ({"fit": lambda net: None}, r"fit can't be called as fit\(model, epochs\)"),
+        ({"evaluate": lambda: 1.0}, r"evaluate can't be called as evaluate\(model\)"),
+        ({"loss": lambda batch: batch}, r"loss can't be called as loss\(model, batch\)"),
+        ({"batches": iter([EXAMPLE])}, "only once.*a list, a DataLoader, or a function"),
+        ({"batches": (one for one in [EXAMPLE])}, "only once"),
+        ({"batches": []}, "there is no batch in batches"),
+        ({"batches": lambda: iter(())}, "there is no batch in batches"),
+        ({"batches": 3}, "batches gives int, and no batches"),
+        ({"batches": lambda: None}, "batches gives NoneType, and no batches"),
+    ],
+)
+def test_functions_that_can_t_be_used_are_refused_before_anything_is_trained(
+    functions: dict[str, Any], message: str
+) -> None:
+    def never(net: nn.Module, epochs: int) -> None:
+        raise AssertionError("trained")
+
+    usual = {"fit": never, "evaluate": judged, "loss": loss, "batches": [(EXAMPLE, LABELS)]}
+    with pytest.raises(PrunedgeError, match=message):
+        next(pe.prune(randomise(Plain()), EXAMPLE, **{**usual, **functions}))
+
+
+class TwoInputs(nn.Module):
+    """Two images that are compared, by their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        both = torch.relu(self.stem(left)) - torch.relu(self.stem(right))
+        return self.head(both.mean((2, 3)))
+
+
+@pytest.mark.parametrize("form", [dict, tuple])
+def test_a_model_of_several_arguments_is_pruned(form: type) -> None:
+    images = {"left": torch.randn(2, 3, 8, 8), "right": torch.randn(2, 3, 8, 8)}
+    example = images if form is dict else tuple(images.values())
+
+    def loss_of_two(net: nn.Module, batch: Any) -> torch.Tensor:
+        found = net(**batch) if isinstance(batch, dict) else net(*batch)
+        return functional.cross_entropy(found, torch.tensor([0, 1]))
+
+    model = randomise(TwoInputs()).train()
+    made = list(
+        pe.prune(
+            model, example, fit=trained, evaluate=judged, loss=loss_of_two, batches=[example],
+            max_steps=1, polish=0, step_ratio=0.5,
+        )
+    )  # fmt: skip
+    assert made[1][1].stem.out_channels < 6
+    assert model.training
+
+
+def test_a_graph_of_another_model_is_refused() -> None:
+    model = randomise(Plain())
+    other = trace(randomise(Residual()), EXAMPLE)
+    with pytest.raises(GraphError, match="another model's"):
+        rank(model, other, [(EXAMPLE, LABELS)])
+    with pytest.raises(GraphError, match="another model's"), pe.collect(model, other):
+        pass
 
 
 def test_functions_beside_a_dataset_are_refused(data: images.Dataset) -> None:

@@ -16,7 +16,7 @@ from prunedge.config import RunConfig
 from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import RunError
 from prunedge.models import build
-from prunedge.pruning.policy import Finished, Outcome, StopPolicy
+from prunedge.pruning.policy import Finished, StopPolicy
 from prunedge.report import write_report
 from prunedge.report.text import pruned
 from prunedge.runs import execute
@@ -112,10 +112,10 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     first = replace(START, metric_after=0.95)
     start = replace(START, metric_after=0.93)
     rule = StopPolicy(ACCURACY, max_drop=3.0)
-    verdict = rule.accepts(first, Outcome.of_step(replace(START, metric_after=0.91)), [], start)
+    verdict = rule.accepts(first, Judgement.of_step(replace(START, metric_after=0.91)), [], start)
     assert not verdict.accepted
     assert "-4.00 points against the unpruned model's, -2.00 against the start's" in verdict.reason
-    assert rule.accepts(start, Outcome.of_step(replace(START, metric_after=0.91)), []).accepted
+    assert rule.accepts(start, Judgement.of_step(replace(START, metric_after=0.91)), []).accepted
     half = replace(rule, target_macs=0.5)
     assert (
         isinstance(half.next_action(history(macs=600), replace(first, macs=1200)), Finished)

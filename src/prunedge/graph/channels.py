@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from prunedge.errors import GraphError
 from prunedge.graph.observations import Operation, Read, Reshape, Resize, Statistic
 from prunedge.graph.sizes import CodeCall, Shape
 from prunedge.utils.arguments import require
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from prunedge.graph.plan import Plan
 
 Role = Literal["out", "in", "channel"]
@@ -264,3 +267,26 @@ def _leaving(group: Group, plan: Plan) -> np.ndarray:
 def require_graph(graph: object) -> None:
     """TypeError where something else was given than a channel graph."""
     require("graph", graph, ChannelGraph, "a ChannelGraph, such as prunedge.trace(...) gives")
+
+
+def refuse_graph_of_another(model: nn.Module, graph: ChannelGraph) -> None:
+    """GraphError where the channels of a graph are not those of the model: tensors that it names
+    belong to no module there, or have another shape.
+    """
+    modules = {name for name, _ in model.named_modules(remove_duplicate=False)}
+    tensors = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    for group in graph.groups:
+        for part in group.slices:
+            name = part.tensor
+            is_there = name.rpartition(".")[0] in modules
+            if name in tensors and name in graph.shapes:
+                is_there = tuple(tensors[name].shape) == tuple(graph.shapes[name])
+            if not is_there:
+                raise GraphError(
+                    "this channel graph is another model's",
+                    where=name,
+                    remedy="trace this one: trace(model, example)",
+                )

@@ -11,7 +11,7 @@ from torch import nn
 
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
-from prunedge.graph.channels import require_graph
+from prunedge.graph.channels import refuse_graph_of_another, require_graph
 from prunedge.importance import batch as examples
 from prunedge.importance.consumer_hooks import is_probing
 from prunedge.importance.criteria import CRITERIA, GradientCollector
@@ -101,7 +101,8 @@ def collect(
     gathered so. Optimizer, loss and batches are the loop's own; nothing in it changes, and no
     further pass is made (but a few examples once, where the model hides which example is where).
     The loss has to be the mean over the examples of a batch; a factor that stays the same (a scaled
-    loss) changes no order. Raises PrunedgeError for another criterion, or an unknown one.
+    loss) changes no order. Raises PrunedgeError for another criterion, or an unknown one, and
+    GraphError for another model's graph.
 
     Example:
         with pe.collect(model, graph) as collecting:
@@ -110,6 +111,7 @@ def collect(
     """
     require_model(model)
     require_graph(graph)
+    refuse_graph_of_another(model, graph)
     require("criterion", criterion, str, "the name of a criterion")
     with Collecting(model, collector_of(criterion, graph)) as collecting:
         yield collecting

@@ -13,7 +13,7 @@ from torch import nn
 from prunedge.data.dataset import require_batches
 from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
-from prunedge.graph.channels import require_graph
+from prunedge.graph.channels import refuse_graph_of_another, require_graph
 from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
 from prunedge.importance.computes import Computes
@@ -70,6 +70,7 @@ def rank(
     """
     require_model(model)
     require_graph(graph)
+    refuse_graph_of_another(model, graph)
     require_batches(batches)
     require("criterion", criterion, str, "the name of a criterion")
     task = task or task_of_batches(batches)

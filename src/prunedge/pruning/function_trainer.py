@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,14 @@ from prunedge.importance import (
     identity,
     rank,
 )
+from prunedge.models.cost import evaluating
 from prunedge.pruning.trainer import FineTuned, FineTuning, Judgement
 from prunedge.utils.advice import option
 
 log = logging.getLogger(__name__)
 
 OWN_UNIT = ""
+OFFERED = ("seed", "collector")  # what fit gets beside, where it takes that
 ONLY_FIGURE = "score"  # what a single number is called that comes without a name
 
 Fit = Callable[..., Any]  # fit(model, epochs), and seed= or collector= where it takes them
@@ -97,6 +99,49 @@ class Functions:
                     f"{option('criterion')} {_named_by('activations')}, {without_batches}"
                 ),
             )
+
+    def refuse_unsuited(self, criterion: str) -> None:
+        """PrunedgeError for functions that can't be called as the loop calls them, and for batches
+        that there are none of, or that can be gone through only once; before anything is trained.
+        """
+        for name, function, arguments in (
+            ("fit", self.fit, ("model", "epochs")),
+            ("evaluate", self.evaluate, ("model",)),
+            ("loss", self.loss, ("model", "batch")),
+        ):
+            if function is not None and not _can_be_called(function, arguments):
+                raise PrunedgeError(
+                    f"{name} can't be called as {name}({', '.join(arguments)})",
+                    where="prune",
+                    remedy="let it take these arguments",
+                )
+        if self.batches is None:
+            return
+        if isinstance(self.batches, Iterator):
+            raise PrunedgeError(
+                "batches can be gone through only once, and every step goes through them",
+                where="prune",
+                remedy="give a list, a DataLoader, or a function that gives them anew",
+            )
+        given = self.all_batches()
+        if not isinstance(given, Iterable):
+            raise PrunedgeError(
+                f"batches gives {type(given).__name__}, and no batches",
+                where="prune",
+                remedy="give a list, a DataLoader, or a function that gives them",
+            )
+        if criterion_named(criterion).reads != "weights" and next(iter(given), None) is None:
+            raise PrunedgeError(
+                "there is no batch in batches",
+                where="prune",
+                remedy="give a list, a DataLoader, or a function that gives them anew",
+            )
+
+    def all_batches(self) -> Iterable[Any]:
+        """The batches, from the first on."""
+        if callable(self.batches):
+            return self.batches()
+        return () if self.batches is None else self.batches
 
 
 def _named_by(reads: str) -> str:
@@ -174,19 +219,16 @@ class FunctionTrainer:
         """What `evaluate(model)` gives, by name; None where a figure is not finite."""
         evaluate = self.functions.evaluate
         assert evaluate is not None
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             given = evaluate(model)
         named = given if isinstance(given, Mapping) else {ONLY_FIGURE: given}
         return {str(name): _number(name, value) for name, value in named.items()}
 
     def rank(self, model: nn.Module, graph: ChannelGraph, criterion: str, seed: int) -> Scores:
         """The scores of all channels over the batches."""
-        batches = self.functions.batches
-        if batches is None:
-            batches = ()
-        passing = batches() if callable(batches) else batches
-        return rank(model, graph, passing, criterion, loss=self.functions.loss, seed=seed)
+        functions = self.functions
+        batches = functions.all_batches()
+        return rank(model, graph, batches, criterion, loss=functions.loss, seed=seed)
 
     def calibration(self, examples: int, seed: int) -> Iterable[Any]:
         """Nothing is known of the batches that compensation could read."""
@@ -234,6 +276,24 @@ def _scores(collecting: Collecting | None) -> Scores | None:
     except Undecided as error:
         log.info("a pass of its own has to rank the channels: %s", error.what)
         return None
+
+
+def _can_be_called(function: Callable[..., Any], arguments: Sequence[str]) -> bool:
+    """Whether a function takes so many arguments, by their places."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin nothing is known
+        return True
+    beside = [
+        one.name
+        for one in signature.parameters.values()
+        if one.name in OFFERED and one.default is one.empty
+    ]
+    try:
+        signature.bind(*arguments, **dict.fromkeys(beside))
+    except TypeError:
+        return False
+    return True
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -106,6 +106,7 @@ def prune(
     """
     require_model(model)
     functions = Functions(fit, evaluate, loss, batches)
+    require("higher_is_better", higher_is_better, bool, "True or False")
     if device is not None and not hasattr(device, "measure"):
         raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
     if functions.given:

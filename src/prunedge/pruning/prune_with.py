@@ -14,7 +14,6 @@ from prunedge.config.run import settings
 from prunedge.errors import ConfigError
 from prunedge.graph import trace
 from prunedge.importance.rank import refuse_unjudged
-from prunedge.models.cost import cost
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.costs import Device
 from prunedge.pruning.from_config import constraints_of, context_of, policy_of
@@ -54,9 +53,9 @@ def start_with(
         values["device"] = "given"  # as an object, whose address nobody asks for
     config = RunConfig.make("prune", data="given", model="given", **values)
     trainer.functions.refuse_missing(config.prune.criterion)
+    trainer.functions.refuse_unsuited(config.prune.criterion)
 
     example = trainer.example()
-    cost(model, example)  # does it run on the example?
     name = type(model).__name__
     graph = trace(model, example)
     constraints = constraints_of(config)
