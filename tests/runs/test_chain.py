@@ -17,6 +17,7 @@ from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import RunError
 from prunedge.models import build
 from prunedge.pruning.policy import Finished, StopPolicy
+from prunedge.pruning.trainer import Judgement
 from prunedge.report import write_report
 from prunedge.report.text import pruned
 from prunedge.runs import execute
