@@ -17,7 +17,7 @@ from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
-from prunedge.pruning import work
+from prunedge.pruning import task_trainer
 from prunedge.pruning.steps import Step
 from prunedge.runs import execute
 from prunedge.runs.callbacks import Callbacks
@@ -100,7 +100,7 @@ def test_the_starts_own_criterion_takes_no_pass(
     def never(*args: Any, **more: Any) -> None:
         raise AssertionError("ranked anew")
 
-    monkeypatch.setattr(work, "rank", never)
+    monkeypatch.setattr(task_trainer, "rank", never)
     pruned(recipe, start, tmp_path / "again", max_steps=3, seed=0)
     # What shapes the steps, and not the scores.
     other = {
