@@ -103,6 +103,7 @@ def test_the_whole_is_told_and_is_plain_json(
     place = run.config.data.path
     text = said(capsys, run.path, place, "--resamples", "20")
     assert f"{run.config.task.metric}*" in text
+    assert text.count("* the metric that the model was chosen by") == 1
     assert "always answering" in text
     assert "20 resamples of" in text
     assert "none of these images was seen in training" in text

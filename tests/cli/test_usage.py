@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from prunedge.config import RunConfig
+from prunedge.errors import ConfigError
 from tests.refusals import refusal
 
 WORDS = {
@@ -14,6 +16,8 @@ WORDS = {
     "nothing more is expected than what stands before 'extra'": ("show", "R", "extra"),
     "--max-drop is given twice": ("prune", "D", "--max-drop", "1", "--max-drop", "2"),
     "--from needs a value": ("groups", "--from"),
+    "--out is missing": ("compare-inspections", "A", "B"),
+    "NEW is missing": ("compare-inspections", "A", "--out", "C"),
     "--attention x: give heads or width": ("groups", "--attention", "x"),
     "--epochs 1.5: give a whole number": ("train", "D", "--epochs", "1.5"),
     "a threshold of 300: 0 to 254": ("patches", ".", ".", "--threshold", "300", "--out", "p"),
@@ -33,6 +37,16 @@ WORDS = {
         *("--target-latency", "5"),
     ),
 }
+
+
+def test_a_remedy_is_said_once() -> None:
+    common = {"data": "D", "model": "resnet18"}
+    with pytest.raises(ConfigError) as plain:
+        RunConfig.make("options", **common, epochs=-1, sed=0)
+    assert plain.value.remedy == "mend these values"
+    with pytest.raises(ConfigError, match="no such task: choose") as ours:
+        RunConfig.make("options", **common, epochs=-1, task="regresion")
+    assert ours.value.remedy is None
 
 
 @pytest.mark.parametrize("words", WORDS)

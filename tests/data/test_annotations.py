@@ -495,6 +495,19 @@ def test_files_of_no_known_form_are_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("left", ["", "[]", "{}", "null", '{"vers', "\xff"])
+def test_a_broken_json_among_labelme_s_is_named(tmp_path: Path, left: str) -> None:
+    photos = write_photos(tmp_path, "a.png", "b.png")
+    images: Images = {"a.png": [("crack", BOX)], "b.png": []}
+    folder = write_form("LabelMe", tmp_path / "x", images, WIDTH, HEIGHT, LABELS)
+    (folder / "settings.json").write_text("[]")  # no photograph is called so
+    assert listed(photos, folder)
+    (folder / "b.json").write_text(left)
+    with pytest.raises(DataError, match=r"no JSON|no shapes and imagePath") as caught:
+        listed(photos, folder)
+    assert caught.value.where == folder / "b.json"
+
+
 def test_folders_that_could_be_several_things_are_refused(tmp_path: Path) -> None:
     photos = write_photos(tmp_path, "a.png", "b.png")
     images: Images = {"a.png": [("crack", BOX)], "b.png": []}

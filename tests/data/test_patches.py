@@ -217,6 +217,7 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
         ({"group_by": "["}, "no regular expression"),
         ({"group_by": "zzz"}, "doesn't match 1 of 1"),
         ({"min_damage": 0.9, "size": 32}, "no damaged patches"),
+        ({"size": 640}, r"none of 1 photograph is as large as a patch of 640x640.*smaller --size"),
     ],
 )
 def test_mistakes(tmp_path: Path, how: dict[str, object], message: str) -> None:

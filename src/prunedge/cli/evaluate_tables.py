@@ -22,6 +22,8 @@ def print_evaluation(result: Evaluation) -> None:
     part = "all images" if result.side == "all" else f"the {result.side} split"
     out.print(f"{result.title} ({result.form}) on {part} of {result.data}")
     out.print(_metrics(result))
+    if result.metric in [one.metric.name for one in result.intervals.metrics]:
+        out.print("* the metric that the model was chosen by")
     if result.intervals.parts:
         if result.decided is not None:
             out.print("each class, by the most probable answer:")

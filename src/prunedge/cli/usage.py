@@ -7,6 +7,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import (
+    Argument,
     CoercionError,
     CycloptsError,
     MissingArgumentError,
@@ -34,10 +35,19 @@ def usage_text(error: CycloptsError) -> str:
         return f"{error.token.keyword} is given twice"
     if isinstance(error, MissingArgumentError) and error.keyword:
         return f"{error.keyword} needs a value"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{_as_in_help(error.argument)} is missing"
     if isinstance(error, CoercionError) and error.msg is None and error.token is not None:
         name = error.token.keyword or "an argument"
         return f"{name} {error.token.value}: give {kind_text(error.target_type)}"
     return " ".join(str(error).split()).rstrip(".")
+
+
+def _as_in_help(argument: Argument) -> str:
+    """What the help calls it: `--out`, or `PHOTOS` where it needs no name."""
+    if argument.field_info.is_positional:
+        return argument.name.lstrip("-").replace("-", "_").upper()
+    return argument.name
 
 
 def kind_text(kind: Any) -> str:

@@ -55,7 +55,7 @@ class RunConfig(Section):
                 "macs_penalty and per_layer out"
             )
         if prune.macs_penalty and prune.per_mac:
-            raise ValueError("macs_penalty and per_mac exclude each other")
+            raise ValueError("macs_penalty and per_mac exclude each other: give one of them")
         if self.device.address is not None and costs:
             raise ValueError(
                 "a device says itself what channels cost: leave per_mac, macs_penalty and "
@@ -119,6 +119,7 @@ class RunConfig(Section):
         """A config from values by their keys; ConfigError that lists every mistake at once."""
         values = with_task_of_masks(values)
         problems = [_unknown(key) for key in values if key not in settings()]
+        remedy: str | None = "mend these values"
         sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
         for key, value in values.items():
             if key == "metric" and value is None:
@@ -131,11 +132,14 @@ class RunConfig(Section):
             config = cls(**sections)  # type: ignore[arg-type]
         except ValidationError as error:
             for mistake in error.errors():
+                # What is refused by a rule of ours says itself what to do.
+                if mistake["type"] == "value_error":
+                    remedy = None
                 problems.append(
                     _explain(mistake["loc"], mistake["msg"], mistake["type"], mistake["input"])
                 )
         if problems:
-            raise ConfigError("; ".join(problems), where=where, remedy="mend these values")
+            raise ConfigError("; ".join(problems), where=where, remedy=remedy)
         return config
 
     def flat(self, *, only_asked: bool = False) -> dict[str, Any]:

@@ -116,6 +116,13 @@ def cut_patches(
     kept = _kept(images, pairs, progress) if keep_masks else None
     damage_of = partial(damage_in, threshold=threshold) if kept is None else kept.damage
     planned, small = plan_patches(pairs, sources, shape, strides, damage_of, progress)
+    if small and not planned:
+        raise DataError(
+            f"none of {counted(len(small), 'photograph')} is as large as a patch of "
+            f"{shape.height}x{shape.width} pixels (height x width)",
+            where=photos,
+            remedy="give a smaller --size",
+        )
     if min_damage is None:
         min_damage = 0.0 if keep_masks else MIN_DAMAGE
     chosen, faint, surplus = choose_patches(planned, min_damage, intact_per_damaged, seed)
@@ -125,8 +132,9 @@ def cut_patches(
     needed = (damaged,) if keep_masks else (damaged, intact)
     if not all(counts[name] for name in needed):
         missing = " and ".join(f"no {name}" for name in needed if not counts[name])
+        too_small = f", of which {len(small):,} are smaller than a patch" if small else ""
         raise DataError(
-            f"{missing} patches in {counted(len(pairs), 'photograph')}",
+            f"{missing} patches in {counted(len(pairs), 'photograph')}{too_small}",
             where=photos,
             remedy="see the masks, --size, --min-damage",
         )

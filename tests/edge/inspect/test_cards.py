@@ -152,6 +152,29 @@ def test_an_inspection_that_was_interrupted_has_no_cards(
     assert "was interrupted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("left", [0, 200])
+def test_a_damaged_listing_is_called_damaged(
+    inspected: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], left: int
+) -> None:
+    mark = (inspected / "inspection.json").read_bytes()
+    (tmp_path / "inspection.json").write_bytes(mark[:left])
+    assert run("report", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert f"damaged: this is no JSON ({tmp_path / 'inspection.json'})" in said
+
+
+def test_a_folder_of_photographs_that_is_none_is_refused(
+    inspected: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspection = tmp_path / "inspection"
+    inspection.mkdir()
+    for file in inspected.glob("*.json"):
+        (inspection / file.name).write_bytes(file.read_bytes())
+    assert run("report", inspection, "--photos", tmp_path / "nope") == 2
+    assert f"no such folder: {tmp_path / 'nope'} (--photos)" in capsys.readouterr().err
+    assert not (inspection / "defects.html").exists()
+
+
 def test_the_first_sentence_says_what_the_model_is(inspected: Path) -> None:
     text = (inspected / "inspection.html").read_text(encoding="utf-8")
     sentence = "darkest, a classifier of patches of 32 x 32 pixels, found damage in 2 of 3 images"

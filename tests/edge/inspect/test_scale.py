@@ -30,6 +30,8 @@ SIZE = (640, 480)
         ("0.12±0.01", 0.12, 0.01),
         ("0.12+-0.01", 0.12, 0.01),
         ("0.12 +/- 0.01", 0.12, 0.01),
+        ("0.12 mm", 0.12, 0),
+        ("0.12±0.01mm", 0.12, 0.01),
     ],
 )
 def test_numbers_with_an_uncertainty(text: str, value: float, uncertainty: float) -> None:
@@ -45,7 +47,7 @@ def test_distances(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "0,12", "0.12±", "-1", "0", "nan", "inf", "0.1±0.2", "1mm", "1e999"]
+    "text", ["", "x", "0,12", "0.12±", "-1", "0", "nan", "inf", "0.1±0.2", "1m", "1e999"]
 )
 def test_no_numbers_with_an_uncertainty(text: str) -> None:
     with pytest.raises(DataError, match=r"--mm-per-pixel 0\.12"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,10 @@ def _in_folder(folder: Path, photos: Path) -> Annotations | None:
     files = _files_in(folder)
     by_json = [file for file in files if file.suffix.lower() == ".json"]
     ours = [file for file in by_json if looks_like_labelme(file)]
+    if len(ours) not in (0, len(by_json)):
+        # Among LabelMe's the JSON of a photograph is one of them, however little is left of it.
+        meant = {*ours, *_named_as_photographs(by_json, photos)}
+        ours = [file for file in by_json if file in meant]
     texts = texts_in(files)
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
     if ours and texts:
@@ -92,6 +97,13 @@ def _in_folder(folder: Path, photos: Path) -> Annotations | None:
             remedy="put them into folders of their own",
         )
     return read_labelme(folder, ours) if ours else read_yolo(folder, texts)
+
+
+def _named_as_photographs(files: Sequence[Path], photos: Path) -> list[Path]:
+    """Those that are called as a photograph, with or without its suffix."""
+    images = [file for file in _files_in(photos) if file.suffix.lower() in SUFFIXES]
+    names = {name for image in images for name in (image.name, image.stem)}
+    return [file for file in files if file.stem in names]
 
 
 def _refuse_unnamed(folder: Path, images: list[Path], files: list[Path]) -> None:

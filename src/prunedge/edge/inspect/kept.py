@@ -187,9 +187,11 @@ def _mark(folder: Path) -> dict[str, Any]:
     file = folder / MARK
     try:
         mark = json.loads(read_text(file, DataError))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         pass_on_reading(error, file)
         raise DataError("not the folder of an inspection", where=folder, remedy=remedy) from None
+    except (ValueError, RecursionError):
+        raise DataError("damaged: this is no JSON", where=file, remedy=AGAIN) from None
     if not isinstance(mark, dict) or mark.get("format") != FORMAT:
         raise DataError("not the folder of an inspection", where=folder, remedy=remedy)
     return mark

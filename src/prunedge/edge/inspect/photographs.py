@@ -27,12 +27,23 @@ DARKEST, BRIGHTEST = 1, 99  # percentiles of deep greys that are shown as black 
 class Photographs:
     """The photographs of an inspection. `moved_to` is where they lie now, if not where they were
     inspected; `option` is what the user would say that with.
+
+    DataError where nothing is at `moved_to`.
     """
 
     inspection: KeptInspection
     moved_to: Path | None = None
     option: str = "--photos"
     max_megapixels: float = MOST_MEGAPIXELS
+
+    def __post_init__(self) -> None:
+        """A place that was mistyped would make every photograph look gone."""
+        if self.moved_to is not None and not self.moved_to.exists():
+            raise DataError(
+                f"no such folder: {self.moved_to}",
+                where=self.option,
+                remedy="name the one where the photographs are now",
+            )
 
     def open(self, name: str) -> Photo:
         """The photograph of this name, as it is shown: deep greys over their own range.

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from prunedge.edge.inspect.compare import Comparison, compare_inspections
+from prunedge.edge.inspect.compare.page import both
 from prunedge.edge.inspect.kept import open_inspection
 from prunedge.edge.inspect.photographs import Photographs
 from prunedge.errors import DataError, ExtraMissing
@@ -81,6 +82,7 @@ def test_the_files_say_the_same(done: Comparison) -> None:
     text = done.page.read_text(encoding="utf-8")
     assert text.index(done.summary) < text.index("grown.jpg")
     assert "Mind:" not in text
+    assert text.count("how uncertain the scale is") == 1
 
 
 def test_another_model_or_threshold_is_said_in_the_first_line(
@@ -131,6 +133,42 @@ def test_a_photograph_that_is_gone_or_another_one_now_is_said(scene: Scene, tmp_
     assert "another one than was inspected" in page
     kept = open_inspection(inspection)
     assert Photographs(kept, scene.root / "after").open("same.jpg").width == SIDE
+
+
+@pytest.mark.parametrize("option", ["old_photos", "new_photos"])
+def test_a_folder_of_photographs_that_is_none_is_refused(
+    scene: Scene, tmp_path: Path, option: str
+) -> None:
+    inspections = (scene.inspection("before"), scene.inspection("after"))
+    nope: dict[str, Any] = {option: tmp_path / "nope"}
+    with pytest.raises(DataError, match=r"no such folder: .*nope") as caught:
+        compare_inspections(*inspections, tmp_path / "out", **nope)
+    assert caught.value.where == f"--{option.replace('_', '-')}"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "uncertainty", "words"),
+    [
+        ((25.0, 31.24), 0.67, "25.0 → 31.2 ± 0.7"),
+        ((None, 20.71), 0.58, "none → 20.7 ± 0.6"),
+        ((229.4, None), 1.26, "229.4 → none ± 1.3"),
+        ((229.4, 288.6), 14.0, "229 → 289 ± 14"),
+        ((229.4, 288.6), None, "229 → 289"),
+    ],
+)
+def test_values_are_as_exact_as_their_uncertainty(
+    values: tuple[float | None, ...], uncertainty: float | None, words: str
+) -> None:
+    change: dict[str, Any] = {"before": None, "after": None}
+    for side, value in zip(("before", "after"), values, strict=True):
+        if value is not None:
+            change[side] = {"length_px": value}
+    assert both(change, ("length",), None, uncertainty) == words
+    of_millimetres = None if uncertainty is None else 10 * uncertainty
+    for side in filter(None, change.values()):
+        side["length_px"] *= 10
+    assert both(change, ("length",), 0.1, of_millimetres) == words
 
 
 def test_pairs_by_a_list(scene: Scene, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from prunedge.edge.inspect.compare.drawing import COLOURS
 from prunedge.edge.inspect.compare.records import remarks_of
+from prunedge.edge.inspect.measure_words import with_uncertainty
 from prunedge.utils.pages import render_template
 from prunedge.utils.wording import counted, figure
 
@@ -113,19 +114,19 @@ def _row(change: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[str, Any]:
         "word": WORDS.get(change["change"], change["change"]),
         "colour": COLOURS[change["change"]],
         "label": change["label"],
-        "length": _both(change, ("length", "longest"), mm),
-        "length_doubt": _doubt(change["length_uncertainty_px"], mm),
-        "width": _both(change, ("mean_width",), mm),
-        "width_doubt": _doubt(change["uncertainty_px"], mm),
-        "area": _both(change, ("area",), mm),
+        "length": both(change, ("length", "longest"), mm, change["length_uncertainty_px"]),
+        "width": both(change, ("mean_width",), mm, change["uncertainty_px"]),
+        "area": both(change, ("area",), mm, None),
         "surest": [_share(change["old_probability"]), _share(change["new_probability"])],
         "remarks": "; ".join(remarks_of(change, pair)),
     }
 
 
-def _both(change: Mapping[str, Any], names: Sequence[str], mm: float | None) -> str:
+def both(
+    change: Mapping[str, Any], names: Sequence[str], mm: float | None, uncertainty: float | None
+) -> str:
     """A measure before and after: the first of these names that both have, or that the one has
-    that is there.
+    that is there. Both values have as many decimals as their `uncertainty` (pixels).
     """
     sides = (change["before"], change["after"])
     there = [side for side in sides if side is not None]
@@ -133,15 +134,23 @@ def _both(change: Mapping[str, Any], names: Sequence[str], mm: float | None) -> 
         key = f"{name}_px"
         if all(key in side for side in there):
             factor = 1.0 if mm is None else mm ** (2 if name == "area" else 1)
-            values = [figure(side[key] * factor) if side else "none" for side in sides]
-            return f"{values[0]} → {values[1]}"
+            values = [side[key] * factor if side else None for side in sides]
+            return _in_words(values, None if uncertainty is None else uncertainty * factor)
     return ""
 
 
-def _doubt(pixels: float | None, mm: float | None) -> str:
-    if pixels is None:
-        return ""
-    return f"± {figure(pixels if mm is None else pixels * mm, 2)}"
+def _in_words(values: Sequence[float | None], uncertainty: float | None) -> str:
+    """`14.2 → 20.7 ± 0.6`, `none → 20.7 ± 0.6`; without an uncertainty the values alone."""
+    if not uncertainty:
+        return " → ".join("none" if value is None else figure(value) for value in values)
+    words, doubt = [], ""
+    for value in values:
+        if value is None:
+            words.append("none")
+            continue
+        word, _, doubt = with_uncertainty(value, uncertainty).partition(" ± ")
+        words.append(word)
+    return f"{' → '.join(words)} ± {doubt}"
 
 
 def _share(probability: float | None) -> str:

@@ -34,8 +34,8 @@ class Scaling:
 
 
 def parse_mm_per_pixel(text: str) -> Quantity:
-    """`0.12` or `0.12±0.01`. DataError where it is neither."""
-    return parse_quantity(text, "--mm-per-pixel", {}, "0.12 or 0.12±0.01")
+    """`0.12` or `0.12±0.01`, with or without `mm` behind it. DataError where it is neither."""
+    return parse_quantity(text, "--mm-per-pixel", {"": 1.0, "mm": 1.0}, "0.12 or 0.12±0.01")
 
 
 def parse_missing(text: str) -> Missing:
