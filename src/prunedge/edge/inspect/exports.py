@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
@@ -99,6 +99,20 @@ def _outlined(record: Record) -> Iterator[tuple[int, Record, Outline]]:
             yield number, region, outline
 
 
+@dataclass(frozen=True)
+class CocoFinding:
+    """An annotation by COCO's names, with a `score`: its outline, box and area in pixels."""
+
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: list[list[float]]
+    bbox: list[float]
+    area: float
+    score: float
+    iscrowd: int = 0
+
+
 def _coco(records: Sequence[Record], about: Mapping[str, Any]) -> dict[str, bytes]:
     """Object detection as https://cocodataset.org/#format-data has it, with a `score` for each
     annotation. Images without damage have no annotation.
@@ -117,18 +131,16 @@ def _coco(records: Sequence[Record], about: Mapping[str, Any]) -> dict[str, byte
             }
         )
         for _, region, outline in _outlined(record):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": place,
-                    "category_id": numbers[region["label"]],
-                    "segmentation": [[value for point in outline for value in point]],
-                    "bbox": [region["left"], region["top"], region["width"], region["height"]],
-                    "area": region["area"],
-                    "iscrowd": 0,
-                    "score": region["probability"],
-                }
+            annotation = CocoFinding(
+                id=len(annotations) + 1,
+                image_id=place,
+                category_id=numbers[region["label"]],
+                segmentation=[[value for point in outline for value in point]],
+                bbox=[region["left"], region["top"], region["width"], region["height"]],
+                area=region["area"],
+                score=region["probability"],
             )
+            annotations.append(asdict(annotation))
     described = f"found by {about['bundle']['name']}, prunedge {about['versions']['prunedge']}"
     document = {
         "info": {"description": described, "date_created": about["date"]},
