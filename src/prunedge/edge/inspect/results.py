@@ -27,6 +27,12 @@ from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
 from prunedge.edge.inspect.tables import findings_table, images_table
 from prunedge.edge.inspect.width_overlay import draw_widths
+from prunedge.edge.inspect.written_files import (
+    FILES,
+    files_for_all,
+    files_written,
+    is_record_of,
+)
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
@@ -106,13 +112,21 @@ class Results:
     device, date.
 
     `is_new` says that no inspection had written there before; `outputs` is what is written for all
-    images.
+    images. `earlier` are the files for all images that earlier inspections wrote, and `removed`
+    what was taken away of theirs.
     """
 
     path: Path
     about: Mapping[str, Any]
     is_new: bool = False
     outputs: Outputs = field(default_factory=Outputs)
+    earlier: frozenset[str] = frozenset()
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> frozenset[str]:
+        """What this inspection writes for all images, beside its page and tables."""
+        return files_for_all(self.outputs.formats, self.outputs.has_cards)
 
     def withdraw(self) -> None:
         """Take the mark away from a new folder that nothing else has come into: an inspection that
@@ -148,15 +162,20 @@ class Results:
             overlay, "JPEG", quality=88
         )
         grey_map(inspection.map).save(grey, "PNG")
+        is_known = is_record_of(self._file(item.name, ".json"), item.name)
         self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
         if inspection.mask is not None:
             self._write(self._file(item.name, ".mask.png"), _mask_png(inspection))
+        elif is_known:
+            self._remove(f"{item.name}.mask.png")
         if inspection.width_classes is not None:
             widths = io.BytesIO()
             image = draw_widths(photo, inspection, inspection.width_classes)
             image.save(widths, "JPEG", quality=90)
             self._write(self._file(item.name, ".widths.jpg"), widths.getvalue())
+        elif is_known:
+            self._remove(f"{item.name}.widths.jpg")
         record = {
             **inspection.to_json(),
             **item.about,
@@ -173,6 +192,8 @@ class Results:
         self._write(self.path / "images.csv", self._images_table(records, skipped))
         for name, content in written(self.outputs.formats, records, self.about).items():
             self._write(self.path / name, content)
+        for name in sorted(self.earlier - self.files):
+            self._remove(name)
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
@@ -206,6 +227,13 @@ class Results:
         decides = [self.about["bundle"]["sha256"], self.about["settings"], item.stamp]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _remove(self, name: str) -> None:
+        """Take a file away that an earlier inspection wrote and this one doesn't."""
+        file = self.path / name
+        if file.is_file():
+            file.unlink()
+            self.removed.append(name)
+
     def _write(self, file: Path, content: bytes) -> None:
         make_folder(file.parent)
         write_bytes(file, content)
@@ -226,8 +254,9 @@ def open_results(
     try:
         with held(path, "inspection"):
             _refuse_foreign(path)  # another process may have been faster
-            results = Results(path, about, is_new, outputs or Outputs())
-            mark = json.dumps({"format": "prunedge inspection", **about}, indent=1)
+            results = Results(path, about, is_new, outputs or Outputs(), files_written(path))
+            files = sorted(results.earlier | results.files)
+            mark = json.dumps({"format": "prunedge inspection", **about, FILES: files}, indent=1)
             results._write(path / MARK, mark.encode())
             clear_below(path)
             yield results
