@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
 from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.exports import Outputs, written
+from prunedge.edge.inspect.image_record import ImageRecord
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
@@ -36,74 +36,9 @@ from prunedge.edge.inspect.written_files import (
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
-from prunedge.utils.records import Record as Kept
 from prunedge.utils.records import require
 
 Record = dict[str, Any]
-
-
-class RegionRecord(Kept):
-    """A damaged region, as far as pages and tables read it."""
-
-    label: str
-    probability: float
-    left: int
-    top: int
-    width: int
-    height: int
-    width_mm: float = 0.0
-    height_mm: float = 0.0
-
-
-class PositionRecord(Kept):
-    """Where an image was taken."""
-
-    latitude: float
-    longitude: float
-    altitude_m: float | None
-
-
-class ScaleRecord(Kept):
-    """How many millimetres a pixel shows."""
-
-    mm_per_pixel: float
-    uncertainty: float
-    source: str
-
-
-class PlaceRecord(Kept):
-    """Where a photograph lies on a map, or what is missing for that."""
-
-    missing: str = ""
-    latitude: float = 0.0
-    longitude: float = 0.0
-    heading: float = 0.0
-    mm_per_pixel: float = 0.0
-
-
-class ImageRecord(Kept):
-    """NAME.json: what was found in an image, as far as pages and tables read it."""
-
-    key: str
-    name: str
-    width: int
-    height: int
-    patches: int
-    damaged: int
-    probability: float
-    span: list[float] | None = None
-    numbers: dict[str, float] = Field(default_factory=dict)
-    damaged_share: float
-    severity: float
-    has_mask: bool = False
-    seconds: float
-    seconds_drawing: float
-    notes: list[str]
-    taken: str = ""
-    position: PositionRecord | None
-    scale: ScaleRecord | None = None
-    footprint: PlaceRecord = Field(default_factory=PlaceRecord)
-    regions: list[RegionRecord]
 
 
 @dataclass(frozen=True)
