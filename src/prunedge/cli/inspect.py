@@ -5,6 +5,7 @@ torch.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def inspect(
         raise DataError("--threads must be at least 1", remedy="mend this value")
     browser = _browser(out) if pdf else None
     limit_memory_to_machine()
-    outputs = output.outputs(out, source)
+    outputs = replace(output.outputs(out, source), has_cards=pdf)
     opened = open_bundle(bundle).seen_as()
     settings = inspection.settings().fitted(opened.manifest)
     session = open_session(opened, threads or cores())

@@ -91,7 +91,7 @@ def test_what_is_left_out_is_said(inspected: Path, monkeypatch: pytest.MonkeyPat
     assert "of which this has the first 2: findings.csv has all" in text
 
 
-def test_a_measure_that_has_no_name_yet_is_told_by_its_key() -> None:
+def test_measures_are_told_with_their_uncertainty_and_nothing_raw() -> None:
     record = {"width": 100, "height": 100}
     region = {
         "label": "crack",
@@ -100,15 +100,42 @@ def test_a_measure_that_has_no_name_yet_is_told_by_its_key() -> None:
         "left": 1,
         "top": 2,
         "width": 10,
+        "height": 20,
         "width_mm": 5.0,
+        "height_mm": 10.0,
         "area": 100,
-        "width_class": "hairline",
+        "area_mm2": 25.0,
+        "area_mm2_uncertainty": 4.3327,
+        "length_px": 50.0,
+        "length_px_uncertainty": 3.3,
+        "length_mm": 24.8968,
+        "length_mm_uncertainty": 1.2489,
+        "direction_deg": 12.5,
+        "width_class": "> 0.6",
+        "width_class_is_sure": False,
     }
+    told = measures_of(region, record)
+    assert told == [
+        ("surest", "90.0%"),
+        ("mean", "50.0%"),
+        ("severity", "0.5 % of the image"),
+        ("position", "1, 2 px from left and top"),
+        ("length", "24.9 ± 1.2 mm"),
+        ("area", "25 ± 4 mm²"),
+        ("direction", "12.5 °"),
+        ("box", "5 x 10 mm"),
+        ("width class", "> 0.6, or the one beside it"),
+    ]
+
+
+def test_a_measure_without_uncertainty_or_name_is_told_too() -> None:
+    record = {"width": 100, "height": 100}
+    place = {"label": "crack", "probability": 0.9, "left": 1, "top": 2, "area": 100}
+    region = {**place, "roughness_index": 7.233329794361461, "is_wet": True}
     told = dict(measures_of(region, record))
-    assert told["severity"] == "0.5 % of the image"
-    assert told["box, width"] == "5 mm"
     assert told["area"] == "100 px²"
-    assert told["width class"] == "hairline"
+    assert told["roughness index"] == "7.233"
+    assert told["is wet"] == "yes"
 
 
 def test_the_pdf_has_a_page_for_three_cards(

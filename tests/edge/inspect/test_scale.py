@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import hypot, sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from PIL import Image
 
 from prunedge.edge.image.camera import Camera, camera_of
 from prunedge.edge.image.photograph import open_photo
+from prunedge.edge.inspect import Settings, inspect_image
+from prunedge.edge.inspect.footprint import Pose, parse_height
 from prunedge.edge.inspect.scale import Quantity, Scale
 from prunedge.edge.inspect.scale.distance import parse_distance, scale_from_distance
 from prunedge.edge.inspect.scale.marker import parse_marker, scale_from_marker
 from prunedge.edge.inspect.scale.scale import length_uncertainty, width_uncertainty
 from prunedge.edge.inspect.scale.scaling import Scaling, parse_mm_per_pixel, scale_of
+from prunedge.edge.session import Session
 from prunedge.errors import DataError
 
 SIZE = (640, 480)
@@ -135,6 +139,42 @@ def test_a_marker_tells_the_scale_at_its_place(marker: str, tilt: float) -> None
     assert abs(scale.mm_per_pixel - true) < scale.uncertainty
     assert bool(notes) == (tilt > 20)
     assert scale.uncertainty / true < (0.02 if tilt == 0 else 0.15)
+
+
+@pytest.mark.parametrize("inset", [8, 12, 20])
+def test_a_tag_near_the_border_is_found_as_exactly(inset: int) -> None:
+    cv2 = pytest.importorskip("cv2")
+    dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_APRILTAG_36h11)
+    pixels = np.random.default_rng(0).normal(150, 8, (300, 400)).clip(0, 255).astype(np.uint8)
+    tag = np.pad(cv2.aruco.generateImageMarker(dictionary, 7, 80), 5, constant_values=255)
+    pixels[inset - 5 : inset + 85, inset - 5 : inset + 85] = tag
+    photo = open_photo(Image.fromarray(pixels).convert("RGB"), 10)
+    scale, notes = scale_from_marker(photo, parse_marker("apriltag:36h11:50mm"))
+    assert scale.mm_per_pixel == pytest.approx(50 / 80, rel=0.001)
+    assert notes == ()
+
+
+def test_a_height_that_is_not_known_is_said_as_any_missing_scale() -> None:
+    photo = open_photo(Image.new("RGB", (120, 90)), 10)
+    why = "no GPSAltitude in its EXIF (give --height)"
+    _, notes = scale_of(photo, None, Scaling(), None, why)
+    assert notes == (f"measured in pixels: {why}",)
+    with pytest.raises(DataError, match="GPSAltitude"):
+        scale_of(photo, None, Scaling(missing="skip"), None, why)
+
+
+def test_distance_and_height_exclude_each_other() -> None:
+    scaling = Scaling(distance=parse_distance("2m"))
+    with pytest.raises(DataError, match="--distance and --height each tell the distance"):
+        Settings(scaling=scaling, pose=Pose(height=parse_height("30m")))
+
+
+def test_without_a_scale_an_only_photograph_is_named(session: Session, tmp_path: Path) -> None:
+    file = tmp_path / "wall.png"
+    Image.new("RGB", (40, 40)).save(file)
+    scaling = Scaling(distance=parse_distance("2m"), missing="skip")
+    with pytest.raises(DataError, match=r"no focal length.*wall\.png"):
+        inspect_image(file, session, Settings(patch=32, scaling=scaling))
 
 
 def test_a_marker_that_is_printed_unsurely_and_one_that_is_not_there() -> None:

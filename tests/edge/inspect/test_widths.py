@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunedge.edge.inspect.measure_words import measures_in_words, with_uncertainty
+from prunedge.edge.inspect.tables import TableFormat, images_table
 from prunedge.edge.inspect.widths import count_classes, counts_in_words, parse_width_classes
 from prunedge.errors import DataError
 
@@ -61,6 +62,9 @@ def test_regions_are_classed_by_their_largest_width_and_counted() -> None:
         {"width_class": "> 0.3", "width_class_is_sure": True},
     ]
     assert TABLE.of_region({"largest_width_px": 3.0}, "mm") == {}  # no scale was found
+    assert "not measured" not in counts_in_words([{"regions": classed}], TABLE.names)
+    told = counts_in_words([{"regions": [*classed, {"largest_width_px": 3.0}]}], TABLE.names)
+    assert "> 0.3: 1, not measured: 1" in told
     records = [{"regions": [*classed, {}]}]
     assert count_classes(records, TABLE.names) == ({"< 0.1": 0, "0.1-0.3": 1, "> 0.3": 1}, 1)
     assert "1 of them within" in counts_in_words(records, TABLE.names)
@@ -99,3 +103,13 @@ def test_a_region_in_words() -> None:
         == "3.0 ± 0.8 px long, 3.0 ± 0.8 px wide, at most 3.0 ± 0.8 px (class > 2, or the one beside it)"
     )
     assert measures_in_words({}) == ""
+
+
+def test_images_csv_counts_what_was_not_measured() -> None:
+    classed = {"label": "crack", "width_class": "> 0.3", "width_class_is_sure": True}
+    record = {"name": "a.png", "position": None, "notes": [], "regions": [classed, classed]}
+    record["regions"].append({"label": "crack"})
+    table = images_table([record], [], TableFormat(), TABLE.names).decode("utf-8-sig")
+    names, cells = (line.split(",") for line in table.splitlines())
+    row = dict(zip(names, cells, strict=True))
+    assert (row["regions"], row["width > 0.3"], row["width not measured"]) == ("3", "2", "1")

@@ -20,13 +20,12 @@ from prunedge.edge.inspect.measures_text import measures_of
 from prunedge.edge.inspect.overlay import LEGEND
 from prunedge.edge.inspect.page import facts_of, sentence_of
 from prunedge.edge.inspect.photographs import Photographs
+from prunedge.edge.inspect.written_files import CARDS, PDF, list_files
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.browser import print_to_pdf, require_browser
 from prunedge.utils.files import write_text
 from prunedge.utils.pages import render_template
 
-CARDS = "defects.html"
-PDF = "defects.pdf"
 INSTEAD = f"open {CARDS} in a browser on another machine and print it there"
 A_SHEET = 3  # cards
 MOST_CARDS = 1000  # findings.csv has all
@@ -54,7 +53,9 @@ def write_cards(
     """
     page = inspection.folder / CARDS
     source = Photographs(inspection, photos, "--photos", max_megapixels)
-    write_text(page, render_cards(inspection, source))
+    text = render_cards(inspection, source)
+    list_files(inspection.folder, [CARDS] if browser is None else [CARDS, PDF])
+    write_text(page, text)
     if browser is None:
         return [page]
     pdf = inspection.folder / PDF

@@ -20,16 +20,24 @@ Outline = list[tuple[float, float]]
 
 COCO, LABEL_STUDIO, GEOJSON = "coco", "label-studio", "geojson"
 LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names files of its own machine
+FILES_OF_FORMATS = {
+    COCO: ("coco.json",),
+    LABEL_STUDIO: ("label-studio.json", "label-studio.xml"),
+    GEOJSON: ("regions.geojson",),
+}
 # What a region's properties leave out: its outline is the geometry.
 NOT_PROPERTIES = ("polygon",)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written for all images, beside the page: tables in this form, and which `formats`."""
+    """What is written for all images, beside the page: tables in this form, which `formats`, and
+    whether there will be cards.
+    """
 
     table: TableFormat = field(default_factory=TableFormat)
     formats: tuple[str, ...] = ()
+    has_cards: bool = False
 
 
 def parse_formats(names: Sequence[str]) -> tuple[str, ...]:

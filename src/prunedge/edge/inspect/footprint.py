@@ -120,7 +120,7 @@ def footprint_of(photo: Photo, pose: Pose, scale: Scale | None) -> Footprint | s
         elif heading is None:
             missing.append("no heading (GPSImgDirection in its EXIF, or --heading)")
     if pose.height_mm(photo) is None:
-        missing.append(_without_height(photo, pose))
+        missing.append(without_height(photo, pose))
     if scale is None:
         missing.append("no scale (see its notes)" if pose.height_mm(photo) else "no scale")
     if missing:
@@ -134,7 +134,7 @@ def footprint_of(photo: Photo, pose: Pose, scale: Scale | None) -> Footprint | s
     return _trouble(found) or found
 
 
-def _without_height(photo: Photo, pose: Pose) -> str:
+def without_height(photo: Photo, pose: Pose) -> str:
     """Why the camera's height is not known."""
     if pose.ground is None:
         return "no height (--height, or GPSAltitude in its EXIF and --ground)"

@@ -17,7 +17,7 @@ from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.size import Size
-from prunedge.edge.inspect.footprint import Footprint, footprint_of
+from prunedge.edge.inspect.footprint import Footprint, footprint_of, without_height
 from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
 from prunedge.edge.inspect.levels import number_at
 from prunedge.edge.inspect.measure import can_measure
@@ -180,8 +180,7 @@ def inspect_photo(
     started = perf_counter()
     manifest = session.bundle.manifest
     settings = settings.fitted(manifest)
-    height_mm = settings.pose.height_mm(photo)
-    scale, scale_notes = scale_of(photo, settings.mm_per_pixel, settings.scaling, height_mm)
+    scale, scale_notes = _scale(photo, settings, name)
     tiling = tiling_of(photo, settings, manifest.task)
     grid = tiling.grid
     _refuse_too_many(grid, name)
@@ -217,6 +216,20 @@ def inspect_photo(
         unit=settings.unit,
         footprint=footprint_of(photo, settings.pose, scale),
     )
+
+
+def _scale(photo: Photo, settings: Settings, name: str) -> tuple[Scale | None, tuple[str, ...]]:
+    """The photograph's scale and notes about it; DataError, which names it, where it is not found
+    and such photographs are to be skipped.
+    """
+    pose = settings.pose
+    height_mm = pose.height_mm(photo)
+    is_lacking = pose.ground is not None and height_mm is None
+    no_height = without_height(photo, pose) if is_lacking else ""
+    try:
+        return scale_of(photo, settings.mm_per_pixel, settings.scaling, height_mm, no_height)
+    except DataError as error:
+        raise DataError(error.what, where=name, remedy=error.remedy) from error
 
 
 def _refuse_too_many(grid: Grid, name: str) -> None:

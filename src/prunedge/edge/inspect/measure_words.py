@@ -49,6 +49,11 @@ def measures_in_words(region: Mapping[str, Any]) -> str:
         f"at most {size_with_uncertainty(region, 'largest_width')} {unit}"
     )
     if "width_class" in region:
-        doubt = "" if region["width_class_is_sure"] else ", or the one beside it"
-        text += f" (class {region['width_class']}{doubt})"
+        text += f" (class {class_in_words(region)})"
     return text
+
+
+def class_in_words(region: Mapping[str, Any]) -> str:
+    """A region's class of width, and whether it may be the one beside it."""
+    doubt = "" if region["width_class_is_sure"] else ", or the one beside it"
+    return f"{region['width_class']}{doubt}"

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
 from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.exports import Outputs, written
+from prunedge.edge.inspect.image_record import ImageRecord
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
@@ -27,77 +27,18 @@ from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
 from prunedge.edge.inspect.tables import findings_table, images_table
 from prunedge.edge.inspect.width_overlay import draw_widths
+from prunedge.edge.inspect.written_files import (
+    FILES,
+    files_for_all,
+    files_written,
+    is_record_of,
+)
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, held, is_ours, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
-from prunedge.utils.records import Record as Kept
 from prunedge.utils.records import require
 
 Record = dict[str, Any]
-
-
-class RegionRecord(Kept):
-    """A damaged region, as far as pages and tables read it."""
-
-    label: str
-    probability: float
-    left: int
-    top: int
-    width: int
-    height: int
-    width_mm: float = 0.0
-    height_mm: float = 0.0
-
-
-class PositionRecord(Kept):
-    """Where an image was taken."""
-
-    latitude: float
-    longitude: float
-    altitude_m: float | None
-
-
-class ScaleRecord(Kept):
-    """How many millimetres a pixel shows."""
-
-    mm_per_pixel: float
-    uncertainty: float
-    source: str
-
-
-class PlaceRecord(Kept):
-    """Where a photograph lies on a map, or what is missing for that."""
-
-    missing: str = ""
-    latitude: float = 0.0
-    longitude: float = 0.0
-    heading: float = 0.0
-    mm_per_pixel: float = 0.0
-
-
-class ImageRecord(Kept):
-    """NAME.json: what was found in an image, as far as pages and tables read it."""
-
-    key: str
-    name: str
-    width: int
-    height: int
-    patches: int
-    damaged: int
-    probability: float
-    span: list[float] | None = None
-    numbers: dict[str, float] = Field(default_factory=dict)
-    damaged_share: float
-    severity: float
-    has_mask: bool = False
-    seconds: float
-    seconds_drawing: float
-    notes: list[str]
-    taken: str = ""
-    position: PositionRecord | None
-    scale: ScaleRecord | None = None
-    footprint: PlaceRecord = Field(default_factory=PlaceRecord)
-    regions: list[RegionRecord]
 
 
 @dataclass(frozen=True)
@@ -106,13 +47,21 @@ class Results:
     device, date.
 
     `is_new` says that no inspection had written there before; `outputs` is what is written for all
-    images.
+    images. `earlier` are the files for all images that earlier inspections wrote, and `removed`
+    what was taken away of theirs.
     """
 
     path: Path
     about: Mapping[str, Any]
     is_new: bool = False
     outputs: Outputs = field(default_factory=Outputs)
+    earlier: frozenset[str] = frozenset()
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> frozenset[str]:
+        """What this inspection writes for all images, beside its page and tables."""
+        return files_for_all(self.outputs.formats, self.outputs.has_cards)
 
     def withdraw(self) -> None:
         """Take the mark away from a new folder that nothing else has come into: an inspection that
@@ -148,15 +97,20 @@ class Results:
             overlay, "JPEG", quality=88
         )
         grey_map(inspection.map).save(grey, "PNG")
+        is_known = is_record_of(self._file(item.name, ".json"), item.name)
         self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
         if inspection.mask is not None:
             self._write(self._file(item.name, ".mask.png"), _mask_png(inspection))
+        elif is_known:
+            self._remove(f"{item.name}.mask.png")
         if inspection.width_classes is not None:
             widths = io.BytesIO()
             image = draw_widths(photo, inspection, inspection.width_classes)
             image.save(widths, "JPEG", quality=90)
             self._write(self._file(item.name, ".widths.jpg"), widths.getvalue())
+        elif is_known:
+            self._remove(f"{item.name}.widths.jpg")
         record = {
             **inspection.to_json(),
             **item.about,
@@ -173,6 +127,8 @@ class Results:
         self._write(self.path / "images.csv", self._images_table(records, skipped))
         for name, content in written(self.outputs.formats, records, self.about).items():
             self._write(self.path / name, content)
+        for name in sorted(self.earlier - self.files):
+            self._remove(name)
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
@@ -206,6 +162,13 @@ class Results:
         decides = [self.about["bundle"]["sha256"], self.about["settings"], item.stamp]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _remove(self, name: str) -> None:
+        """Take a file away that an earlier inspection wrote and this one doesn't."""
+        file = self.path / name
+        if file.is_file():
+            file.unlink()
+            self.removed.append(name)
+
     def _write(self, file: Path, content: bytes) -> None:
         make_folder(file.parent)
         write_bytes(file, content)
@@ -226,8 +189,9 @@ def open_results(
     try:
         with held(path, "inspection"):
             _refuse_foreign(path)  # another process may have been faster
-            results = Results(path, about, is_new, outputs or Outputs())
-            mark = json.dumps({"format": "prunedge inspection", **about}, indent=1)
+            results = Results(path, about, is_new, outputs or Outputs(), files_written(path))
+            files = sorted(results.earlier | results.files)
+            mark = json.dumps({"format": "prunedge inspection", **about, FILES: files}, indent=1)
             results._write(path / MARK, mark.encode())
             clear_below(path)
             yield results

@@ -21,11 +21,13 @@ from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.kept import place_in_json, with_digest, write_listing
 from prunedge.edge.inspect.results import Record, Results, images_per_second, worst_first
 from prunedge.edge.inspect.settings import Settings, settings_to_json
+from prunedge.edge.inspect.written_files import FILES
 from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import real_path
-from prunedge.utils.wording import counted
+from prunedge.utils.wording import counted, first_of
 
+MOST_REMOVED = 8  # names that are told
 REFRESH_S = 30.0  # someone may be looking at the page while the rest goes on
 
 Advance = Callable[[int, int, str], None]
@@ -87,6 +89,7 @@ def inspect_source(
     finally:
         inspecting.tell_problems()
         inspecting.summarise()
+        inspecting.tell_removed()
     return inspecting.outcome()
 
 
@@ -156,9 +159,17 @@ class _Inspecting:
         if self.records or self.skipped:
             records = worst_first(self.records)
             self.results.summarise(records, self._all_skipped())
-            write_listing(self.results.path, self.results.about, records, self._all_skipped())
+            about = {**self.results.about, FILES: sorted(self.results.files)}
+            write_listing(self.results.path, about, records, self._all_skipped())
         else:
             self.results.withdraw()
+
+    def tell_removed(self) -> None:
+        """Tell which files of an earlier inspection are gone, since this one doesn't write them."""
+        if self.results is None or not self.results.removed:
+            return
+        names = first_of(self.results.removed, MOST_REMOVED)
+        self.tell(f"removed, since this inspection does not write what an earlier one did: {names}")
 
     def outcome(self) -> InspectionOutcome:
         """What has come of it."""

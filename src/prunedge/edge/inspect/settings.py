@@ -78,6 +78,10 @@ class Settings:
                 f"{' and '.join(self._scales())} each tell the scale: give one of them",
             ),
             (
+                self.scaling.distance is not None and self.pose.height is not None,
+                "--distance and --height each tell the distance: give one of them",
+            ),
+            (
                 not 0 < self.max_megapixels <= MOST_MEGAPIXELS,
                 f"--max-megapixels must be above 0 and at most {MOST_MEGAPIXELS:,.0f}",
             ),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prunedge.edge.inspect.widths import count_classes
+from prunedge.edge.inspect.widths import count_classes, count_unmeasured
 from prunedge.errors import DataError
 
 Record = Mapping[str, Any]
@@ -61,6 +61,7 @@ MEASURES = (
 )
 # By a table of widths.
 CLASSES = ("width_class", "width_class_is_sure")
+UNMEASURED = "width not measured"
 # The numbers of a model that predicts some, behind the probabilities that they stand for.
 NUMBERS = ("number", "mean_number")
 
@@ -164,7 +165,8 @@ def images_table(
     place = columns.index("damaged_share")
     columns[place:place] = [name for name in names if name not in columns]
     place = columns.index("mm_per_pixel")
-    columns[place:place] = [_class_column(name) for name in classes]
+    if classes:
+        columns[place:place] = [*(_class_column(name) for name in classes), UNMEASURED]
     rows = [_image_row(record, classes) for record in records]
     for name, reason in skipped:
         rows.append({"image": name, "result": SKIPPED, "notes": reason})
@@ -190,6 +192,7 @@ def _image_row(record: Record, classes: Sequence[str]) -> dict[str, Any]:
         **record.get("numbers", {}),
         **record,
         **{_class_column(name): count for name, count in counts.items()},
+        UNMEASURED: count_unmeasured([record]),
         "mm_per_pixel_uncertainty": scale.get("uncertainty"),
         **(record["position"] or {}),
         "image": record["name"],

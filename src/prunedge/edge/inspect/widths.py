@@ -91,12 +91,25 @@ def _refusal(what: str, remedy: str) -> DataError:
 
 
 def counts_in_words(records: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str:
-    """`< 0.1: 3, 0.1-0.3: 5, > 0.3: 0 (2 of them within their uncertainty of a limit)`."""
+    """`< 0.1: 3, 0.1-0.3: 5, > 0.3: 0, not measured: 1 (2 of them within their uncertainty of a
+    limit)`.
+    """
+    records = list(records)
     counts, unsure = count_classes(records, names)
+    if unmeasured := count_unmeasured(records):
+        counts = {**counts, "not measured": unmeasured}
     text = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
     if not unsure:
         return text
     return f"{text} ({unsure:,} of them within their uncertainty of a limit)"
+
+
+def count_unmeasured(records: Iterable[Mapping[str, Any]]) -> int:
+    """How many regions of images' JSON are of no class: too small for a centreline, beyond those
+    that are measured, or in photographs without the scale that was asked for.
+    """
+    regions = [region for record in records for region in record["regions"]]
+    return sum("width_class" not in region for region in regions)
 
 
 def count_classes(

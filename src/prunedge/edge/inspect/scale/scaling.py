@@ -52,10 +52,15 @@ def parse_missing(text: str) -> Missing:
 
 
 def scale_of(
-    photo: Photo, mm_per_pixel: float | None, scaling: Scaling, height_mm: Quantity | None
+    photo: Photo,
+    mm_per_pixel: float | None,
+    scaling: Scaling,
+    height_mm: Quantity | None,
+    no_height: str = "",
 ) -> tuple[Scale | None, tuple[str, ...]]:
     """A photograph's scale, and what is unusual about it; None where there is none to be had.
-    `height_mm` is the distance where no other is given.
+    `height_mm` is the distance where no other is given, `no_height` why that is not known although
+    it was asked for.
 
     DataError where it is not found and such photographs are to be skipped.
     """
@@ -65,6 +70,8 @@ def scale_of(
         if scaling.marker is not None:
             return scale_from_marker(photo, scaling.marker)
         distance = scaling.distance or height_mm
+        if distance is None and no_height:
+            raise DataError(no_height)
         if distance is None:
             return None, ()
         source = "distance" if scaling.distance is not None else "height"
