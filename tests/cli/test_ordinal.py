@@ -121,6 +121,7 @@ def test_the_device_calls_all_but_the_lowest_degree_damage(images: Path, bundle:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_criterion_s_audit_and_a_study_run_through(
     images: Path, pruned: Path, tmp_path: Path
 ) -> None:

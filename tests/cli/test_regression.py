@@ -211,6 +211,7 @@ def test_what_the_agent_sends_has_the_number(images: Path, bundle: Path) -> None
     assert found.to_json()["highest"] == pytest.approx(within, abs=1)
 
 
+@pytest.mark.slow
 def test_every_criterion_s_audit_and_a_study_run_through(
     images: Path, pruned: Path, tmp_path: Path
 ) -> None:

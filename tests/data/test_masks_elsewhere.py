@@ -17,7 +17,7 @@ from prunedge.data.dataset import Dataset
 from prunedge.data.judged import Sight, read_judged
 from prunedge.data.patches import cut_patches
 from prunedge.edge.image.size import Size
-from prunedge.edge.tasks.segmentation import MaskTargets
+from prunedge.edge.tasks.mask_targets import MaskTargets
 from prunedge.errors import DataError
 from tests.data.annotation_files import write_form
 from tests.data.shards import write_shard

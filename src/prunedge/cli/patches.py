@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from prunedge.cli.options import Flag
+from prunedge.edge.tasks import tasks_of_masks
 from prunedge.utils.advice import command, option
 from prunedge.utils.wording import counted, first_of
 
@@ -110,7 +111,7 @@ def patches(
     }.items():
         if names:
             tell(f"left out: {counted(len(names), 'photograph')} {why}: {first_of(names)}")
-    words = (option("task"), "segmentation") if report.has_masks else ()
+    words = (option("task"), tasks_of_masks()[0]) if report.has_masks else ()
     tell(f"next: {command('check', out, *words)}")
 
 

@@ -14,6 +14,7 @@ from prunedge.data.records import SPLIT_NAMES, Listing, Record, finish
 from prunedge.data.webdataset import remote
 from prunedge.data.webdataset.shards import open_shard
 from prunedge.data.webdataset.tar_index import Member, packed
+from prunedge.edge.tasks import tasks_of_masks
 from prunedge.edge.tasks.base import SEPARATOR
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
@@ -80,7 +81,7 @@ def list_shards(
             f"{counted(len(unlabelled), 'sample has', 'samples have')} a mask and no label: "
             f"{first_of(unlabelled)}",
             where=data,
-            remedy=f"learn from the masks: {option('task', 'segmentation')}",
+            remedy=f"learn from the masks: {option('task', tasks_of_masks()[0])}",
         )
     if strangers:
         label, image_name = next(iter(strangers.items()))

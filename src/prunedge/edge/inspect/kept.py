@@ -14,6 +14,7 @@ from pydantic import Field
 
 from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.sources import MARK
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.errors import DataError
 from prunedge.utils.checksums import file_digest
 from prunedge.utils.files import read_text, real_path, write_bytes
@@ -118,7 +119,7 @@ class KeptInspection:
     @property
     def is_of_pixels(self) -> bool:
         """Whether the model finds damage pixel by pixel."""
-        return bool(self.about["bundle"]["task"] == "segmentation")
+        return DEFINITIONS[self.about["bundle"]["task"]].reads_masks
 
 
 def place_in_json(place: Path | None) -> str | None:

@@ -20,6 +20,7 @@ from prunedge.edge.inspect.measure_words import measures_in_words
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.edge.inspect.scale.scaling import scale_in_words
 from prunedge.edge.inspect.widths import counts_in_words
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.utils.pages import render_template
 from prunedge.utils.wording import counted, figure, first_of
 
@@ -89,13 +90,8 @@ def _model(about: Mapping[str, Any]) -> str:
     shown = f"patches{size}"
     if view is not None and view["kind"] == "whole":
         shown = "whole photographs"
-    task = bundle.get("task")
-    if task == "segmentation":
-        return f"{bundle['name']}, a segmentation model, which finds damage pixel by pixel"
-    if task == "regression":
-        return f"{bundle['name']}, a model that estimates numbers from {shown}"
-    kinds = {"ordinal": "a model of degrees", "multilabel": "a classifier with several labels"}
-    return f"{bundle['name']}, {kinds.get(str(task), 'a classifier')} of {shown}"
+    kind = DEFINITIONS[bundle["task"]].in_words.format(shown=shown)
+    return f"{bundle['name']}, {kind}"
 
 
 def _cards(

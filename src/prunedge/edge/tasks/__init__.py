@@ -126,7 +126,7 @@ def refusal_of_masks(task: str, masks: object) -> str | None:
     if reads_masks and masks is None:
         return f"{option('task', task)} needs masks, or annotations: {option('masks', 'MASKS')}"
     if masks is not None and not reads_masks:
-        others = " or ".join(option("task", name) for name in _of_masks())
+        others = " or ".join(option("task", name) for name in tasks_of_masks())
         return f"{option('masks', masks)} acts only with {others}"
     return None
 
@@ -142,7 +142,7 @@ def with_task_of_masks(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if values.get("masks") is None or "task" in values:
         return dict(values)
-    return {**values, "task": _of_masks()[0]}
+    return {**values, "task": tasks_of_masks()[0]}
 
 
 def usual_model(values: Mapping[str, Any]) -> str:
@@ -151,7 +151,7 @@ def usual_model(values: Mapping[str, Any]) -> str:
     return DEFINITIONS.get(str(task), DEFINITIONS["classification"]).usual_model
 
 
-def _of_masks() -> list[str]:
+def tasks_of_masks() -> list[str]:
     """The tasks that learn from masks."""
     return [name for name, definition in DEFINITIONS.items() if definition.reads_masks]
 

@@ -390,7 +390,8 @@ class DeviceDefinition:
     `rare_metrics` suit images of which one class has most: the first is used there unless another
     is asked for; () where the usual ones do. `families` are metrics of any level, of which
     `metrics` has the usual ones. `usual_model` is the name of a model that torchvision has, where
-    nobody names one.
+    nobody names one. `in_words` is what its models are, for a sentence, `{shown}` being what they
+    are shown.
     """
 
     name: str
@@ -410,3 +411,4 @@ class DeviceDefinition:
     rare_metrics: tuple[str, ...] = ()
     families: tuple[MetricFamily, ...] = ()
     usual_model: str = "resnet18"
+    in_words: str = "a classifier of {shown}"

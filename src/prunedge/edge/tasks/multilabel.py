@@ -326,4 +326,5 @@ DEFINITION = DeviceDefinition(
     detection=detection_of,
     balances=("loss",),
     has_focal=True,
+    in_words="a classifier with several labels of {shown}",
 )

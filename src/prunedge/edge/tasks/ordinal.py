@@ -369,4 +369,5 @@ DEFINITION = DeviceDefinition(
     has_order=True,
     reads_columns=True,
     balances=("sampler", "loss"),
+    in_words="a model of degrees of {shown}",
 )

@@ -417,5 +417,6 @@ DEFINITION = DeviceDefinition(
     decoder_of,
     targets_of,
     reads_columns=True,
+    in_words="a model that estimates numbers from {shown}",
     without_detection="inspect takes the number from which on there is damage as its threshold",
 )

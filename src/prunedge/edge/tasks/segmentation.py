@@ -237,4 +237,5 @@ DEFINITION = DeviceDefinition(
     has_focal=True,
     losses=("dice", "tversky", "boundary", "cldice"),
     usual_model="lraspp_mobilenet_v3_large",
+    in_words="a segmentation model, which finds damage pixel by pixel",
 )
