@@ -106,8 +106,11 @@ def main() -> None:
     running.add_argument("--ways", default="torch-pruning,scratch,small")
     running.add_argument("--precision", default="bf16")
     running.add_argument("--out", type=Path, required=True)
-    for name in ("time", "table"):
-        commands.add_parser(name).add_argument("out", type=Path)
+    timing = commands.add_parser("time")
+    timing.add_argument("out", type=Path)
+    timing.add_argument("--patches", type=int, default=PATCHES)
+    timing.add_argument("--seeds", help="of these alone")
+    commands.add_parser("table").add_argument("out", type=Path)
     given = parser.parse_args()
     {"run": run, "time": measure, "table": table}[given.command](given)
 
@@ -286,25 +289,29 @@ def measure(given: Namespace) -> None:
     each is right about on the test split.
     """
     rows = [row for row in read(given.out, "rows.jsonl") if "bundle" in row]
+    if given.seeds is not None:
+        rows = [row for row in rows if str(row["seed"]) in given.seeds.split(",")]
     with open(given.out / "times.jsonl", "w", encoding="utf-8") as out:
         for data, seed in dict.fromkeys((row["data"], row["seed"]) for row in rows):
             group = [row for row in rows if (row["data"], row["seed"]) == (data, seed)]
-            for line in timed(given.out, group):
+            for line in timed(given.out, group, given.patches):
                 out.write(json.dumps(line) + "\n")
 
 
-def timed(folder: Path, rows: Sequence[Row]) -> Iterator[Row]:
+def timed(folder: Path, rows: Sequence[Row], patches: int) -> Iterator[Row]:
     """A line for each form of every bundle of one set and seed; the unpruned one's ONNX is first,
     and what all others are compared with.
     """
     candidates, keys = [], []
     for row in rows:
         bundle = pe.open_bundle(folder / row["bundle"])
-        for form in bundle.manifest.targets:
+        for form in bundle.manifest.forms:
             candidates.append(Candidate(bundle, form))
             keys.append((row["way"], form))
-    found = pe.bench(candidates, patches=PATCHES)
-    for key, candidate, record, ratios in zip(keys, candidates, found.bundles, found.ratios, strict=True):
+    found = pe.bench(candidates, patches=patches)
+    # The first is what the others are compared with.
+    all_ratios = [{"speedup": {"median": 1.0}}, *found.ratios]
+    for key, candidate, record, ratios in zip(keys, candidates, found.bundles, all_ratios, strict=True):
         way, form = key
         data = rows[0]["data"]
         judged = pe.evaluate_on(candidate.bundle.path, data, target=form)
