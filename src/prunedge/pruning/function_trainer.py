@@ -251,20 +251,20 @@ class FunctionTrainer:
 def own_metric(
     trainer: FunctionTrainer, model: nn.Module, name: str | None, *, higher_is_better: bool
 ) -> Metric:
-    """The metric that the rule watches: the one of that name, or the only one that there is."""
+    """The metric that the rule watches: the one of that name, or the only one that there is, which
+    `model` is evaluated for. Whether there is one of that name is seen where it is first judged.
+    """
+    if name is not None:
+        return Metric(name, higher_is_better=higher_is_better, unit=OWN_UNIT)
     figures = trainer.figures(model)
-    if name is None and len(figures) != 1:
+    if len(figures) != 1:
         first = next(iter(figures), "NAME")
         raise TrainError(
             f"evaluate gives {', '.join(figures) or 'nothing'}",
             where="prune",
             remedy=f"say which of them the rule watches: {option('metric', first)}",
         )
-    if name is None:
-        name = next(iter(figures))
-    metric = Metric(name, higher_is_better=higher_is_better, unit=OWN_UNIT)
-    trainer.evaluate(model, metric)  # whether there is such a figure
-    return metric
+    return Metric(next(iter(figures)), higher_is_better=higher_is_better, unit=OWN_UNIT)
 
 
 def _scores(collecting: Collecting | None) -> Scores | None:

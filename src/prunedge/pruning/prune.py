@@ -13,7 +13,7 @@ from prunedge.config.keyword_types import PruneKeywords
 from prunedge.config.keywords import prune_keys, with_keywords
 from prunedge.data import Dataset
 from prunedge.errors import ConfigError
-from prunedge.graph import copied, trace
+from prunedge.graph import copied
 from prunedge.importance import refuse_without_norms
 from prunedge.models.build import require_model
 from prunedge.pruning.context import PruneContext
@@ -39,11 +39,7 @@ from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.polish import polish
 from prunedge.pruning.prune_with import start_with
 from prunedge.pruning.record import step_zero
-from prunedge.pruning.refusals import (
-    refuse_idle_constraints,
-    refuse_unmatched,
-    refuse_unprunable,
-)
+from prunedge.pruning.refusals import prunable_graph
 from prunedge.pruning.steps import Iteration, Step, may_be_polished
 from prunedge.tasks import make_task, refuse_ending
 from prunedge.train import Engine, TrainConfig, measure_engine, require_engine
@@ -174,11 +170,7 @@ def _start_on(
     name = type(model).__name__
     task = make_task(data.spec)
     refuse_ending(model, data.example(4), task, name)
-    graph = trace(model, data.example())
-    constraints = constraints_of(config)
-    refuse_unmatched(graph, constraints, name)
-    refuse_unprunable(graph, name)
-    refuse_idle_constraints(graph, constraints, name)
+    graph = prunable_graph(model, data.example(), constraints_of(config))
     if config.train.sparsity == "bn-l1":
         refuse_without_norms(
             model,
@@ -197,7 +189,7 @@ def _start_on(
     )
     context = context_of(config, trainer, device)
     policy = policy_of(config)
-    start = step_zero(context, model, policy)
+    start = step_zero(context, model, policy, graph=graph)
     if start.step.only_answer is not None:
         log.warning("%s", one_class_warning(task.answer_name(start.step.only_answer)))
     return context, policy, start

@@ -12,7 +12,6 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.config.run import settings
 from prunedge.errors import ConfigError
-from prunedge.graph import trace
 from prunedge.importance.rank import refuse_unjudged
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.costs import Device
@@ -20,11 +19,7 @@ from prunedge.pruning.from_config import constraints_of, context_of, policy_of
 from prunedge.pruning.function_trainer import FunctionTrainer, own_metric
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.record import step_zero
-from prunedge.pruning.refusals import (
-    refuse_idle_constraints,
-    refuse_unmatched,
-    refuse_unprunable,
-)
+from prunedge.pruning.refusals import prunable_graph
 from prunedge.pruning.steps import Iteration
 from prunedge.utils.advice import option
 
@@ -56,12 +51,7 @@ def start_with(
     trainer.functions.refuse_unsuited(config.prune.criterion)
 
     example = trainer.example()
-    name = type(model).__name__
-    graph = trace(model, example)
-    constraints = constraints_of(config)
-    refuse_unmatched(graph, constraints, name)
-    refuse_unprunable(graph, name)
-    refuse_idle_constraints(graph, constraints, name)
+    graph = prunable_graph(model, example, constraints_of(config))
     refuse_unjudged(model, graph, config.prune.criterion)
 
     metric = own_metric(trainer, model, given.get("metric"), higher_is_better=higher_is_better)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+from torch import nn
 
 from prunedge.errors import PrunedgeError
-from prunedge.graph import ChannelGraph
+from prunedge.graph import ChannelGraph, trace
 from prunedge.pruning.select import PlanConstraints
 from prunedge.utils.advice import command, option
+
+
+def prunable_graph(model: nn.Module, example: Any, constraints: PlanConstraints) -> ChannelGraph:
+    """The channel graph of a model of which the constraints let channels go; PrunedgeError where
+    they let none, or name what isn't there.
+    """
+    name = type(model).__name__
+    graph = trace(model, example)
+    refuse_unmatched(graph, constraints, name)
+    refuse_unprunable(graph, name)
+    refuse_idle_constraints(graph, constraints, name)
+    return graph
 
 
 def refuse_unprunable(graph: ChannelGraph, name: str) -> None:
