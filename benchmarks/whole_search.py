@@ -21,9 +21,11 @@
 - `--small`: networks that are small by design, taught for as many epochs.
 
 The test split is looked at once for each. Everything is written to a bundle with ONNX and ONNX in
-eight-bit integers; `time` times these in turns, by ONNX Runtime, one thread, batch 1, and evaluates
-the integers on the test split. `table` makes the table: mean over the seeds with a 95 % interval
-(Student's t), and the difference to prunedge's model of the same seed.
+eight-bit integers, and both forms answer the test split. `time` times these in turns, by ONNX
+Runtime, one thread, batch 1; in the place of a bundle that was not brought along (`run` may have
+been on another machine) a network of the same widths is timed with random weights, which take as
+long. `table` makes the table: mean over the seeds with a 95 % interval (Student's t), and the
+difference to prunedge's model of the same seed.
 """
 
 from __future__ import annotations
@@ -44,9 +46,10 @@ import torch
 from scipy.stats import t as student
 from torch import nn
 from ways import Job, cut_by_torch_pruning, taught
+from ways_page import of_widths
 
 import prunedge as pe
-from prunedge.data import load
+from prunedge.data import Dataset, load
 from prunedge.edge import Candidate
 from prunedge.graph import trace
 from prunedge.latency.roofline import estimate
@@ -62,6 +65,8 @@ Row = dict[str, Any]
 MINUTE_S = 60
 PATCHES = 372
 FORMS = ("onnx", "onnx-int8")
+clock = time.time if torch.cuda.is_available() else time.process_time
+PRUNED = ("prunedge", "torch-pruning", "scratch")
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def main() -> None:
     running.add_argument("--epochs", type=int, default=2)
     running.add_argument("--small", nargs="*", default=[], metavar="MODEL=WEIGHTS")
     running.add_argument("--ways", default="torch-pruning,scratch,small")
+    running.add_argument("--not-exported", default="", metavar="WAY,WAY", help="judged as torch has them")
     running.add_argument("--precision", default="bf16")
     running.add_argument("--out", type=Path, required=True)
     timing = commands.add_parser("time")
@@ -139,9 +145,9 @@ def one(given: Namespace, name: str, seed: int) -> None:
         pretrained=given.weights != "none", epochs=given.train_epochs, augment="flips",
         batch_size=usual_batch_size(len(images.train)),
     )  # fmt: skip
-    began = time.process_time()
+    began = clock()
     model, rate = taught(model, images, settings, engine, seed)
-    seconds = time.process_time() - began
+    seconds = clock() - began
     finetune = replace(settings, temporary_norms=True).config(model)
     job = Job(Namespace(**vars(given), name=name), images, seed, engine, model, finetune)
     tell(job, "unpruned", model, seconds, epochs=given.train_epochs, lr=rate)
@@ -155,22 +161,22 @@ def one(given: Namespace, name: str, seed: int) -> None:
     )  # fmt: skip
     ways = given.ways.split(",")
     if "torch-pruning" in ways:
-        began = time.process_time()
+        began = clock()
         rival = by_torch_pruning(job, found)
-        tell(job, "torch-pruning", rival, time.process_time() - began, epochs=epochs)
+        tell(job, "torch-pruning", rival, clock() - began, epochs=epochs)
     if "scratch" in ways:
         shape = copy.deepcopy(found.model)
         shape.apply(forget)
-        began = time.process_time()
+        began = clock()
         shape, rate = taught(shape, images, longer(settings, epochs, pretrained=False), engine, seed)
-        tell(job, "scratch", shape, time.process_time() - began, epochs=given.train_epochs + epochs)
+        tell(job, "scratch", shape, clock() - began, epochs=given.train_epochs + epochs)
     for text in given.small if "small" in ways else ():
         network, _, weights = text.partition("=")
         small = build(network, images.classes, weights or "none", seed=seed)
-        began = time.process_time()
+        began = clock()
         pretrained = weights not in ("", "none")
         small, rate = taught(small, images, longer(settings, epochs, pretrained=pretrained), engine, seed)
-        tell(job, network, small, time.process_time() - began, epochs=given.train_epochs + epochs, lr=rate)
+        tell(job, network, small, clock() - began, epochs=given.train_epochs + epochs, lr=rate)
 
 
 def longer(settings: TransferSettings, epochs: int, *, pretrained: bool) -> TransferSettings:
@@ -192,7 +198,7 @@ def seconds_of_epoch(job: Job) -> float:
 def search(job: Job, minutes: float) -> Search:
     """`pe.prune` with its defaults."""
     given = job.given
-    began = time.process_time()
+    began = clock()
     steps: list[Step] = []
     models: dict[int, nn.Module] = {}
     costs: dict[int, float] = {}
@@ -208,7 +214,7 @@ def search(job: Job, minutes: float) -> Search:
         result = handed_over(steps).index
         if result == step.index or step.index == 0:
             models = {result: copy.deepcopy(model)}
-    return Search(steps, models[handed_over(steps).index], costs, time.process_time() - began)
+    return Search(steps, models[handed_over(steps).index], costs, clock() - began)
 
 
 def by_torch_pruning(job: Job, found: Search) -> nn.Module:
@@ -263,15 +269,26 @@ def tell(job: Job, way: str, model: nn.Module, seconds: float, **more: Any) -> N
         "data": job.given.name, "seed": job.seed, "way": way, "val": val.accuracy, "test": test.accuracy,
         "correct": test.correct, "macs": graph.macs(), "params": graph.params(),
         "estimate": estimate(model, graph)(None), "seconds": round(seconds, 1), "bundle": name,
-        "size": job.given.size, **more,
+        "size": job.given.size, "network": network, "widths": graph.widths(), **more,
     }  # fmt: skip
+    if way in job.given.not_exported.split(","):
+        row["forms"] = {"onnx": {"test": test.accuracy}}
+        write(job.given, row)
+        return
     try:
-        pe.export_bundle(
-            model, job.data, job.given.out / name, model_name=network, formats=FORMS, max_int8_drop=100.0
-        )
+        bundle = export(model, job.data, job.given.out / name, network)
+        row["forms"] = {
+            form: {"test": pe.evaluate_on(bundle, job.given.name, target=form).judged.value} for form in FORMS
+        }
     except pe.PrunedgeError as error:
         row["export_error"] = str(error)
     write(job.given, row)
+
+
+def export(model: nn.Module, data: Dataset, out: Path, network: str) -> Path:
+    """A bundle with both forms."""
+    pe.export_bundle(model, data, out, model_name=network, formats=FORMS, max_int8_drop=100.0)
+    return out
 
 
 def write(given: Namespace, row: Row) -> None:
@@ -304,21 +321,31 @@ def timed(folder: Path, rows: Sequence[Row], patches: int) -> Iterator[Row]:
     """
     candidates, keys = [], []
     for row in rows:
-        bundle = pe.open_bundle(folder / row["bundle"])
+        bundle = pe.open_bundle(there(folder, row))
         for form in bundle.manifest.forms:
             candidates.append(Candidate(bundle, form))
-            keys.append((row["way"], form))
+            keys.append((row, form))
     found = pe.bench(candidates, patches=patches)
     # The first is what the others are compared with.
     all_ratios = [{"speedup": {"median": 1.0}}, *found.ratios]
-    for key, candidate, record, ratios in zip(keys, candidates, found.bundles, all_ratios, strict=True):
-        way, form = key
-        data = rows[0]["data"]
-        judged = pe.evaluate_on(candidate.bundle.path, data, target=form)
+    for (row, form), record, ratios in zip(keys, found.bundles, all_ratios, strict=True):
         yield {
-            "data": data, "seed": rows[0]["seed"], "way": way, "form": form, "ms": record["latency_ms"],
-            "size_mb": record["size_mb"], "speedup": ratios["speedup"], "test": judged.judged.value,
+            "data": row["data"], "seed": row["seed"], "way": row["way"], "form": form,
+            "ms": record["latency_ms"], "size_mb": record["size_mb"], "speedup": ratios["speedup"],
+            "test": row["forms"].get(form, {}).get("test"),
         }  # fmt: skip
+
+
+def there(folder: Path, row: Row) -> Path:
+    """The bundle of a row; one with random weights where it was not brought along."""
+    bundle: Path = folder / row["bundle"]
+    if bundle.exists():
+        return bundle
+    data = load(row["data"], size=row["size"])
+    model = build(row["network"], data.classes, "none", seed=0)
+    if row["way"] in PRUNED:
+        model = of_widths(model, row["widths"], row["size"])
+    return export(model, data, bundle, row["network"])
 
 
 # -- table -------------------------------------------------------------------------------------

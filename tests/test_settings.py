@@ -195,7 +195,9 @@ def test_help_lists_the_tasks_and_the_metrics_of_each() -> None:
 
 
 def test_a_task_that_there_is_not_is_one_mistake_that_names_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="no such task: choose classification, multi") as refused:
+    with pytest.raises(
+        ConfigError, match=r"no such task \(test\): choose classification, multi"
+    ) as refused:
         RunConfig.make("test", data="x", model="m", task="palmistry")
     assert "metric" not in str(refused.value)
 

@@ -138,6 +138,7 @@ def test_the_device_finds_each_kind_and_all_classes_may_be_damage(
     assert "self-test answers" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_study_of_several_trials_runs_through(images: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "data": str(images),

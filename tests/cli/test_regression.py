@@ -85,7 +85,7 @@ def test_check_counts_ranges_and_tells_what_the_median_is_off_by(images: Path) -
     [
         ((*TASK, "--metric", "accuracy"), "choose mae, rmse, r2"),
         ((*TASK, "--confidence", "0.9"), "--confidence 0.9"),
-        ((*TASK, "--max-drop", "much"), "--max-drop much: no drop, write it as 3"),
+        ((*TASK, "--max-drop", "much"), "--max-drop much: no drop (prunedge prune): write it as 3"),
         ((*TASK, "--max-drop", "-5%"), "must be 0 or more"),
         ((*TASK, "--order", "1,2"), "acts only with --task ordinal"),
         (("--task", "multilabel"), "no labels, but numbers (column value)"),

@@ -32,7 +32,7 @@ WORDS = {
     ),
     "--target-macs -10%: give a number": ("prune", "D", "--target-macs", "-10%"),
     "--json -5: give nothing, it stands alone": ("show", "R", "--json", "-5"),
-    "--target-latency 5: not a time, write it as 5ms": (
+    "--target-latency 5: not a time (prunedge prune): write it as 5ms": (
         *("prune", "D", "--model", "resnet18", "--out", "r"),
         *("--target-latency", "5"),
     ),
@@ -44,9 +44,12 @@ def test_a_remedy_is_said_once() -> None:
     with pytest.raises(ConfigError) as plain:
         RunConfig.make("options", **common, epochs=-1, sed=0)
     assert plain.value.remedy == "mend these values"
-    with pytest.raises(ConfigError, match="no such task: choose") as ours:
+    with pytest.raises(ConfigError, match=r"no such task \(options\): choose") as ours:
+        RunConfig.make("options", **common, task="regresion")
+    assert str(ours.value.remedy).startswith("choose classification")
+    with pytest.raises(ConfigError, match="no such task: choose") as several:
         RunConfig.make("options", **common, epochs=-1, task="regresion")
-    assert ours.value.remedy is None
+    assert several.value.remedy == "mend these values"
 
 
 @pytest.mark.parametrize("words", WORDS)

@@ -94,6 +94,7 @@ def test_the_multilabel_script_goes_from_images_to_the_device(tmp_path: Path) ->
     assert (out / "bundle" / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_ordinal_script_goes_from_images_to_the_device(tmp_path: Path) -> None:
     manifest = write_degrees(tmp_path / "degrees", count=180)
     out = tmp_path / "result"
@@ -114,6 +115,7 @@ def test_the_ordinal_script_goes_from_images_to_the_device(tmp_path: Path) -> No
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_regression_script_goes_from_images_to_the_device(tmp_path: Path) -> None:
     manifest = write_widths(tmp_path / "widths", count=180)
     out = tmp_path / "result"
@@ -178,6 +180,7 @@ def test_the_script_of_an_own_loop_prunes_a_u_net(tmp_path: Path) -> None:
     assert len((EXAMPLES / "unet.py").read_text().splitlines()) < 80
 
 
+@pytest.mark.slow
 def test_the_talk_s_tables_stand_beside_a_study_in_its_order(tmp_path: Path) -> None:
     settings = {
         "data": '["cracks/"]',

@@ -17,6 +17,7 @@ from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import undisturbed
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, sizes_of
+from tests.slow_cases import some_slow
 from tests.small_models import randomise
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -213,7 +214,7 @@ class OtherHalf(nn.Module):
         return self.head(y) + self.side(y[:, 7:] if self.training else y[:, :5])
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.6], [0.3]))
 @pytest.mark.parametrize("kind", [AtLargeImages, OtherHalf])
 def test_what_other_ways_demand_of_channels_is_known_before_the_plan(
     kind: type[nn.Module], share: float

@@ -16,6 +16,7 @@ from prunedge.surgery import adopt, operate, sizes_of
 from prunedge.surgery.verify import Proof
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import IMAGE, chosen, conv, does, prune_twice_and_train
+from tests.slow_cases import some_slow
 from tests.small_models import randomise
 
 
@@ -109,7 +110,7 @@ NUMBERS: dict[str, Any] = {
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.6], [0.3]))
 @pytest.mark.parametrize("number", NUMBERS)
 def test_numbers_in_code_follow_the_channels(number: str, share: float, seed: int) -> None:
     torch.manual_seed(0)
@@ -185,7 +186,7 @@ class Folded(nn.Module):
         return (y, self.extra(x)) if self.training else y
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.6], [0.3]))
 def test_heads_that_are_folded_into_the_batch_of_one_or_two_can_be_removed(share: float) -> None:
     model = randomise(Folded())
     graph = trace(model, IMAGE[:1])

@@ -20,6 +20,7 @@ from prunedge.pruning.select import random_plan
 from prunedge.surgery import TOLERANCE, adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
 from tests.graph.test_derive import assert_same
+from tests.slow_cases import some_slow
 from tests.small_models import randomise
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -489,7 +490,7 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("name", some_slow(FOLLOWED, ["GRU", "GRU whose state has channels"]))
 def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(name: str) -> None:
     torch.manual_seed(0)
     make, more = FOLLOWED[name]

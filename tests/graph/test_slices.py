@@ -19,6 +19,7 @@ from prunedge.importance import Scores
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
+from tests.slow_cases import some_slow
 from tests.small_models import randomise
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -290,7 +291,7 @@ def chosen(graph: ChannelGraph, share: float, seed: int) -> Plan:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.6], [0.3]))
 @pytest.mark.parametrize("construct", SLICES)
 def test_channels_that_are_picked_by_numbers_can_be_removed(
     construct: str, share: float, seed: int

@@ -14,6 +14,7 @@ from prunedge.graph import trace
 from prunedge.surgery import operate, sizes_of
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import IMAGE, chosen, conv, does, prune_twice_and_train
+from tests.slow_cases import some_slow
 from tests.small_models import randomise
 
 
@@ -363,7 +364,7 @@ STAY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.6], [0.3]))
 @pytest.mark.parametrize("width", WIDTHS)
 def test_code_that_goes_by_the_width_loses_channels(width: str, share: float, seed: int) -> None:
     torch.manual_seed(0)
@@ -371,7 +372,7 @@ def test_code_that_goes_by_the_width_loses_channels(width: str, share: float, se
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.6], [0.3]))
 @pytest.mark.parametrize("width", STAY)
 def test_what_is_made_of_the_width_keeps_its_channels(width: str, share: float, seed: int) -> None:
     torch.manual_seed(0)

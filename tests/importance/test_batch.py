@@ -29,6 +29,7 @@ from tests.importance.folded import (
     Windows,
     WindowsFirst,
 )
+from tests.slow_cases import some_slow
 from tests.small_models import randomise
 
 LABELS = torch.tensor([0, 1, 2, 1])
@@ -221,12 +222,12 @@ def from_zoo(name: str) -> tuple[nn.Module, torch.Tensor]:
     return model, images(size)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", some_slow(ZOO, ["timm swin"]))
 def test_the_taylor_family_is_the_direct_formula_on_models_with_windows(name: str) -> None:
     assert_direct(*from_zoo(name))
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", some_slow(ZOO, ["timm swin", "torchvision swin"]))
 def test_no_criterion_depends_on_batches_on_models_with_windows(name: str) -> None:
     assert_whole_batches_are_single_examples(*from_zoo(name))
 

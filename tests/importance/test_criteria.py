@@ -31,6 +31,7 @@ from prunedge.importance.criteria import NORM_CRITERIA
 from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
 from prunedge.importance.rank import gather_by
 from prunedge.tasks import make_task
+from tests.slow_cases import some_slow
 from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -168,7 +169,7 @@ def gated(
     return torch.func.functional_call(model, tensors, (inputs,)), gate
 
 
-@pytest.mark.parametrize("construct", CONSTRUCTS[:3])
+@pytest.mark.parametrize("construct", some_slow(CONSTRUCTS[:3], CONSTRUCTS[1:3]))
 def test_the_feature_distance_is_how_far_all_outputs_move(
     construct: type[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def direct_taylor(
     return totals
 
 
+@pytest.mark.slow
 def test_taylor_is_the_published_formula_on_vgg16() -> None:
     model = build("vgg16", 2, "none").eval()
     inputs = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance.oracle import Partial, oracle, sample
 from prunedge.importance.replay import Replay
+from tests.slow_cases import some_slow
 from tests.small_models import CONSTRUCTS, Residual, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -124,7 +125,9 @@ def test_it_goes_on_from_any_group(kept: int) -> None:
         assert torch.equal(again.changes[name], value)
 
 
-@pytest.mark.parametrize("name", ["googlenet", "vit_b_16", "swin_t"])
+@pytest.mark.parametrize(
+    "name", some_slow(["googlenet", "vit_b_16", "swin_t"], ["vit_b_16", "swin_t"])
+)
 def test_a_replay_from_anywhere_gives_the_same(name: str) -> None:
     arguments = {"vit_b_16": {"image_size": 32}}.get(name, {})
     model = torchvision.models.get_model(name, weights=None, num_classes=3, **arguments).eval()

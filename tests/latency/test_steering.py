@@ -138,6 +138,7 @@ def test_the_fit_finds_what_made_the_times(
     assert found.ms(3.0, 25.0) == pytest.approx(made.ms(3.0, 25.0), rel=0.05)
 
 
+@pytest.mark.slow
 def test_steering_on_this_machine_measures_once_and_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,7 @@ def test_a_backbone_alone_of_timm_s_fills_torchvision_s(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_old_files_of_torchvision_s_vision_transformers_fill_both(tmp_path: Path) -> None:
     """Their perceptrons' layers were called `linear_1` and `linear_2`; torchvision renames them when it loads."""
     model = random_model("vit_b_32")

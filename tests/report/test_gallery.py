@@ -22,6 +22,7 @@ from prunedge.runs import execute
 from prunedge.runs.decision_record import DecisionRecord, ShownRecord
 from prunedge.runs.run import Run, open_run
 from tests.report.decided import decision, decisions
+from tests.slow_cases import some_slow
 from tests.small_runs import small_recipe
 
 
@@ -93,7 +94,7 @@ def test_heat_maps_stand_below_their_images(shown: Run) -> None:
     assert all(image.size == (160, 160) for image in explanation.images.values())
 
 
-@pytest.mark.parametrize("in_channels", [3, 1])
+@pytest.mark.parametrize("in_channels", some_slow([3, 1], [3]))
 def test_what_is_explained_is_the_probability_of_the_decision(
     in_channels: int, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from prunedge.importance import gathered_while_training
 from prunedge.runs import checkpoint as module
 from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from prunedge.train import FitResult, TrainConfig, TrainExtras, fit, make_engine
+from tests.slow_cases import some_slow
 from tests.small_models import Residual, randomise
 
 PLAIN = TrainConfig(lr=0.05, batch_size=8)
@@ -109,7 +110,7 @@ def test_a_training_goes_on_to_the_same_end(
     same(train(data, tmp_path), train(data, None))
 
 
-@pytest.mark.parametrize("config", OTHERS)
+@pytest.mark.parametrize("config", some_slow(OTHERS, OTHERS[:5]))
 def test_however_it_learns_a_training_goes_on_to_the_same_end(
     data: images.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainConfig
 ) -> None:

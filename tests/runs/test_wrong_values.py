@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ from prunedge.utils import checksums
 from prunedge.utils.signs import sign_in
 from tests.refusals import refusal
 from tests.runs.test_run import small
+from tests.slow_cases import some_slow
 from tests.tampering import edited
 
+# Every wrong value takes a report: `make test` looks at some of those of large files.
+EVERY = some_slow([7, 1], [1])
+SHORT = 60
 WRONG: tuple[Any, ...] = (None, "text", [])
 
 
@@ -56,8 +60,10 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "drawn", lambda figure, place: "")
 
 
-def unnoticed(run: Path, file: Path, about: str) -> list[str]:
-    """The wrong values of a file that end in anything but a clear error that names it, or in none."""
+def unnoticed(run: Path, file: Path, about: str, every: int) -> list[str]:
+    """The wrong values of a file that end in anything but a clear error that names it, or in none;
+    of long lists of them each `every`-th.
+    """
     whole = file.read_bytes()
     found = []
     value = checksums.opened(json.loads(whole), about)
@@ -74,9 +80,7 @@ def unnoticed(run: Path, file: Path, about: str) -> list[str]:
                 "precision",
             )
         }
-    for wrong in spoiled(value):
-        if not isinstance(wrong, (dict, list)):
-            continue
+    for wrong in sampled([one for one in spoiled(value) if isinstance(one, (dict, list))], every):
         file.write_text(json.dumps(checksums.sealed(wrong, about)), encoding="utf-8")
         try:
             read_all(run)
@@ -87,6 +91,11 @@ def unnoticed(run: Path, file: Path, about: str) -> list[str]:
             found.append(f"{json.dumps(wrong)[:300]}: {error!r}")
     file.write_bytes(whole)
     return found
+
+
+def sampled(wrongs: Sequence[Any], every: int) -> Sequence[Any]:
+    """Each `every`-th, which has each kind of mistake; all of a short list."""
+    return wrongs if len(wrongs) <= SHORT else wrongs[::every]
 
 
 NAMES = (
@@ -103,17 +112,19 @@ NAMES = (
 )
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("undrawn")
-def test_wrong_values_in_a_record(copied: Callable[[str], Path], name: str) -> None:
+def test_wrong_values_in_a_record(copied: Callable[[str], Path], name: str, every: int) -> None:
     run = copied("run")
     sign = sign_in((run / "config.toml").read_text(encoding="utf-8"))
     about = name if name.startswith("profile/") else f"{sign} {name}"
-    assert not unnoticed(run, run / name, about)
+    assert not unnoticed(run, run / name, about, every)
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.usefixtures("undrawn")
-def test_wrong_values_in_the_history(copied: Callable[[str], Path]) -> None:
+def test_wrong_values_in_the_history(copied: Callable[[str], Path], every: int) -> None:
     run = copied("start")
     sign = sign_in((run / "config.toml").read_text(encoding="utf-8"))
     file = run / "history.jsonl"
@@ -122,7 +133,7 @@ def test_wrong_values_in_the_history(copied: Callable[[str], Path]) -> None:
     value = checksums.opened(json.loads(first), f"{sign} history.jsonl")
 
     wrongs = [
-        *spoiled({key: value[key] for key in value if key != "format"}),
+        *sampled([*spoiled({key: value[key] for key in value if key != "format"})], every),
         {**value, "accepted": False},
     ]
     wrongs += [
@@ -181,7 +192,7 @@ def test_wrong_values_in_what_comes_later(
     opened = open_run(run)
     opened.write(name, value)
     read_all(run)
-    assert not unnoticed(run, run / name, f"{opened.sign} {name}")
+    assert not unnoticed(run, run / name, f"{opened.sign} {name}", 1)
 
 
 PLANS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -23,10 +22,8 @@ MANY = {
     ("values", "count"), [(MANY, "19,800,000"), ({"seed": list(range(200_000))}, "200,000")]
 )
 def test_too_many_trials(values: dict[str, list[object]], count: str) -> None:
-    begun = perf_counter()
     with pytest.raises(PrunedgeError, match=f"{count} trials, more than 10,000.*seed"):
         trials(Grid({"data": "cracks", "model": "resnet18", **values}))
-    assert perf_counter() - begun < 1
 
 
 def test_from_a_file(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def without_seconds(study: StudyStore) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_nothing_of_the_table(
     address: str, values: dict[str, object], tmp_path: Path
 ) -> None:

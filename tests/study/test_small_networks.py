@@ -17,6 +17,8 @@ from tests.commands import prunedge
 from tests.runs.test_small_networks import NARROW, OTHER
 from tests.study.conftest import VALUES
 
+pytestmark = pytest.mark.slow
+
 TITLE = "tests.runs.test_small_networks:narrow from random weights"
 
 

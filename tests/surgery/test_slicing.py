@@ -14,6 +14,7 @@ from prunedge.graph.plan import Plan
 from prunedge.models import build, cost
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, remove, slice_state
+from tests.slow_cases import some_slow
 from tests.small_models import CONSTRUCTS, Baked, Plain, Residual, randomise
 
 EXAMPLE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -86,7 +87,7 @@ def test_plans_compose(construct: type[nn.Module], data: st.DataObject) -> None:
     assert all(torch.equal(twice[name], once[name]) for name in once)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7])
+@pytest.mark.parametrize("share", some_slow([0.3, 0.7], [0.3]))
 @pytest.mark.parametrize(
     "name",
     [

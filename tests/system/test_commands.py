@@ -433,8 +433,11 @@ def test_a_device_steers_from_the_command_line(
     assert list((tmp_path / "cache" / "latency").iterdir())
     assert ("on the device" in done.stdout) or "makes it faster on the device" in done.stdout
     for more, words in (
-        (["--target-latency", "fast"], "not a time, write it as 5ms"),
-        (["--target-latency", "5"], "--target-latency 5: not a time, write it as 5ms"),
+        (["--target-latency", "fast"], "not a time (prunedge prune): write it as 5ms"),
+        (
+            ["--target-latency", "5"],
+            "--target-latency 5: not a time (prunedge prune): write it as 5ms",
+        ),
         (["--device", "local", "--per-mac"], "a device says itself what channels cost"),
         (["--device", "telnet://x"], "not a device's address"),
         (["--device", "ssh://nobody@127.0.0.1:9"], "can't copy to the device"),

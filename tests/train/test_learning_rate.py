@@ -301,6 +301,7 @@ def found_together() -> dict[str, object]:
         ).to_json()
 
 
+@pytest.mark.slow
 def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
     alone = Rate.from_json(found_together())
     for record in together(found_together, 2, tmp_path):

@@ -37,6 +37,7 @@ def faults(**environment: str) -> int:
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="glibc's malloc alone is told to keep memory"
 )
+@pytest.mark.slow
 def test_a_large_tensor_takes_memory_that_was_freed_before() -> None:
     kept = faults()
     given_back = faults(MALLOC_ARENA_MAX="4")  # the user has words of their own for malloc

@@ -377,6 +377,7 @@ def fit_frozen() -> dict[str, torch.Tensor]:
     return fitted_frozen()
 
 
+@pytest.mark.slow
 def test_frozen_batch_norms_learn_nothing_in_several_processes_either(tmp_path: Path) -> None:
     before = frozen().state_dict()
     for after in together(fit_frozen, 2, tmp_path):

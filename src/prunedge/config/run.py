@@ -118,8 +118,9 @@ class RunConfig(Section):
     def make(cls, where: str, **values: Any) -> RunConfig:
         """A config from values by their keys; ConfigError that lists every mistake at once."""
         values = with_task_of_masks(values)
-        problems = [_unknown(key) for key in values if key not in settings()]
-        remedy: str | None = "mend these values"
+        problems: list[tuple[str, str | None]] = [
+            (_unknown(key), None) for key in values if key not in settings()
+        ]
         sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
         for key, value in values.items():
             if key == "metric" and value is None:
@@ -132,14 +133,15 @@ class RunConfig(Section):
             config = cls(**sections)  # type: ignore[arg-type]
         except ValidationError as error:
             for mistake in error.errors():
-                # What is refused by a rule of ours says itself what to do.
-                if mistake["type"] == "value_error":
-                    remedy = None
-                problems.append(
-                    _explain(mistake["loc"], mistake["msg"], mistake["type"], mistake["input"])
-                )
+                message, remedy = _with_remedy(mistake["msg"], mistake["type"])
+                what = _explain(mistake["loc"], message, mistake["type"], mistake["input"])
+                problems.append((what, remedy))
+        if len(problems) == 1:
+            what, remedy = problems[0]
+            raise ConfigError(what, where=where, remedy=remedy or "mend this value")
         if problems:
-            raise ConfigError("; ".join(problems), where=where, remedy=remedy)
+            texts = [f"{what}: {remedy}" if remedy else what for what, remedy in problems]
+            raise ConfigError("; ".join(texts), where=where, remedy="mend these values")
         return config
 
     def flat(self, *, only_asked: bool = False) -> dict[str, Any]:
@@ -256,6 +258,14 @@ def _unknown(key: str) -> str:
     """A key that no setting has, with the nearest that one has."""
     near = get_close_matches(key, settings(), n=1)
     return f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+
+
+def _with_remedy(message: str, kind: str) -> tuple[str, str | None]:
+    """What is wrong, and what to do, which a rule of ours says itself behind a colon."""
+    if kind != "value_error":
+        return message, None
+    what, _, remedy = message.partition(": ")
+    return what, remedy or None
 
 
 def _explain(location: tuple[int | str, ...], message: str, kind: str, given: Any) -> str:

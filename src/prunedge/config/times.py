@@ -17,7 +17,7 @@ def _in_unit_of(units: Mapping[str, float], example: str) -> Callable[[Any], Any
             return time
         match = re.fullmatch(rf"(-?\d+(?:\.\d+)?)\s*({'|'.join(units)})", time.strip())
         if match is None:
-            raise ValueError(f"not a time, write it as {example}")
+            raise ValueError(f"not a time: write it as {example}")
         return float(match[1]) * units[match[2]]
 
     return read

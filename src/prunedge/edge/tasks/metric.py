@@ -30,7 +30,7 @@ def as_drop(given: object) -> Drop:
     number = text.removesuffix("%").strip()
     is_number = re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", number, re.IGNORECASE)
     if not is_number or isinstance(given, bool) or not math.isfinite(float(number)):
-        raise ValueError("no drop, write it as 3 (in the metric's unit) or 5% (of its value)")
+        raise ValueError("no drop: write it as 3 (in the metric's unit) or 5% (of its value)")
     if float(number) < 0:
         raise ValueError("must be 0 or more")
     return f"{float(number):g}%" if text.endswith("%") else float(number)
