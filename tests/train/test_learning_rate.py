@@ -4,6 +4,8 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,7 +13,11 @@ from PIL import Image
 from torch import nn
 
 from prunedge.data import Dataset, load_folder
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import TrainError
+from prunedge.tasks.base import ConstantAnswer, Metrics
+from prunedge.tasks.classification import Classification
 from prunedge.train import (
     Rate,
     TrainConfig,
@@ -22,6 +28,7 @@ from prunedge.train import (
     transfer,
 )
 from prunedge.train.learning_rate import RANGES, SGD, choose_rate, search
+from prunedge.train.transfer import knows_little
 from tests.processes import together
 from tests.train.tiny import model
 
@@ -243,10 +250,46 @@ def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
         confusion = ((5, 0), (5, 0)) if config.lr >= from_rate else ((5, 0), (0, 5))
         with torch.no_grad():
             next(net.parameters()).add_(1.0)
-        return replace(fitted, val=replace(fitted.val, details={"confusion": confusion}))
+        values = {**fitted.val.values, "accuracy": 0.5 if config.lr >= from_rate else 1.0}
+        val = replace(fitted.val, values=values, details={"confusion": confusion})
+        return replace(fitted, val=val)
 
     monkeypatch.setattr(transfer_module, "fit", silenced)
     return rates
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "is_little"),
+    [(0.662, 142, True), (0.67, 142, True), (0.72, 142, False), (0.662, 20_000, False)],
+)
+def test_a_model_hardly_better_than_one_answer_knows_little(
+    accuracy: float, images: int, is_little: bool
+) -> None:
+    cracks = round(0.641 * images)
+    right = round(accuracy * images)
+    # All cracks are found, and the rest of what is right are sound images.
+    confusion = ((cracks, 0), (images - right, right - cracks))
+    task = Classification(
+        TaskSpec(name="classification", classes=("crack", "sound"), size=(32, 32))
+    )
+    values = {"accuracy": right / images}
+    metrics = Metrics(0.6, values, images, details={"confusion": confusion})
+    assert knows_little(task, metrics, task.metrics["accuracy"]) == is_little
+
+
+@pytest.mark.parametrize(("mae", "is_little"), [(9.5, True), (12.0, True), (8.5, False)])
+def test_a_model_hardly_better_than_the_median_knows_little(mae: float, is_little: bool) -> None:
+    task = cast(
+        Any,
+        SimpleNamespace(
+            only_answer=lambda metrics: None,
+            constant=lambda metrics, metric: ConstantAnswer(0, 10.0),
+        ),
+    )
+    metric = Metric("mae", higher_is_better=False, unit="mm")
+    metrics = Metrics(1.0, {"mae": mae}, 50)
+    assert knows_little(task, metrics, metric) == is_little
+    assert not knows_little(task, Metrics(1.0, {"mae": None}, 50), metric)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +315,10 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     assert [rate.lr for rate in heard] == tried[1:]
     for rate in heard:
         assert Rate.from_json(json.loads(json.dumps(rate.to_json()))) == rate
-        assert "every validation image got the same answer" in rate.sentence()
+        assert (
+            "hardly better than one that gives every validation image the same answer"
+            in rate.sentence()
+        )
     # From the same weights as the first training: what a training from them at the last rate alone gives.
     again = model()
     again.load_state_dict(first)

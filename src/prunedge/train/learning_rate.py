@@ -82,7 +82,8 @@ class Rate:
     `curve` holds each rate that was tried with the loss that it led to on the images kept apart;
     None for one that made the model fall silent or the loss infinite. `start` is that loss before
     any step, `steps` the steps with each rate; 0 when none was tried. `silenced` are the rates at
-    which the whole training then ended in a model with one answer: a few steps don't show it.
+    which the whole training then ended in a model with one answer, or hardly better than that: a
+    few steps don't show it.
     `optimizer` is whose rate it is.
     """
 
@@ -95,7 +96,8 @@ class Rate:
     optimizer: Optimizer = "sgd"
 
     def lowered(self) -> Rate | None:
-        """The next lower rate, where the training at this one ended in a model with one answer.
+        """The next lower rate, where the training at this one ended in a model that is hardly
+        better than one answer.
 
         Only where this one was found by the test. None where the rate was given or is the usual
         one, where there is no lower one, or after `MOST_FALLS` of them.
@@ -112,8 +114,8 @@ class Rate:
         if self.silenced:
             before = " and then ".join(f"{rate:g}" for rate in self.silenced)
             return (
-                f"learning rate {self.lr:g}: after the training at {before} every validation "
-                "image got the same answer"
+                f"learning rate {self.lr:g}: after the training at {before} the model was hardly "
+                "better than one that gives every validation image the same answer"
             )
         tried = ", ".join(f"{rate:g} {_shown(loss)}" for rate, loss in self.curve)
         return (
