@@ -83,7 +83,10 @@ def test_without_the_task_the_lists_are_refused_and_the_task_is_named(images: Pa
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("--task", "palmistry"), "--task palmistry: no such task: choose classification, multi"),
+        (
+            ("--task", "palmistry"),
+            "--task palmistry: no such task (prunedge prune): choose classification, multi",
+        ),
         (("--task", "multilabel", "--metric", "accuracy"), "choose map, f1, exact"),
         (("--task", "multilabel", "--confidence", "0.9"), "confidence is that of exact"),
     ],

@@ -190,7 +190,7 @@ def test_names_that_tell_nothing_are_told_by_the_user(tmp_path: Path) -> None:
         (["--cost", "miss=50"], "miss=50,alarm=1"),
         (
             ["--operate", "recall >= 0.9", "--task", "regression"],
-            "regression: inspect takes the num",
+            ": inspect takes the num",
         ),
         (["--operate", "cost", "--cost", "miss=0,alarm=1"], "costs must be finite, and above 0"),
     ],

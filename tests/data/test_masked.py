@@ -361,8 +361,8 @@ def test_masks_and_tasks_that_read_none_exclude_each_other(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("masks", "said"),
     [
-        ("s3://bucket/masks", "masks behind a URL: copy them into a folder"),
-        ("", "no folder: name the one that the masks lie in"),
+        ("s3://bucket/masks", r"masks behind a URL.*: copy them into a folder"),
+        ("", r"no folder.*: name the one that the masks lie in"),
     ],
 )
 def test_masks_lie_in_a_folder(tmp_path: Path, masks: str, said: str) -> None:
@@ -372,7 +372,7 @@ def test_masks_lie_in_a_folder(tmp_path: Path, masks: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         pe.load_folder(tmp_path / "photos", masks=masks, size=32)
     sight = Sight(MaskTargets(("background", "damage")), Size(32, 32))
-    with pytest.raises(DataError, match=said.partition(":")[0]):
+    with pytest.raises(DataError, match=said.partition(".*")[0]):
         read_judged(tmp_path / "photos", sight, masks=masks)
 
 
