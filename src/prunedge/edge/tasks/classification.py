@@ -24,6 +24,7 @@ from prunedge.edge.tasks.base import (
     Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric, MetricFamily
+from prunedge.edge.tasks.named_classes import NamedClasses
 from prunedge.errors import DataError
 from prunedge.utils.wording import counted
 
@@ -56,35 +57,13 @@ TOLERANCE = 1e-3  # of a sum of probabilities
 
 
 @dataclass(frozen=True)
-class ClassTargets:
+class ClassTargets(NamedClasses):
     """Targets are indices into `classes`, and so are the strata."""
-
-    classes: tuple[str, ...]
 
     @property
     def task(self) -> str:
         """`classification`."""
         return NAME
-
-    @property
-    def outputs(self) -> int:
-        """One for each class."""
-        return len(self.classes)
-
-    @property
-    def scales(self) -> tuple[Scale, ...]:
-        """None: nothing is a number."""
-        return ()
-
-    @property
-    def heading(self) -> str:
-        """`class`."""
-        return "class"
-
-    @property
-    def strata_names(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.classes
 
     def target(self, image: ListedImage) -> int:
         """The index of the image's class."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from prunedge.edge.tasks.base import SEPARATOR, Labels, ListedImage, Scale, Unmatched
 from prunedge.edge.tasks.damage import damage_among
+from prunedge.edge.tasks.named_classes import NamedClasses
 from prunedge.errors import DataError
 
 NAME = "segmentation"
@@ -26,33 +27,16 @@ def damage_of(classes: Sequence[str], said: Sequence[str] = ()) -> tuple[str, ..
 
 
 @dataclass(frozen=True)
-class MaskTargets:
+class MaskTargets(NamedClasses):
     """Targets are the numbers of the classes that an image's mask shows, but for the first, in
     ascending order; each of these classes is a stratum. The masks themselves lie beside the images
     (`prunedge.data.dataset.Split.masks`).
     """
 
-    classes: tuple[str, ...]
-
     @property
     def task(self) -> str:
         """`segmentation`."""
         return NAME
-
-    @property
-    def outputs(self) -> int:
-        """One for each class."""
-        return len(self.classes)
-
-    @property
-    def scales(self) -> tuple[Scale, ...]:
-        """None: nothing is a number."""
-        return ()
-
-    @property
-    def heading(self) -> str:
-        """`class`."""
-        return "class"
 
     @property
     def strata_names(self) -> tuple[str, ...]:

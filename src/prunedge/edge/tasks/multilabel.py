@@ -26,6 +26,7 @@ from prunedge.edge.tasks.base import (
     Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.named_classes import NamedClasses
 from prunedge.errors import DataError
 
 NAME = "multilabel"
@@ -48,37 +49,15 @@ Target = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LabelTargets:
+class LabelTargets(NamedClasses):
     """Targets are the indices into `classes` of those that an image shows, in ascending order;
     each class is a stratum.
     """
-
-    classes: tuple[str, ...]
 
     @property
     def task(self) -> str:
         """`multilabel`."""
         return NAME
-
-    @property
-    def outputs(self) -> int:
-        """One for each class."""
-        return len(self.classes)
-
-    @property
-    def scales(self) -> tuple[Scale, ...]:
-        """None: nothing is a number."""
-        return ()
-
-    @property
-    def heading(self) -> str:
-        """`class`."""
-        return "class"
-
-    @property
-    def strata_names(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.classes
 
     def target(self, image: ListedImage) -> Target:
         """The indices of the image's classes."""

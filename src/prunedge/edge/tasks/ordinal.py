@@ -30,6 +30,7 @@ from prunedge.edge.tasks.base import (
     Unmatched,
 )
 from prunedge.edge.tasks.metric import Metric
+from prunedge.edge.tasks.named_classes import NamedClasses
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.wording import counted, first_of
@@ -51,10 +52,8 @@ LAYOUT = "give each image one degree: a number (0, 1, 2), or a name with the ord
 
 
 @dataclass(frozen=True)
-class DegreeTargets:
+class DegreeTargets(NamedClasses):
     """Targets are indices into `classes`, the degrees from the lowest up, and so are the strata."""
-
-    classes: tuple[str, ...]
 
     @property
     def task(self) -> str:
@@ -65,11 +64,6 @@ class DegreeTargets:
     def outputs(self) -> int:
         """One between each two degrees."""
         return len(self.classes) - 1
-
-    @property
-    def scales(self) -> tuple[Scale, ...]:
-        """None: nothing is a number."""
-        return ()
 
     @property
     def heading(self) -> str:
