@@ -110,11 +110,13 @@ class FitKeywords(TypedDict, total=False):
     turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
     image turned by a quarter would never be seen, as of courses of bricks), or none. Default:
     `'full'`."""
-    balance: Literal["none", "loss", "sampler"]
-    """What rare classes get, by the training images alone: more weight in the loss (loss: n /
-    (classes * images of the class), at most 20 times that of the commonest), or as many images in
-    an epoch as the others (sampler: an epoch is as long as ever, rare images come several times).
-    In the fine-tuning as well. `prunedge check` says how rare they are. Default: `'none'`."""
+    balance: Literal["auto", "none", "loss", "sampler"]
+    """What rare classes get, by the training images alone: nothing (none), more weight in the loss
+    (loss: n / (classes * images of the class), at most 20 times that of the commonest), or as many
+    images in an epoch as the others (sampler: an epoch is as long as ever, rare images come several
+    times). auto is sampler for masks where most training images show no damage, which nothing is
+    learned from otherwise, and none for all else. In the fine-tuning as well. `prunedge check` says
+    how rare they are. Default: `'auto'`."""
     focal: float
     """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
     about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""
@@ -159,11 +161,13 @@ class PruneKeywords(TypedDict, total=False):
     turns, flips, a little brightness and contrast), flips (left for right, top for bottom: where an
     image turned by a quarter would never be seen, as of courses of bricks), or none. Default:
     `'full'`."""
-    balance: Literal["none", "loss", "sampler"]
-    """What rare classes get, by the training images alone: more weight in the loss (loss: n /
-    (classes * images of the class), at most 20 times that of the commonest), or as many images in
-    an epoch as the others (sampler: an epoch is as long as ever, rare images come several times).
-    In the fine-tuning as well. `prunedge check` says how rare they are. Default: `'none'`."""
+    balance: Literal["auto", "none", "loss", "sampler"]
+    """What rare classes get, by the training images alone: nothing (none), more weight in the loss
+    (loss: n / (classes * images of the class), at most 20 times that of the commonest), or as many
+    images in an epoch as the others (sampler: an epoch is as long as ever, rare images come several
+    times). auto is sampler for masks where most training images show no damage, which nothing is
+    learned from otherwise, and none for all else. In the fine-tuning as well. `prunedge check` says
+    how rare they are. Default: `'auto'`."""
     focal: float
     """Focal loss with this gamma (Lin et al. 2017; 2 is usual): what the model is sure of and right
     about counts less. In the fine-tuning as well; 0 is off. Default: `0.0`."""

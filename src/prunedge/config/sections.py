@@ -30,7 +30,7 @@ Augment = Literal["none", "flips", "full"]
 Normalise = Literal["none", "l2", "mean", "rank"]
 Compensation = Literal["none", "mean", "lstsq"]
 Optimizer = Literal["sgd", "adamw"]
-Balance = Literal["none", "loss", "sampler"]
+Balance = Literal["auto", "none", "loss", "sampler"]
 LossName = Literal["dice", "tversky", "boundary", "cldice"]
 Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
@@ -419,13 +419,15 @@ class TrainSection(Section):
         ),
     )
     balance: Balance = setting(
-        "none",
+        "auto",
         (
-            "What rare classes get, by the training images alone: more weight in the loss (loss: "
-            "n / (classes * images of the class), at most 20 times that of the commonest), or as "
+            "What rare classes get, by the training images alone: nothing (none), more weight in "
+            "the loss (loss: n / (classes * images of the class), at most 20 times that of the "
+            "commonest), or as "
             "many images in an epoch as the others (sampler: an epoch is as long as ever, rare "
-            "images come several times). In the fine-tuning as well. `prunedge check` says how "
-            "rare they are."
+            "images come several times). auto is sampler for masks where most training images "
+            "show no damage, which nothing is learned from otherwise, and none for all else. In "
+            "the fine-tuning as well. `prunedge check` says how rare they are."
         ),
     )
     focal: float = setting(

@@ -49,7 +49,7 @@ def with_usual_metric(config: RunConfig, data: Dataset) -> tuple[RunConfig, str 
         f"always answering that has as much {usual}; {option('metric')} takes another"
     )
     balances = DEFINITIONS[data.spec.name].balances
-    if config.train.balance == "none" and balances:
+    if config.train.balance in ("auto", "none") and balances:
         line += f", and {option('balance', balances[0])} gives rare classes more weight"
     return config.with_values(metric=rare_metric), line
 

@@ -53,7 +53,8 @@ class TrainConfig:
     each block behind a layer (`prunedge.train.blocks`). With `ema` it is the weights' exponential
     moving average that is evaluated and kept (`prunedge.train.average`).
 
-    `balance` gives rare classes more weight in the loss, or more images in an epoch; `focal` is the
+    `balance` gives rare classes more weight in the loss, or more images in an epoch (`auto` where
+    the task does so by itself: `prunedge.train.weighting.settled`); `focal` is the
     gamma of the focal loss, 0 without (`prunedge.tasks.weighting`); `area_loss` the loss of areas
     where the task has several (`prunedge.tasks.mask_losses`), None for its usual one.
 
@@ -83,7 +84,7 @@ class TrainConfig:
     freeze: int = 0
     layer_decay: float | None = None
     ema: float | None = None
-    balance: Balance = "none"
+    balance: Balance = "auto"
     focal: float = 0.0
     area_loss: LossName | None = None
     temporary_norms: bool = False

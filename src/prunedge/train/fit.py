@@ -31,7 +31,7 @@ from prunedge.train.state import Epoch, Snapshot, TrainingCheckpoint, rank_of
 from prunedge.train.step import Stepper, make_stepper, train_batch
 from prunedge.train.sync import start_alike
 from prunedge.train.temporary_norms import norm_names, temporary_norms, with_norms
-from prunedge.train.weighting import weighting_of
+from prunedge.train.weighting import settled, weighting_of
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 from prunedge.utils.tracing import traced
@@ -102,6 +102,7 @@ def fit(
         )
     task = task or task_of_batches(train)
     metric = metric_among(task.metrics, config.metric)
+    config = settled(config, task, train)
     if not config.trains_what_is_kept:
         extras = replace(extras, collector=None)
     engine = engine.suited(model)

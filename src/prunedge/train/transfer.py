@@ -60,7 +60,7 @@ class TransferSettings:
     freeze: int = 0
     layer_decay: float | None = None
     ema: float | None = None
-    balance: Balance = "none"
+    balance: Balance = "auto"
     focal: float = 0.0
     area_loss: LossName | None = None
 
@@ -165,26 +165,22 @@ def transfer(
 
 
 def knows_little(task: Task, metrics: Metrics, metric: Metric) -> bool:
-    """Whether a model gives every image the same answer, or comes less than `LITTLE` of the way
-    from the best constant answer to a perfect one.
+    """Whether a model gives every image the same answer, or is right about hardly more images than
+    the best constant answer: less than `LITTLE` of the way from that to all of them, and not by
+    more than two standard errors, since some images can hardly be told apart.
 
-    Of a metric that is a share of images answered right, a gain of more than two standard errors is
-    something however small: some images can hardly be told apart.
+    Of metrics that are no share of images answered right the first alone counts: an IoU of 5 % is a
+    beginning.
     """
     if task.only_answer(metrics) is not None:
         return True
     value = metrics.values.get(metric.name)
-    if value is None:
+    if not metric.has_interval or value is None:
         return False
     constant = task.constant(metrics, metric.name).score
-    perfect = 1.0 if metric.higher_is_better else 0.0
-    gained = value - constant if metric.higher_is_better else constant - value
-    if gained >= LITTLE * abs(perfect - constant):
-        return False
-    if not metric.has_interval or not 0 < constant < 1:
-        return True
+    gained = value - constant
     error = (constant * (1 - constant) / max(1, metrics.n)) ** 0.5
-    return gained <= 2 * error
+    return gained < LITTLE * (1 - constant) and gained <= 2 * error
 
 
 def transfer_rate(

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from prunedge.edge.tasks import refusal_of
+from prunedge.edge.tasks import DEFINITIONS, refusal_of
 from prunedge.errors import TrainError
 from prunedge.tasks import LossWeighting, Task
 from prunedge.train.config import TrainConfig
 from prunedge.utils.advice import option
+
+
+def settled(config: TrainConfig, task: Task, train: Any) -> TrainConfig:
+    """The config with a `balance` that says what to do, in the place of `auto`.
+
+    Pixels of damage are few, and where most images of the training split `train` show none of them
+    a model learns to answer nothing: U-Nets from VGG16 were at an IoU of 0 on magnetic tiles (71 %
+    without defects) after 20 epochs, and with as many images of each kind at 13 % after three.
+    """
+    if config.balance != "auto":
+        return config
+    is_rare = task.spec is not None and DEFINITIONS[task.spec.name].samples_rare
+    if is_rare and hasattr(train, "rarest_strata") and _shows_little(train):
+        return replace(config, balance="sampler")
+    return replace(config, balance="none")
+
+
+def _shows_little(train: Any) -> bool:
+    """Whether most images of a split show none of the classes."""
+    strata = train.rarest_strata()
+    none_of_them = len(train.labelling.strata_names)
+    return 2 * int((strata == none_of_them).sum()) > len(strata)
 
 
 def weighting_of(
@@ -21,7 +44,7 @@ def weighting_of(
 
     TrainError where the task has no such loss, or bare batches don't say what they are of.
     """
-    if config.balance == "none" and not config.focal and config.area_loss is None:
+    if config.balance in ("auto", "none") and not config.focal and config.area_loss is None:
         return None
     if task.spec is None and config.area_loss is not None:
         raise TrainError(
@@ -33,7 +56,7 @@ def weighting_of(
         refusal = refusal_of(task.spec.name, config.balance, config.focal, config.area_loss)
         if refusal is not None:
             raise TrainError(refusal)
-    if config.balance != "none" and not hasattr(train, "rarest_strata"):
+    if config.balance in ("loss", "sampler") and not hasattr(train, "rarest_strata"):
         raise TrainError(
             f"bare batches don't say how rare a class is, which balance={config.balance} asks for",
             remedy="train on a split, such as data.train",

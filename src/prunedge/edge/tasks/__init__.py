@@ -109,7 +109,7 @@ def refusal_of(task: str, balance: str, focal: float, loss: str | None = None) -
             f"{option('focal', focal)} can't be had with {option('task', task)}, but with "
             f"{', '.join(others)} and {last}: leave it out"
         )
-    if balance == "none" or balance in definition.balances:
+    if balance in ("auto", "none", *definition.balances):
         return None
     refused = f"{option('balance', balance)} can't be had with {option('task', task)}"
     if not definition.balances:

@@ -384,7 +384,9 @@ class DeviceDefinition:
     do instead.
 
     `balances` are the ways in which rare classes can be given more weight while a model learns
-    (`sampler`, `loss`), the one to try first before others; `has_focal`: its loss has a focal form.
+    (`sampler`, `loss`), the one to try first before others; `samples_rare`: unless the user says
+    otherwise an epoch has as many images of each class (`sampler`) where most training images show
+    none; `has_focal`: its loss has a focal form.
     `losses` are the forms of its loss that can be asked for by name, the usual one first; () of
     tasks that have one.
     `rare_metrics` suit images of which one class has most: the first is used there unless another
@@ -406,6 +408,7 @@ class DeviceDefinition:
     detection: Callable[[TaskSpec, Sequence[str]], Detection] | None = None
     without_detection: str = ""
     balances: tuple[str, ...] = ()
+    samples_rare: bool = False
     has_focal: bool = False
     losses: tuple[str, ...] = ()
     rare_metrics: tuple[str, ...] = ()

@@ -234,6 +234,7 @@ DEFINITION = DeviceDefinition(
     ),
     reads_masks=True,
     balances=("sampler",),
+    samples_rare=True,
     has_focal=True,
     losses=("dice", "tversky", "boundary", "cldice"),
     usual_model="lraspp_mobilenet_v3_large",
