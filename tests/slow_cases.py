@@ -9,5 +9,9 @@ import pytest
 
 
 def some_slow(cases: Iterable[Any], slow: Container[Any]) -> list[Any]:
-    """The cases, those that take long marked as slow."""
-    return [pytest.param(case, marks=pytest.mark.slow) if case in slow else case for case in cases]
+    """The cases, those that take long marked as slow; a tuple is several arguments."""
+    marked = []
+    for case in cases:
+        values = case if isinstance(case, tuple) else (case,)
+        marked.append(pytest.param(*values, marks=pytest.mark.slow) if case in slow else case)
+    return marked

@@ -75,6 +75,7 @@ def test_masks_in_a_folder_for_each_class_become_masks_of_several(tmp_path: Path
     assert all(sample.target == wanted[sample.path.parts[-3]] for sample in samples)
 
 
+@pytest.mark.slow
 def test_the_multilabel_script_goes_from_images_to_the_device(tmp_path: Path) -> None:
     manifest = write_several(tmp_path / "several", count=200)
     out = tmp_path / "result"

@@ -54,7 +54,7 @@ def test_the_help_lists_every_criterion_that_is_registered() -> None:
     assert len(CRITERION_NAMES) == len(BUILT_IN)
 
 
-@pytest.mark.parametrize("name", JUDGING)
+@pytest.mark.parametrize("name", some_slow(JUDGING, ["feature-distance"]))
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(12)), st.integers(1, 12))
 def test_neither_order_nor_batch_size_matters(name: str, order: list[int], batch: int) -> None:

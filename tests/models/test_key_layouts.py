@@ -18,15 +18,15 @@ from prunedge.models.makers import maker_of
 
 SMALL = (
     "mobilenet_v2",
-    "mnasnet0_5",
     "efficientnet_b0",
     "convnext_tiny",
-    "swin_t",
     "regnet_y_400mf",
-    "regnet_x_400mf",
 )
 NAMED = (
     *SMALL,
+    "mnasnet0_5",
+    "swin_t",
+    "regnet_x_400mf",
     "vgg11",
     "vgg13_bn",
     "vit_b_16",

@@ -565,7 +565,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
     ("round_to", "sizes", "shares"),
     [
         # One channel at the least: the last two halvings would both take it.
-        (1, [4, 2, 1], [0.6, 0.3675, 0.2047]),
+        pytest.param(1, [4, 2, 1], [0.6, 0.3675, 0.2047], marks=pytest.mark.slow),
         # All that may leave, whatever the share.
         (3, [3], [0.6]),
     ],

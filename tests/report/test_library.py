@@ -187,6 +187,7 @@ def test_a_report_needs_steps_and_says_what_was_not_measured(
     assert "<td>weights</td>" not in page
 
 
+@pytest.mark.slow
 def test_a_report_tells_the_rule_only_where_it_was_told(
     data: images.Dataset, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from prunedge.utils.advice import flag
 from prunedge.utils.checksums import sealed
 from prunedge.utils.wording import times
 from tests.needs import program
+from tests.slow_cases import some_slow
 from tests.tampering import edited, rewrite_history
 
 QUIET = [
@@ -247,7 +248,10 @@ def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run)
 
 @pytest.mark.parametrize(
     ("width", "height", "is_profiled"),
-    [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)],
+    some_slow(
+        [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)],
+        [(1280, 900, False), (390, 844, True)],
+    ),
 )
 def test_every_figure_is_drawn_without_an_error(
     run: Run, tmp_path: Path, width: int, height: int, is_profiled: bool

@@ -34,6 +34,7 @@ from prunedge.study.summary import axes_of
 from tests.needs import program
 from tests.report.made_up import study
 from tests.report.test_report import QUIET
+from tests.slow_cases import some_slow
 
 KEYS = {
     "two": ["summary", "curves", "layers", "pareto", "fractions", "stops", "paired"],
@@ -373,7 +374,11 @@ def test_a_large_table_is_linked_and_written_beside(
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("two", 390), ("models", 390), ("models", 1280), ("epochs", 1280)]
+    ("name", "width"),
+    some_slow(
+        [("two", 390), ("models", 390), ("models", 1280), ("epochs", 1280)],
+        [("models", 390), ("epochs", 1280)],
+    ),
 )
 def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright

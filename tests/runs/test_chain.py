@@ -206,6 +206,7 @@ def test_the_exported_baseline_is_the_first_model(chain: Path, tmp_path: Path) -
     assert json.loads((tmp_path / "start" / "plan.json").read_text()) != {}
 
 
+@pytest.mark.slow
 def test_a_run_needs_the_one_it_began_from_no_more(
     chain: Path, recipe: RunConfig, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def scored(out: Path, step: int = 1) -> str:
     return open_run(out).steps()[step].scored
 
 
+@pytest.mark.slow
 def test_each_criterion_ranks_the_start_itself(
     recipe: RunConfig, start: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pa
     return folder / "out", file
 
 
+@pytest.mark.slow
 def test_a_start_with_one_answer_has_a_remedy_that_a_study_can_carry_out(
     tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_every_criterion_ranks_the_starting_model_itself(
     )  # layers, too, are compared by each in its own way
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(
     whole: tuple[Path, Path],
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
     assert any("its starting model" in why for why in counts.failed.values())
 
 
+@pytest.mark.slow
 def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
     values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
