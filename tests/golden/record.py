@@ -153,6 +153,7 @@ def without_times(value: Any) -> Any:
         "version",
         "versions",
         "path",
+        "photographs",
         "created",
         "device",
         "machine",
