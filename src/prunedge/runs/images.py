@@ -11,6 +11,7 @@ from prunedge.data import Dataset
 from prunedge.data.paths import has_braces, is_url
 from prunedge.edge.tasks.base import scales_in
 from prunedge.errors import DataError
+from prunedge.runs.task import refuse_own_trainer
 from prunedge.utils.advice import command
 
 Progress = Callable[[int, int, str], None]
@@ -18,8 +19,9 @@ Progress = Callable[[int, int, str], None]
 
 def images_of(config: RunConfig, *moved: object, progress: Progress | None = None) -> Dataset:
     """The images of a config. DataError where their place is gone; `moved` are the words of a
-    command that names another with DATA.
+    command that names another with DATA. RunError where the user's own functions know the data.
     """
+    refuse_own_trainer(config)
     refuse_gone(config, *moved)
     data = images.load(config.data.path, progress=progress, **config.image_settings())
     # A model that was trained on other images answers by their scales.
