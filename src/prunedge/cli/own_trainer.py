@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,3 +99,53 @@ def _refuse_images(job: OwnJob, values: Mapping[str, Any]) -> None:
             where="prune",
             remedy="leave it out",
         )
+
+
+@dataclass(frozen=True)
+class OwnExport:
+    """What is exported of a run, where to, and the `others` among the options, which need a task
+    and images.
+    """
+
+    run: Run
+    out: Path
+    index: int | None
+    formats: Sequence[str] | None
+    trainer: str | None
+    others: Mapping[str, str | None]
+
+
+def tell_export(job: OwnExport, *, json: bool) -> None:
+    """Export the model of a run of the user's own training, and tell how it compares with torch."""
+    from prunedge.cli.console import print_json, tell
+    from prunedge.runs.own_export import export_own
+    from prunedge.utils.wording import counted
+
+    if not job.run.config.has_own_trainer:
+        raise PrunedgeError(
+            "the model of this run is made by its name",
+            where=f"--trainer {job.trainer}",
+            remedy="leave it out",
+        )
+    wrong = [name for name, value in job.others.items() if value is not None]
+    if wrong:
+        raise PrunedgeError(
+            f"{', '.join(wrong)} needs images and a task, which a training of your own keeps to "
+            "itself",
+            where=job.run.path,
+            remedy="leave it out",
+        )
+    record = export_own(job.run, job.out, job.index, job.formats or ("onnx",), job.trainer)
+    if json:
+        print_json(record)
+        return
+    compared = record["compared"]
+    size_mb = (job.out / "model.onnx").stat().st_size / 1e6
+    tell(
+        f"{job.out}: onnx, {size_mb:.2f} MB, differs from torch by at most "
+        f"{compared['largest_difference']:.1e} on {counted(compared['examples'], 'example')} of "
+        f"{compared['on']}"
+    )
+    for each in record["inputs"]:
+        sizes = ", ".join("any" if size is None else str(size) for size in each["shape"])
+        tell(f"  it takes {each['name']} ({sizes}), {each['kind']}")

@@ -97,7 +97,7 @@ def judged_by(config: RunConfig, own: OwnTraining, metric: str) -> RunConfig:
 
 def refuse_of_training(given: Mapping[str, Any]) -> None:
     """ConfigError for settings of a training that the user's own function takes the place of."""
-    wrong = [option(key) for key in given if not _is_of_the_loop(key)]
+    wrong = [option(key) for key in given if not is_of_the_loop(key)]
     if wrong:
         raise ConfigError(
             f"{', '.join(wrong)} belongs to prunedge's own training",
@@ -106,7 +106,7 @@ def refuse_of_training(given: Mapping[str, Any]) -> None:
         )
 
 
-def _is_of_the_loop(key: str) -> bool:
+def is_of_the_loop(key: str) -> bool:
     """Whether the loop itself goes by a setting; of an unknown one others say that it is none."""
     setting = settings().get(key)
     if setting is None or key in ("metric", "seed"):

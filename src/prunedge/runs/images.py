@@ -21,7 +21,6 @@ def images_of(config: RunConfig, *moved: object, progress: Progress | None = Non
     """The images of a config. DataError where their place is gone; `moved` are the words of a
     command that names another with DATA. RunError where the user's own functions know the data.
     """
-    refuse_own_trainer(config)
     refuse_gone(config, *moved)
     data = images.load(config.data.path, progress=progress, **config.image_settings())
     # A model that was trained on other images answers by their scales.
@@ -29,7 +28,8 @@ def images_of(config: RunConfig, *moved: object, progress: Progress | None = Non
 
 
 def refuse_gone(config: RunConfig, *moved: object) -> None:
-    """DataError where the images of a run have no place any more."""
+    """DataError where the images of a run have no place any more; RunError where it has none."""
+    refuse_own_trainer(config)
     place = config.data.path
     if not moved or is_url(place) or has_braces(place) or Path(place).exists():
         return

@@ -202,6 +202,8 @@ def _gone_on(
     run: Run, own: OwnTraining, callbacks: Callbacks, device: Device | None = None
 ) -> Made:
     """The steps that a run has not made yet."""
+    if run.has_ended():
+        return
     run = replace(run, template=own.model)
     trainer = replace(own.trainer, folder=run.path / FOLDERS, progress=callbacks.progress)
     with failure_noted(run):
