@@ -12,7 +12,7 @@ from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted, figure
+from prunedge.utils.wording import counted, figure, probability
 
 if TYPE_CHECKING:
     from prunedge.edge import Bundle, Form
@@ -166,7 +166,7 @@ def _decision_text(task: TaskSpec, form: Form, float_figures: Mapping[str, float
     decision = task.decision
     if decision is None or decision.threshold is None:
         return ""
-    text = f"damage from a probability of {decision.threshold:.3g} on ({decision.rule})"
+    text = f"damage from a probability of {probability(decision.threshold)} on ({decision.rule})"
     if form.check is None:
         return text
     metrics = form.check.metrics

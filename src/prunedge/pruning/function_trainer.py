@@ -73,6 +73,11 @@ class FunctionTrainer:
         model.train()
         with seeded(work.seed):
             result = fit(model, work.epochs, **taken)
+        if result is not None and not isinstance(result, nn.Module):
+            self._tell_once(
+                f"fit gave {type(result).__name__} back, which nobody looks at: it trains the "
+                "model in place, or gives a model back; evaluate gives the figures"
+            )
         trained = result if isinstance(result, nn.Module) else model
         if _shapes(trained) != shapes:
             raise TrainError(
@@ -83,7 +88,27 @@ class FunctionTrainer:
         trained.eval()
         # Another model than the one that was watched has other scores.
         watched = collecting if trained is model else None
+        if watched is not None and asks_for(fit, "collector"):
+            self._tell_unwatched(watched)
         return FineTuned(trained, collected=_scores(watched))
+
+    def _tell_unwatched(self, collecting: Collecting) -> None:
+        """A line where a fit that takes a collector lets it see nothing."""
+        if collecting.has_batches:
+            return
+        why = "fit takes a collector and never enters it"
+        remedy = "put `with collector:` around the training"
+        if collecting.was_entered:
+            why = (
+                "in fit's `with collector:` the model made no pass in training mode with gradients"
+            )
+            remedy = "train the model itself inside, and no copy of it"
+        self._tell_once(f"{why}: a pass of its own ranks the channels; {remedy}")
+
+    def _tell_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            log.warning("%s", line)
 
     def _folder_of(self, model: nn.Module, work: FineTuning) -> Path | None:
         """Where a fine-tuning may keep what it likes; None where there is no run."""

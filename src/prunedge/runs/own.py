@@ -42,7 +42,7 @@ from prunedge.pruning.record import step_zero
 from prunedge.pruning.steps import Iteration, State, Step, last_accepted
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import create, refuse_full
-from prunedge.runs.own_trainer import training_of
+from prunedge.runs.own_trainer import fixed_trainer, training_of
 from prunedge.runs.resumption import change, changes_of, note_computing
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.session import LATENCY, timed_on, timer_of
@@ -135,7 +135,8 @@ def resume(
     """
     callbacks = callbacks or Callbacks()
     run = open_run(path)
-    _require_own(run)
+    if not run.config.has_own_trainer:
+        raise fixed_trainer(run)
     trust.check(run.config.prune.criterion, path)
     own = training_of(run, name)
     _refuse_another(run, own)

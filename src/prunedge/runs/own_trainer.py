@@ -61,13 +61,16 @@ def training_named(name: str) -> OwnTraining:
 
 
 def training_of(run: Run, name: str | None = None) -> OwnTraining:
-    """The training of a run: the one that the user names now, or else the one that made the run.
+    """The training of a run: the one that made it, or the one that the user names now where that
+    came from Python and has no name.
 
-    RunError where Python functions made it, which have no name; PrunedgeError where its name may
+    RunError where it has none, and none is given, or has another; PrunedgeError where its name may
     not be imported from here.
     """
     kept = run.config.trainer.name
     if name is not None:
+        if kept not in (GIVEN, name):
+            raise fixed_trainer(run)
         trust.give(name)
         return training_named(name)
     if kept is None or kept == GIVEN:
@@ -81,6 +84,15 @@ def training_of(run: Run, name: str | None = None) -> OwnTraining:
         )
     trust.check(kept, run.path)
     return training_named(kept)
+
+
+def fixed_trainer(run: Run) -> RunError:
+    """The error for another training than the one that made the run."""
+    return RunError(
+        "--trainer can't change in a run that has begun",
+        where=run.path,
+        remedy=f"go on with {run.how_to_go_on()}, or start a new run in another folder",
+    )
 
 
 def model_named(run: Run) -> nn.Module:

@@ -277,9 +277,10 @@ class Run:
             return True
         steps = self.steps()
         if self.config.has_own_trainer:  # of whose test data nobody knows
+            if self.stopped() is None:
+                return False
             epochs = self.config.recover.polish
-            is_polished = not epochs or to_polish(steps, epochs) is None
-            return self.stopped() is not None and is_polished
+            return not epochs or to_polish(steps, epochs) is None
         return bool(steps) and (self.verb() == "train" or steps[0].only_answer is not None)
 
     def summary(self) -> dict[str, Any]:

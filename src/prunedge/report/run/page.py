@@ -52,7 +52,9 @@ def write_report(run: Run) -> Path:
     if is_training:
         top = cards_of_training(first, metric)
     else:
-        top = cards(first, best, metric, test, bench, latency, leads=decision is None)
+        has_test = not config.has_own_trainer
+        leads = decision is None
+        top = cards(first, best, metric, test, bench, latency, leads=leads, has_test=has_test)
     # The first model of the chain leads the steps of a run that started from a pruned one.
     drawn_steps = [first, *steps] if first is not references[-1].step else steps
     audit = kept_audit(run.path / "audit")

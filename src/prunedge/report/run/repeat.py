@@ -32,11 +32,7 @@ OF_AN_OWN_TRAINER = (
     "device",
     "runtime",
     "device_threads",
-    *(
-        key
-        for key, setting in settings().items()
-        if is_of_the_loop(key) and setting.section in LOOP
-    ),
+    *(key for key in asked() if settings()[key].section in LOOP and is_of_the_loop(key)),
 )
 OF_THE_FIRST_TRAINING = ("train_epochs", "lr", "patience", "freeze")
 OF_A_DEVICE = ("device", "runtime", "device_threads")
