@@ -88,3 +88,57 @@ class Training:
             "higher_is_better": self.higher_is_better,
             **SETTINGS,
         }
+
+
+class TwoInputs(nn.Module):
+    """Two images, and several answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.mid = nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
+        both = self.mid(torch.relu(self.stem(left)) - torch.relu(self.stem(right)))
+        answer = self.head(both.mean((2, 3)))
+        return {"answer": answer, "class": answer.argmax(1)}
+
+
+class ByName:
+    """Its arguments come by name, in another order than the model's."""
+
+    def __init__(self) -> None:
+        self.model = TwoInputs()
+        self.example: Any = {"right": torch.ones(1, 3, 8, 8), "left": torch.zeros(1, 3, 8, 8)}
+
+    def fit(self, model: nn.Module, epochs: int) -> None:
+        """As it is."""
+
+    def evaluate(self, model: nn.Module) -> float:
+        pairs = {"left": torch.randn(5, 3, 8, 8), "right": torch.randn(5, 3, 8, 8)}
+        return 5 + float(model(**pairs)["answer"].mean())
+
+
+class ByPlace(ByName):
+    """Its evaluate calls no model: the batches show what it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.example = (torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+
+    def evaluate(self, model: nn.Module) -> float:
+        return 1.0
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        return model(*batch)["answer"].pow(2).mean()
+
+    def batches(self) -> list[Any]:
+        return [(torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8))] * 6
+
+
+class Alone(ByPlace):
+    """Nothing shows what it takes but the example."""
+
+    loss = None  # type: ignore[assignment]
+    batches = None  # type: ignore[assignment]

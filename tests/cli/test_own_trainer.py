@@ -116,6 +116,33 @@ def test_its_onnx_answers_as_torch_does_on_what_evaluate_shows(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ByName", "5 examples of evaluate"),
+        ("ByPlace", "16 examples of batches"),
+        ("Alone", "the example alone"),
+    ],
+)
+def test_a_model_of_two_inputs_is_exported_and_compared(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, shown: str
+) -> None:
+    words = ["--criterion", "weight-l2", "--max-steps", "1", "--polish", "0", "--step-ratio", "0.5"]
+    obey("prune", "--trainer", f"tests.own_trainings:{name}", "--out", tmp_path / "run", *words)
+    assert pe.open_run(tmp_path / "run").best().index == 1
+    obey("export", tmp_path / "run", "--out", tmp_path / "exported")
+    assert f"on {shown}" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(tmp_path / "exported" / "model.onnx"))
+    pair = {side: np.random.rand(3, 3, 8, 8).astype("float32") for side in ("left", "right")}
+    answer, chosen = session.run(None, pair)
+    with torch.no_grad():
+        wanted = pe.load(tmp_path / "run")(
+            **{name: torch.from_numpy(x) for name, x in pair.items()}
+        )
+    assert np.allclose(answer, wanted["answer"], atol=1e-5)
+    assert (chosen == wanted["class"].numpy()).all()
+
+
 def test_it_goes_on_with_more_steps_and_with_nothing_else(place: Path, tmp_path: Path) -> None:
     obey("prune", "--trainer", "my_own:training", "--out", tmp_path / "run", *OPTIONS)
     obey("prune", "--resume", tmp_path / "run", "--max-steps", "3")

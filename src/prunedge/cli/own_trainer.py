@@ -118,7 +118,7 @@ class OwnExport:
 def tell_export(job: OwnExport, *, json: bool) -> None:
     """Export the model of a run of the user's own training, and tell how it compares with torch."""
     from prunedge.cli.console import print_json, tell
-    from prunedge.runs.own_export import export_own
+    from prunedge.runs.own_export import EXAMPLE, export_own
     from prunedge.utils.wording import counted
 
     if not job.run.config.has_own_trainer:
@@ -141,10 +141,12 @@ def tell_export(job: OwnExport, *, json: bool) -> None:
         return
     compared = record["compared"]
     size_mb = (job.out / "model.onnx").stat().st_size / 1e6
+    shown = "the example alone"
+    if compared["on"] != EXAMPLE:
+        shown = f"{counted(compared['examples'], 'example')} of {compared['on']}"
     tell(
         f"{job.out}: onnx, {size_mb:.2f} MB, differs from torch by at most "
-        f"{compared['largest_difference']:.1e} on {counted(compared['examples'], 'example')} of "
-        f"{compared['on']}"
+        f"{compared['largest_difference']:.1e} on {shown}"
     )
     for each in record["inputs"]:
         sizes = ", ".join("any" if size is None else str(size) for size in each["shape"])

@@ -29,6 +29,7 @@ from prunedge.utils.files import behind_links, written_folder
 from prunedge.utils.packages import versions_of
 
 RECORD = "export.json"
+EXAMPLE = "the example"
 SHOWN = 4  # calls of the model that its file is compared on
 PACKAGES = ("torch", "onnx", "onnxruntime")
 
@@ -112,7 +113,7 @@ def _calls(
         fitting = [given for given in seen if file.takes(given, example)]
         if fitting:
             return fitting, source
-    return [example], "the example"
+    return [example], EXAMPLE
 
 
 def _loss_of(own: OwnTraining) -> Callable[[nn.Module], object]:
