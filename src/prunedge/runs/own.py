@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,13 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
 from prunedge.config import RunConfig, asked
-from prunedge.edge.bench.hardware import processor
 from prunedge.edge.tasks.metric import Metric
-from prunedge.errors import ModelError, PrunedgeError, RunError
-from prunedge.importance import weights_digest
+from prunedge.errors import PrunedgeError, RunError
 from prunedge.latency import Steering, steer
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.costs import Device
@@ -42,6 +37,12 @@ from prunedge.pruning.record import step_zero
 from prunedge.pruning.steps import Iteration, State, Step, last_accepted
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.new import create, refuse_full
+from prunedge.runs.own_model import (
+    accelerator_of,
+    engine_record,
+    refuse_another,
+    refuse_other_state,
+)
 from prunedge.runs.own_trainer import fixed_trainer, training_of
 from prunedge.runs.resumption import change, changes_of, note_computing
 from prunedge.runs.run import Run, open_run
@@ -53,7 +54,6 @@ from prunedge.utils.signs import CONFIG
 log = logging.getLogger(__name__)
 
 FOLDERS = "fit"  # below it each fine-tuning has a folder of its own
-NO_PRECISION = "given"  # what fit computes in is its own affair
 
 Made = Iterator[tuple[Step, nn.Module]]
 
@@ -84,7 +84,7 @@ def search(
     run = open_run(out)
     _require_own(run)
     config = _config_now(run, own, given, has_device=device is not None)
-    _refuse_another(run, own)
+    refuse_another(run, own)
     with held_run(out):
         run = _changed(run, changes_of(run, _asked(config), "prune"), callbacks)
         for step in run.steps():
@@ -106,7 +106,7 @@ def begin(
     """
     refuse_full(out)
     refuse_of_training(given)
-    _refuse_other_state(own.model)
+    refuse_other_state(own.model)
     trust.give(str(given.get("criterion", "")))
     if device is None and given.get("device") is not None:
         config = config_with(own, given, has_device=False)
@@ -119,7 +119,7 @@ def begin(
     run = replace(create(out, config, "prune"), template=own.model)
     if device is not None:
         run.write(LATENCY, record)
-    run.write("engine.json", _engine_record(own))
+    run.write("engine.json", engine_record(own))
     callbacks.say(what_a_step_saves(config))
     return run, context, start
 
@@ -139,7 +139,7 @@ def resume(
         raise fixed_trainer(run)
     trust.check(run.config.prune.criterion, path)
     own = training_of(run, name)
-    _refuse_another(run, own)
+    refuse_another(run, own)
     with held_run(path):
         run = _changed(run, changes or {}, callbacks)
         for _ in _gone_on(run, own, callbacks):
@@ -211,8 +211,8 @@ def _gone_on(
         trainer.functions.refuse_missing(run.config.prune.criterion)
         trainer.functions.refuse_unsuited(run.config.prune.criterion)
         if run.engine() is None:  # it was cut off as it began
-            run.write("engine.json", _engine_record(own))
-        for line in note_computing(run, torch.get_num_threads(), 1, _accelerator(own.model)):
+            run.write("engine.json", engine_record(own))
+        for line in note_computing(run, torch.get_num_threads(), 1, accelerator_of(own.model)):
             log.warning("%s", line)
         context = context_of(run.config, trainer, _kept_device(run, own, callbacks, device))
         steps = run.steps()
@@ -251,78 +251,6 @@ def _keep(run: Run, iteration: Iteration, callbacks: Callbacks) -> None:
     run.commit(iteration)
     if callbacks.on_step is not None:
         callbacks.on_step(iteration.step)
-
-
-def _engine_record(own: OwnTraining) -> dict[str, Any]:
-    return {
-        "precision": NO_PRECISION,
-        "threads": torch.get_num_threads(),
-        "processes": 1,
-        "processor": processor(),
-        "accelerator": _accelerator(own.model),
-        "fingerprint": _fingerprint(own),
-        "classes": [],
-    }
-
-
-def _accelerator(model: nn.Module) -> str | None:
-    """The GPU that the model lies on; None on the processor."""
-    devices = {parameter.device.type for parameter in model.parameters()}
-    return torch.cuda.get_device_name() if "cuda" in devices else None
-
-
-def _fingerprint(own: OwnTraining) -> str:
-    """What the model and its example are like: names, shapes and kinds, without values."""
-    leaves, form = tree_flatten(own.trainer.example())
-    tensors = own.model.state_dict().items()
-    about = {
-        "model": [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors],
-        "example": [_kind_of(leaf) for leaf in leaves],
-        "form": str(form),
-    }
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
-
-
-def _kind_of(leaf: Any) -> str:
-    """What an argument of the model is like."""
-    if isinstance(leaf, torch.Tensor):
-        return f"{leaf.dtype} {list(leaf.shape)}"
-    is_plain = isinstance(leaf, bool | int | float | str | None)
-    return repr(leaf) if is_plain else type(leaf).__name__
-
-
-def _refuse_another(run: Run, own: OwnTraining) -> None:
-    """RunError where the model or its example is of another kind than those that the run began
-    with; a line where it has other weights, since the run goes on with its own.
-    """
-    _refuse_other_state(own.model)
-    began = run.engine()
-    if began is not None and began["fingerprint"] != _fingerprint(own):
-        raise RunError(
-            "the model or its example is another than the one that this run began with",
-            where=run.path,
-            remedy="give the unpruned model and an example as before, or name another folder",
-        )
-    if not run.steps():
-        return
-    kept = replace(run, template=own.model).load(0)
-    if weights_digest(kept) != weights_digest(own.model):
-        log.warning(
-            "the model has other weights than those that %s began with: the run goes on with its "
-            "own",
-            run.path,
-        )
-
-
-def _refuse_other_state(model: nn.Module) -> None:
-    """ModelError where a model keeps something that a checkpoint can't hold."""
-    for name, value in model.state_dict().items():
-        if not isinstance(value, torch.Tensor):
-            raise ModelError(
-                f"its state_dict holds {type(value).__name__}, which no checkpoint can",
-                where=name,
-                remedy="keep it out of the state_dict, or leave out= away",
-            )
 
 
 def _beside(given: nn.Module, model: nn.Module) -> nn.Module:
