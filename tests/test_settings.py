@@ -33,7 +33,7 @@ from prunedge.train.batches import usual_batch_size
 from prunedge.utils.advice import OF_TRAINING
 
 DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
-ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
+ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code", "trainer"}
 
 # What `pe.prune` has no keyword for, and why.
 ELSEWHERE_IN_THE_LIBRARY = {
@@ -80,9 +80,9 @@ def parameters(function: Any) -> dict[str, Any]:
 def test_prune_has_an_option_for_every_setting_with_the_configs_default() -> None:
     found = parameters(prune)
     assert set(found) - ABOUT_THE_COMMAND == set(asked())
-    assert {key: found[key] for key in DEFAULTS if key in found and key != "start"} == {
-        key: _as_an_option(key, default) for key, default in DEFAULTS.items() if key in asked()
-    }
+    assert {
+        key: found[key] for key in DEFAULTS if key in found and key not in ABOUT_THE_COMMAND
+    } == {key: _as_an_option(key, default) for key, default in DEFAULTS.items() if key in asked()}
 
 
 def _as_an_option(key: str, default: Any) -> Any:
@@ -283,7 +283,7 @@ def test_the_settings_of_a_study_reach_its_trials() -> None:
 def test_the_library_has_every_setting_with_the_configs_default() -> None:
     found = parameters(pe.prune)
     own = {"fit", "evaluate", "loss", "batches", "higher_is_better"}
-    objects = {"model", "data", "engine", "device", "finetune", *own}
+    objects = {"model", "data", "engine", "device", "finetune", "out", *own}
     assert set(found) - objects == set(prune_keys())
     assert {key: found[key] for key in prune_keys()} == {key: DEFAULTS[key] for key in prune_keys()}
     assert set(prune_keys()) | set(ELSEWHERE_IN_THE_LIBRARY) == set(asked())

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from prunedge.latency import steer as steer
     from prunedge.models import build as build
     from prunedge.models import cost as cost
-    from prunedge.pruning.prune import prune as prune
     from prunedge.pruning.select import (
         PlanConstraints as PlanConstraints,
     )
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     )
     from prunedge.runs.evaluation import evaluate_on as evaluate_on
     from prunedge.runs.load import load as load
+    from prunedge.runs.prune import prune as prune
     from prunedge.runs.run import open_run as open_run
     from prunedge.surgery import (
         operate as operate,
@@ -80,7 +80,7 @@ _HOMES = {
     "remove": "prunedge.surgery",
     "operate": "prunedge.surgery",
     "register_size_attribute": "prunedge.surgery",
-    "prune": "prunedge.pruning.prune",
+    "prune": "prunedge.runs.prune",
     "fit": "prunedge.report.library",
     "evaluate": "prunedge.report.library",
     "export_bundle": "prunedge.report.library",

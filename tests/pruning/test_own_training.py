@@ -317,3 +317,55 @@ def test_only_gradients_can_be_gathered_while_training() -> None:
         collecting.scores()
     left = [module for module in model.modules() if module._forward_pre_hooks]
     assert left == []
+
+
+def told_of(caplog: pytest.LogCaptureFixture, fit: Any, **given: Any) -> list[str]:
+    """The lines that a search of three fine-tunings tells."""
+    rules: dict[str, Any] = {"max_steps": 2, "polish": 1, "extra_rounds": 0, "max_drop": 10}
+    usual = {
+        "evaluate": judged,
+        "loss": loss,
+        "batches": [(torch.rand(2, 3, 16, 16), LABELS[[0, 0]])],
+    }
+    model = randomise(Plain())
+    for _ in pe.prune(model, EXAMPLE, fit=fit, step_ratio=0.3, **{**usual, **given}, **rules):
+        pass
+    return [record.getMessage() for record in caplog.records if "fit" in record.getMessage()]
+
+
+def test_a_number_that_fit_gives_back_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = told_of(caplog, lambda net, epochs: 0.25)
+    assert line.startswith("fit gave float back, which nobody looks at")
+
+
+def test_a_fit_that_never_enters_its_collector_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (line,) = told_of(caplog, lambda net, epochs, collector=None: None)
+    assert "never enters it: a pass of its own ranks the channels" in line
+
+
+def test_a_fit_that_trains_another_model_inside_its_collector_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def train(net: nn.Module, epochs: int, collector: Any = None) -> None:
+        if collector is None:
+            return
+        with collector:
+            loss(randomise(Plain()), (EXAMPLE, LABELS)).backward()
+
+    (line,) = told_of(caplog, train)
+    assert "made no pass in training mode" in line
+
+
+def test_a_fit_that_takes_anything_or_collects_is_told_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def train(net: nn.Module, epochs: int, collector: Any = None) -> None:
+        if collector is None:
+            return
+        with collector:
+            loss(net, (torch.rand(2, 3, 16, 16), LABELS[[0, 0]])).backward()
+
+    assert told_of(caplog, train) == []
+    assert told_of(caplog, lambda net, epochs, **others: None) == []

@@ -16,6 +16,8 @@ from prunedge.utils.wording import (
     megabytes,
     megabytes_pair,
     pair,
+    percentage,
+    probability,
     significant_pair,
     times,
     times_words,
@@ -141,3 +143,22 @@ def test_a_figure_has_so_many_digits_and_no_exponent_for_whole_numbers(
     value: float, digits: int, signed: bool, text: str
 ) -> None:
     assert figure(value, digits, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "as_probability", "as_percent"),
+    [
+        (0.5, "0.5", "50%"),
+        (0.207, "0.207", "21%"),
+        (0.999, "0.999", "99.9%"),
+        (0.9999, "0.9999", "99.99%"),
+        (0.99996, "0.99996", "99.996%"),
+        (1.0, "1", "100%"),
+        (0.0, "0", "0%"),
+        (0.0001, "0.0001", "0.01%"),
+    ],
+)
+def test_a_threshold_just_below_one_is_not_told_as_one(
+    value: float, as_probability: str, as_percent: str
+) -> None:
+    assert (probability(value), percentage(value)) == (as_probability, as_percent)

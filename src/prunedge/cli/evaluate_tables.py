@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prunedge.edge.tasks.by_class import USUAL_THRESHOLD
-from prunedge.utils.wording import counted, first_of
+from prunedge.utils.wording import counted, first_of, probability
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,8 @@ def decided_lines(result: Evaluation) -> Iterator[str]:
     threshold = USUAL_THRESHOLD if decision.threshold is None else decision.threshold
     reason = f" ({decision.rule} on validation data)" if decision.rule else ""
     yield (
-        f"damage ({', '.join(decision.damage)}) from a probability of {threshold:.3g} on{reason}: "
+        f"damage ({', '.join(decision.damage)}) from a probability of "
+        f"{probability(threshold)} on{reason}: "
         f"{counts.found:,} of {counted(damaged, f'damaged {decided.unit}')} found, "
         f"{counts.missed:,} missed; {counted(counts.alarms, 'false alarm')} among {sound:,} sound"
     )

@@ -12,7 +12,7 @@ from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted, figure
+from prunedge.utils.wording import counted, figure, probability
 
 if TYPE_CHECKING:
     from prunedge.edge import Bundle, Form
@@ -37,6 +37,7 @@ def export(
     baseline: Flag = False,
     operate: str | None = None,
     cost: str | None = None,
+    trainer: str | None = None,
     trust_code: TrustCode = False,
     json: Flag = False,
 ) -> None:
@@ -69,10 +70,14 @@ def export(
         or cost. The threshold of each form is chosen anew on validation data.
     cost
         What a miss and a false alarm cost, for --operate cost: miss=50,alarm=1.
+    trainer
+        Of a run of your own training that functions from Python made: package.module:object with
+        its model and functions (`prunedge prune --trainer`).
     json
         Print the manifest as JSON.
     """
     from prunedge.cli.console import tell
+    from prunedge.cli.own_trainer import OwnExport, tell_export
     from prunedge.edge import open_bundle
     from prunedge.edge.tasks.metric import as_drop
     from prunedge.errors import PartialExport, PrunedgeError
@@ -101,6 +106,11 @@ def export(
     trust.trust_everything(trust_code)
     opened = open_run(run)
     index = None if step is None else opened.step_numbered(step).index
+    if opened.config.has_own_trainer or trainer is not None:
+        wanted = {"--operate": operate, "--cost": cost, "--max-int8-drop": max_int8_drop}
+        place = 0 if baseline else index
+        tell_export(OwnExport(opened, out, place, formats, trainer, wanted), json=json)
+        return
     try:
         bundle = write_bundle(
             opened,
@@ -156,7 +166,7 @@ def _decision_text(task: TaskSpec, form: Form, float_figures: Mapping[str, float
     decision = task.decision
     if decision is None or decision.threshold is None:
         return ""
-    text = f"damage from a probability of {decision.threshold:.3g} on ({decision.rule})"
+    text = f"damage from a probability of {probability(decision.threshold)} on ({decision.rule})"
     if form.check is None:
         return text
     metrics = form.check.metrics

@@ -56,6 +56,7 @@ def groups(
     from prunedge.models import build
     from prunedge.report.diagram import diagram
     from prunedge.runs.run import open_run
+    from prunedge.runs.task import refuse_own_trainer
     from prunedge.utils import trust
     from prunedge.utils.files import behind_links, write_text
     from prunedge.utils.machine import unwritable
@@ -81,6 +82,7 @@ def groups(
         traced_model = build(model, 2, "none", in_channels=channels)
     else:
         run = open_run(start)
+        refuse_own_trainer(run.config)
         traced_model = run.load()
         shape = run.config.data.size if size is None else shape
         channels = run.config.data.in_channels

@@ -21,6 +21,7 @@ def prune(
     *,
     out: Annotated[Path | None, Parameter(group=BASIC)] = None,
     start: Annotated[Path | None, Parameter(name="--from", group=BASIC)] = None,
+    trainer: Annotated[str | None, Parameter(group=BASIC)] = None,
     resume: Annotated[Path | None, Parameter(group=BASIC)] = None,
     profile: Annotated[Flag, Parameter(group=OTHER)] = False,
     trust_code: Annotated[TrustCode, Parameter(group=OTHER)] = False,
@@ -50,6 +51,11 @@ def prune(
         split is kept: one that has images among test or validation that taught this model is
         refused. Its images and its training stay as they are in that run; how it is pruned
         further is said here.
+    trainer
+        A training of your own instead of DATA and --model: package.module:object, imported from
+        where the command runs. The object (or the function that gives it) has model, example, fit,
+        evaluate, and as far as needed loss, batches, metric, higher_is_better: the arguments of
+        `pe.prune`. Beside --resume: the one that goes on with the run, where it has no name yet.
     resume
         A run folder to go on with, from its last step; nothing else is needed. What ends a run
         (--max-steps, --max-drop, --confidence, --budget, --extra-rounds, --polish, --target-...)
@@ -63,6 +69,7 @@ def prune(
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress, tell
+    from prunedge.cli.own_trainer import OwnJob, is_of_own_trainer, prune_own
     from prunedge.cli.profile import print_profile
     from prunedge.cli.pruning_lines import callbacks
     from prunedge.cli.resume import changes_to
@@ -79,7 +86,11 @@ def prune(
     if "baseline" in values:
         values["baseline"] = list(dict.fromkeys(values["baseline"]))
 
-    if resume is not None:
+    if trainer is not None or is_of_own_trainer(resume):
+        job = OwnJob(trainer, resume, out, start)
+        with _profiled(resume or out if profile else None), progress("pruning", quiet=json) as told:
+            run = prune_own(job, steered(values), told, quiet=json)
+    elif resume is not None:
         if start is not None:
             values["start"] = str(real_path(start))
         changes = changes_to(resume, out, values, "prune")

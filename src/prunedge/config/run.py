@@ -18,6 +18,7 @@ from prunedge.config.sections import (
     RecoverSection,
     StopSection,
     TaskSection,
+    TrainerSection,
     TrainSection,
 )
 from prunedge.config.setting import Notes, Section, Setting
@@ -39,6 +40,7 @@ class RunConfig(Section):
     recover: RecoverSection = RecoverSection()
     stop: StopSection = StopSection()
     device: DeviceSection = DeviceSection()
+    trainer: TrainerSection = TrainerSection()
 
     title = "Run"
 
@@ -159,6 +161,11 @@ class RunConfig(Section):
                 values[key] = value
         return values
 
+    @property
+    def has_own_trainer(self) -> bool:
+        """Whether functions of the user's own train and judge, in the place of prunedge."""
+        return self.trainer.name is not None
+
     def image_settings(self) -> dict[str, Any]:
         """What decides which images a run sees, as what, on which side: arguments of
         `prunedge.data.load`.
@@ -175,7 +182,9 @@ class RunConfig(Section):
 
     def to_toml(self) -> str:
         """TOML text: the format, then a table for each section; what is None is left out."""
-        return toml_text({KEY: FORMAT, **self.model_dump(exclude_none=True)})
+        sections = self.model_dump(exclude_none=True)
+        written = {name: values for name, values in sections.items() if values}
+        return toml_text({KEY: FORMAT, **written})
 
     @classmethod
     def from_toml(cls, file: Path) -> RunConfig:

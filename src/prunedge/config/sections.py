@@ -688,6 +688,20 @@ class StopSection(Section):
     judged_from: int = derived(0, ge=0)
 
 
+class TrainerSection(Section):
+    """Who trains and judges in prunedge's place, and by which figure: a training of the user's own.
+
+    Its `name` is `package.module:object`, or `given` where functions came from Python; None where
+    prunedge trains.
+    """
+
+    title = "Own training"
+
+    name: str | None = derived(None, key="trainer")
+    metric: str | None = derived(None, key="own_metric")
+    higher_is_better: bool | None = derived(None)
+
+
 class DeviceSection(Section):
     """The device whose time is what channels cost."""
 

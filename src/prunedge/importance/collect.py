@@ -36,6 +36,7 @@ class Collecting:
         self._model = model
         self._collector = collector
         self._attached: ExitStack | None = None
+        self.was_entered = False
         self.has_batches = False
 
     def __enter__(self) -> Self:
@@ -45,6 +46,7 @@ class Collecting:
                 "these scores are being collected already", remedy="leave that block first"
             )
         self._collector.reset()
+        self.was_entered = True
         self.has_batches = False
         self._attached = ExitStack()
         # Before the collector's own hooks, which ask how many examples there are.

@@ -25,6 +25,7 @@ from prunedge.train.batches import usual_batch_size
 from prunedge.utils.advice import option
 
 CONFIDENCE = 0.95
+OWN_UNIT = ""  # of a metric of the user's own, which nobody else knows
 
 # What a step takes a share of, for a reader.
 SAVED: dict[Currency, str] = {
@@ -36,23 +37,26 @@ SAVED: dict[Currency, str] = {
 }
 
 
-def policy_of(config: RunConfig, metric: Metric | None = None) -> StopPolicy:
-    """The rule that a config asks for: its fields are the settings of the section on stopping.
-    `metric` is the one that it watches, where that is none of the task's.
-    """
+def policy_of(config: RunConfig) -> StopPolicy:
+    """The rule that a config asks for: its fields are the settings of the section on stopping."""
     stop = config.stop.model_dump()
-    if metric is None:
-        metric = metric_named(config.task.metric, config.task.name)
-        stop["confidence"] = confidence_of(config)
-    if config.stop.max_drop is None:
-        stop["max_drop"] = metric.usual_drop
+    stop["confidence"] = confidence_of(config)
+    stop["max_drop"] = max_drop_of(config)
     return StopPolicy(
-        metric=metric,
+        metric=watched_metric(config),
         step_ratio=config.prune.step_ratio,
         saved=saved(config),
         polish=config.recover.polish,
         **stop,
     )
+
+
+def watched_metric(config: RunConfig) -> Metric:
+    """The metric that the rule watches: the task's, or that of a training of the user's own."""
+    own = config.trainer
+    if own.metric is None:
+        return metric_named(config.task.metric, config.task.name)
+    return Metric(own.metric, higher_is_better=own.higher_is_better is not False, unit=OWN_UNIT)
 
 
 def saved(config: RunConfig) -> str:
@@ -80,15 +84,14 @@ def confidence_of(config: RunConfig) -> float | None:
     """
     if config.stop.confidence is not None:
         return config.stop.confidence
-    metric = metric_named(config.task.metric, config.task.name)
-    return CONFIDENCE if metric.has_interval else None
+    return CONFIDENCE if watched_metric(config).has_interval else None
 
 
 def max_drop_of(config: RunConfig) -> Drop:
     """What the rule lets the metric lose: what the config says, or else what is usual of it."""
     if config.stop.max_drop is not None:
         return config.stop.max_drop
-    return metric_named(config.task.metric, config.task.name).usual_drop
+    return watched_metric(config).usual_drop
 
 
 def constraints_of(config: RunConfig) -> PlanConstraints:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,174 +15,69 @@ from torch import nn
 from prunedge.edge.tasks.metric import Metric
 from prunedge.errors import PrunedgeError, TrainError, Undecided
 from prunedge.graph import ChannelGraph
-from prunedge.importance import (
-    CRITERIA,
-    Collecting,
-    Provenance,
-    Scores,
-    criterion_named,
-    identity,
-    rank,
-)
+from prunedge.importance import Collecting, Provenance, Scores, identity, rank, weights_digest
 from prunedge.models.cost import evaluating
+from prunedge.pruning.functions import Functions, asks_for, takes
 from prunedge.pruning.trainer import FineTuned, FineTuning, Judgement
 from prunedge.utils.advice import option
+from prunedge.utils.randomness import seeded
 
 log = logging.getLogger(__name__)
 
-OWN_UNIT = ""
-OFFERED = ("seed", "collector")  # what fit gets beside, where it takes that
 ONLY_FIGURE = "score"  # what a single number is called that comes without a name
-
-Fit = Callable[..., Any]  # fit(model, epochs), and seed= or collector= where it takes them
-Evaluate = Callable[[nn.Module], Mapping[str, Any] | float]
-Loss = Callable[[nn.Module, Any], torch.Tensor]
-Batches = Callable[[], Iterable[Any]] | Iterable[Any]
-
-
-@dataclass(frozen=True)
-class Functions:
-    """What a user gives in the place of a dataset and a task.
-
-    `fit(model, epochs)` trains, in place or by giving a model back. `evaluate(model)` gives figures
-    by name. `loss(model, batch)` is the mean over the examples of a batch, and `batches` gives
-    these, or is a function that does.
-    """
-
-    fit: Fit | None = None
-    evaluate: Evaluate | None = None
-    loss: Loss | None = None
-    batches: Batches | None = None
-
-    @property
-    def given(self) -> list[str]:
-        """The names of those that are there."""
-        return [name for name, function in vars(self).items() if function is not None]
-
-    def refuse_missing(self, criterion: str) -> None:
-        """PrunedgeError for what the loop can't do without, with what works without it."""
-        if self.evaluate is None:
-            raise PrunedgeError(
-                "without evaluate= nothing says how good a pruned model is",
-                where="prune",
-                remedy=(
-                    "give a function of the model that gives {name: value}; to cut channels "
-                    "unjudged: rank, choose, operate"
-                ),
-            )
-        if self.fit is None:
-            raise PrunedgeError(
-                "without fit= nothing is fine-tuned after a cut",
-                where="prune",
-                remedy=(
-                    "give fit(model, epochs), which trains the model; or, to judge every cut as "
-                    "it is, fit=lambda model, epochs: None"
-                ),
-            )
-        reads = criterion_named(criterion).reads
-        without_batches = _named_by("weights")
-        if reads != "weights" and self.batches is None:
-            raise PrunedgeError(
-                f"the criterion '{criterion}' looks at training batches, and there are none",
-                where="prune",
-                remedy=(
-                    "give batches= (a function or a list); without them there are "
-                    f"{option('criterion')} {without_batches}"
-                ),
-            )
-        if reads == "gradients" and self.loss is None:
-            raise PrunedgeError(
-                f"the criterion '{criterion}' reads the gradients of a loss, and there is none",
-                where="prune",
-                remedy=(
-                    "give loss(model, batch), the mean over the batch; without it there are "
-                    f"{option('criterion')} {_named_by('activations')}, {without_batches}"
-                ),
-            )
-
-    def refuse_unsuited(self, criterion: str) -> None:
-        """PrunedgeError for functions that can't be called as the loop calls them, and for batches
-        that there are none of, or that can be gone through only once; before anything is trained.
-        """
-        for name, function, arguments in (
-            ("fit", self.fit, ("model", "epochs")),
-            ("evaluate", self.evaluate, ("model",)),
-            ("loss", self.loss, ("model", "batch")),
-        ):
-            if function is not None and not _can_be_called(function, arguments):
-                raise PrunedgeError(
-                    f"{name} can't be called as {name}({', '.join(arguments)})",
-                    where="prune",
-                    remedy="let it take these arguments",
-                )
-        if self.batches is None:
-            return
-        if isinstance(self.batches, Iterator):
-            raise PrunedgeError(
-                "batches can be gone through only once, and every step goes through them",
-                where="prune",
-                remedy="give a list, a DataLoader, or a function that gives them anew",
-            )
-        given = self.all_batches()
-        if not isinstance(given, Iterable):
-            raise PrunedgeError(
-                f"batches gives {type(given).__name__}, and no batches",
-                where="prune",
-                remedy="give a list, a DataLoader, or a function that gives them",
-            )
-        if criterion_named(criterion).reads != "weights" and next(iter(given), None) is None:
-            raise PrunedgeError(
-                "there is no batch in batches",
-                where="prune",
-                remedy="give a list, a DataLoader, or a function that gives them anew",
-            )
-
-    def all_batches(self) -> Iterable[Any]:
-        """The batches, from the first on."""
-        if callable(self.batches):
-            return self.batches()
-        return () if self.batches is None else self.batches
-
-
-def _named_by(reads: str) -> str:
-    """The criteria that read this and need no targets, for a sentence."""
-    names = [name for name, known in CRITERIA.items() if known.reads == reads and ":" not in name]
-    return ", ".join(name for name in names if name != "mutual-information")
+SEED_OF_JUDGING = 0  # every model is judged by the same random numbers
 
 
 @dataclass(frozen=True)
 class FunctionTrainer:
-    """Trains and judges by the user's `functions`; `given` is an example of the model's input."""
+    """Trains and judges by the user's `functions`; `given` is an example of the model's input.
+
+    In the run folder's `folder` each fine-tuning has one of its own, where there is a run.
+    `progress(done, total, what)` hears what is going on.
+    """
 
     given: Any
     functions: Functions
+    folder: Path | None = None
+    progress: Callable[[int, int, str], None] | None = None
+    _told: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def example(self) -> Any:
         """The example."""
         return self.given
 
     def fit(self, model: nn.Module, work: FineTuning) -> FineTuned:
-        """Call `fit(model, epochs)`, in training mode and with torch's seed set.
+        """Call `fit(model, epochs)`, in training mode and with all random numbers seeded.
 
-        It gets `seed=` where it has such a parameter, and `collector=`: entered as a context around
-        its training (`with collector:`), that gathers the scores of the next step. TrainError where
-        it gives a model of other shapes.
+        It gets `seed=`, `folder=` and `collector=` where it has such parameters. The folder is
+        another one for every fine-tuning, and the same when that is done again after it was cut
+        off. The collector, entered as a context around its training (`with collector:`), gathers
+        the scores of the next step. TrainError where it gives a model of other shapes.
         """
         fit = self.functions.fit
         assert fit is not None
         shapes = _shapes(model)
         taken: dict[str, Any] = {}
-        if _takes(fit, "seed"):
+        if takes(fit, "seed"):
             taken["seed"] = work.seed
+        if asks_for(fit, "folder"):
+            taken["folder"] = self._folder_of(model, work)
         collecting = None
-        if work.collector is not None and _takes(fit, "collector"):
+        if work.collector is not None and takes(fit, "collector"):
             collecting = Collecting(model, work.collector)
             taken["collector"] = collecting
+        elif asks_for(fit, "collector"):
+            taken["collector"] = None
 
+        self._tell_progress(f"fit, {work.epochs} epochs")
         model.train()
-        with torch.random.fork_rng():
-            torch.manual_seed(work.seed)
+        with seeded(work.seed):
             result = fit(model, work.epochs, **taken)
+        if result is not None and not isinstance(result, nn.Module):
+            self._tell_once(
+                f"fit gave {type(result).__name__} back, which nobody looks at: it trains the "
+                "model in place, or gives a model back; evaluate gives the figures"
+            )
         trained = result if isinstance(result, nn.Module) else model
         if _shapes(trained) != shapes:
             raise TrainError(
@@ -193,7 +88,37 @@ class FunctionTrainer:
         trained.eval()
         # Another model than the one that was watched has other scores.
         watched = collecting if trained is model else None
+        if watched is not None and asks_for(fit, "collector"):
+            self._tell_unwatched(watched)
         return FineTuned(trained, collected=_scores(watched))
+
+    def _tell_unwatched(self, collecting: Collecting) -> None:
+        """A line where a fit that takes a collector lets it see nothing."""
+        if collecting.has_batches:
+            return
+        why = "fit takes a collector and never enters it"
+        remedy = "put `with collector:` around the training"
+        if collecting.was_entered:
+            why = (
+                "in fit's `with collector:` the model made no pass in training mode with gradients"
+            )
+            remedy = "train the model itself inside, and no copy of it"
+        self._tell_once(f"{why}: a pass of its own ranks the channels; {remedy}")
+
+    def _tell_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            log.warning("%s", line)
+
+    def _folder_of(self, model: nn.Module, work: FineTuning) -> Path | None:
+        """Where a fine-tuning may keep what it likes; None where there is no run."""
+        if self.folder is None:
+            return None
+        # Only the same training of the same model may go on with what lies there.
+        name = f"{work.seed}-{work.epochs}-{weights_digest(model)[:8]}"
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def evaluate(self, model: nn.Module, metric: Metric) -> Judgement:
         """The figures of `evaluate(model)`. TrainError where the metric is not among them, or no
@@ -219,7 +144,8 @@ class FunctionTrainer:
         """What `evaluate(model)` gives, by name; None where a figure is not finite."""
         evaluate = self.functions.evaluate
         assert evaluate is not None
-        with evaluating(model), torch.no_grad():
+        self._tell_progress("evaluate")
+        with evaluating(model), torch.no_grad(), seeded(SEED_OF_JUDGING):
             given = evaluate(model)
         named = given if isinstance(given, Mapping) else {ONLY_FIGURE: given}
         return {str(name): _number(name, value) for name, value in named.items()}
@@ -227,8 +153,10 @@ class FunctionTrainer:
     def rank(self, model: nn.Module, graph: ChannelGraph, criterion: str, seed: int) -> Scores:
         """The scores of all channels over the batches."""
         functions = self.functions
-        batches = functions.all_batches()
-        return rank(model, graph, batches, criterion, loss=functions.loss, seed=seed)
+        self._tell_progress("rank")
+        with seeded(seed):
+            batches = functions.all_batches()
+            return rank(model, graph, batches, criterion, loss=functions.loss, seed=seed)
 
     def calibration(self, examples: int, seed: int) -> Iterable[Any]:
         """Nothing is known of the batches that compensation could read."""
@@ -247,15 +175,18 @@ class FunctionTrainer:
         name = identity(criterion)
         return None if name is None else Provenance(name, "", "given", "given")
 
+    def _tell_progress(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress(0, 1, what)
 
-def own_metric(
-    trainer: FunctionTrainer, model: nn.Module, name: str | None, *, higher_is_better: bool
-) -> Metric:
-    """The metric that the rule watches: the one of that name, or the only one that there is, which
-    `model` is evaluated for. Whether there is one of that name is seen where it is first judged.
+
+def metric_watched(trainer: FunctionTrainer, model: nn.Module, name: str | None) -> str:
+    """The name of the metric that the rule watches: the one that is asked for, or the only one that
+    there is, which `model` is evaluated for. Whether there is one of that name is seen where it is
+    first judged.
     """
     if name is not None:
-        return Metric(name, higher_is_better=higher_is_better, unit=OWN_UNIT)
+        return name
     figures = trainer.figures(model)
     if len(figures) != 1:
         first = next(iter(figures), "NAME")
@@ -264,7 +195,7 @@ def own_metric(
             where="prune",
             remedy=f"say which of them the rule watches: {option('metric', first)}",
         )
-    return Metric(next(iter(figures)), higher_is_better=higher_is_better, unit=OWN_UNIT)
+    return next(iter(figures))
 
 
 def _scores(collecting: Collecting | None) -> Scores | None:
@@ -276,34 +207,6 @@ def _scores(collecting: Collecting | None) -> Scores | None:
     except Undecided as error:
         log.info("a pass of its own has to rank the channels: %s", error.what)
         return None
-
-
-def _can_be_called(function: Callable[..., Any], arguments: Sequence[str]) -> bool:
-    """Whether a function takes so many arguments, by their places."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of a builtin nothing is known
-        return True
-    beside = [
-        one.name
-        for one in signature.parameters.values()
-        if one.name in OFFERED and one.default is one.empty
-    ]
-    try:
-        signature.bind(*arguments, **dict.fromkeys(beside))
-    except TypeError:
-        return False
-    return True
-
-
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has a parameter of that name, or takes any."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # of a builtin nothing is known
-        return False
-    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-    return name in parameters or takes_any
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
 from torch import nn
@@ -25,19 +25,13 @@ from prunedge.pruning.from_config import (
     refuse_wrong_metric,
     trainer_of,
 )
-from prunedge.pruning.function_trainer import (
-    Batches,
-    Evaluate,
-    Fit,
-    Functions,
-    FunctionTrainer,
-    Loss,
-)
+from prunedge.pruning.function_trainer import FunctionTrainer
+from prunedge.pruning.functions import Batches, Evaluate, Fit, Functions, Loss
 from prunedge.pruning.judging import judged
 from prunedge.pruning.loop import iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.polish import polish
-from prunedge.pruning.prune_with import start_with
+from prunedge.pruning.prune_with import OwnTraining, start_with
 from prunedge.pruning.record import step_zero
 from prunedge.pruning.refusals import prunable_graph
 from prunedge.pruning.steps import Iteration, Step, may_be_polished
@@ -70,50 +64,16 @@ def prune(
     higher_is_better: bool = True,
     **settings: Unpack[PruneKeywords],
 ) -> Iterator[tuple[Step, nn.Module]]:
-    """The whole loop on a trained model: yields (Step, model) for the unpruned model and after each
-    step.
-
-    `model` is not changed; one that answers a single class is pruned with a warning. The best model
-    is that of the last step that `keeps_rule`. `engine` (`pe.make_engine("32")`)
-    computes; without it the fastest here is measured. With a `device` (`pe.steer`) milliseconds are
-    saved instead of MACs, and the loop ends at `target_latency` of them. `finetune` is for what no
-    setting says of the fine-tuning (momentum, weight decay); it stands in for `finetune_lr`,
-    `batch_size`, `augment`, `distill`, `optimizer`, `layer_decay`, `ema`, `balance`, `focal` and
-    `area_loss`.
-
-    A training of your own takes the place of prunedge's where `data` is an example of what the
-    model takes (a batch, or a tuple or dict of arguments), and functions are given:
-
-    - `fit(model, epochs)` trains, in place or by giving a model back. Where it has a parameter
-      `seed` it gets one; where it has `collector`, `with collector:` around its training gathers
-      the next step's scores at no pass of their own.
-    - `evaluate(model)` gives {name: value}, or a single number. `metric` names the one that the
-      rule watches, where there are several; `max_drop` is in its own unit, or a share (`"5%"`);
-      `higher_is_better=False` for errors and losses.
-    - `loss(model, batch)`, the mean over the batch's examples, and `batches`, a function that gives
-      batches (or a list of them), are what criteria of gradients read; those of the weights need
-      neither.
-
-    Raises ConfigError (a ValueError) for settings that can't be followed, all of them at once;
-    ModelError when the model gives probabilities instead of logits; PrunedgeError when no channel
-    can be pruned, or a function is missing that the criterion needs.
-
-    Example: `for step, pruned in pe.prune(model, data, step_ratio=0.3, max_drop=3.0): ...`
+    """The whole loop on a trained model, without a run folder; `prunedge.runs.prune` has what users
+    call, and says what it takes.
     """
     require_model(model)
     functions = Functions(fit, evaluate, loss, batches)
-    require("higher_is_better", higher_is_better, bool, "True or False")
-    if device is not None and not hasattr(device, "measure"):
-        raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
+    require_device(device)
     if functions.given:
-        _refuse_beside(functions, data, engine, finetune)
-        context, policy, start = start_with(
-            FunctionTrainer(data, functions),
-            model,
-            settings,
-            higher_is_better=higher_is_better,
-            device=device,
-        )
+        refuse_beside(functions, data, engine, finetune)
+        own = own_training(model, data, functions, settings, higher_is_better=higher_is_better)
+        _, context, policy, start = start_with(own, settings, device)
     else:
         require("data", data, Dataset, A_DATASET)
         context, policy, start = _start_on(model, data, engine, device, finetune, settings)
@@ -132,7 +92,27 @@ def prune(
         yield iteration.step, iteration.state.model
 
 
-def _refuse_beside(
+def require_device(device: Device | None) -> None:
+    """TypeError where something else was given than a device that steers."""
+    if device is not None and not hasattr(device, "measure"):
+        raise TypeError(f"device is what prunedge.steer(...) gives, not {type(device).__name__}")
+
+
+def own_training(
+    model: nn.Module,
+    example: Any,
+    functions: Functions,
+    settings: Mapping[str, Any],
+    *,
+    higher_is_better: bool,
+) -> OwnTraining:
+    """The training that functions from Python make."""
+    require("higher_is_better", higher_is_better, bool, "True or False")
+    trainer = FunctionTrainer(example, functions)
+    return OwnTraining(model, trainer, settings.get("metric"), higher_is_better)
+
+
+def refuse_beside(
     functions: Functions, data: Any, engine: Engine | None, finetune: TrainConfig | None
 ) -> None:
     """ConfigError for what makes no sense beside a training of the user's own."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 from prunedge.config import RunConfig
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.metric import POINTS, Drop, forms_of
+from prunedge.pruning.from_config import watched_metric
 from prunedge.study.statistics import Spread
-from prunedge.tasks import Metric, metric_named
+from prunedge.tasks import Metric
 from prunedge.utils.wording import figure
 
 
 def metric_of(config: RunConfig) -> Metric:
     """The metric that a run is judged by."""
-    return metric_named(config.task.metric, config.task.name)
+    return watched_metric(config)
 
 
 def at_best(config: RunConfig) -> str:

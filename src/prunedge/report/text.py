@@ -10,6 +10,7 @@ from prunedge.config.small_networks import SmallNetwork
 from prunedge.edge.bench.ratios import in_words
 from prunedge.latency.side_by_side import Milliseconds
 from prunedge.pruning.from_config import max_drop_of
+from prunedge.pruning.prune_with import GIVEN
 from prunedge.pruning.steps import Step
 from prunedge.report.decision_text import decided
 from prunedge.report.metric_text import drop_number, drop_text, metric_of, side_of_worse
@@ -91,11 +92,18 @@ def pruned(run: Run) -> str:
     if run.computed_with():
         lines.append(run.computed_with())
     if warning is None:
-        lines.append(
-            f"next: {command('export', run.path, '--out', run.path / 'bundle')}; "
-            f"{command('report', run.path)}"
-        )
+        lines.append(_next(run))
     return "\n".join(lines)
+
+
+def _next(run: Run) -> str:
+    """What to do with a run that has a result."""
+    words: tuple[object, ...] = ("export", run.path)
+    folder = "exported" if run.config.has_own_trainer else "bundle"
+    if run.config.trainer.name == GIVEN:
+        words = (*words, "--trainer", "package.module:object")
+    exporting = command(*words, "--out", run.path / folder)
+    return f"next: {exporting}; {command('report', run.path)}"
 
 
 def to_mind(run: Run) -> list[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from prunedge.config.small_networks import SmallNetwork
 from prunedge.latency.side_by_side import Milliseconds
-from prunedge.tasks import Metric, metric_named
+from prunedge.pruning.from_config import watched_metric
+from prunedge.tasks import Metric
 
 if TYPE_CHECKING:
     from prunedge.runs.run import Run
@@ -72,7 +73,7 @@ def better(run: Run) -> Compared | None:
     pruned model, and at most as slow. The best of them, the fastest of those that are as good; None
     where there is none.
     """
-    metric = metric_named(run.config.task.metric, run.config.task.name)
+    metric = watched_metric(run.config)
     test = run.test()
     best_ms = times(run).get("best")
     if test is None or best_ms is None:

@@ -24,7 +24,7 @@ def refuse_incomplete(run: Run) -> None:
     needed = []
     if has_begun:
         needed += ["environment.json", "engine.json"]
-    if has_steps:
+    if has_steps and not run.config.has_own_trainer:
         needed += ["lr.json"]
     if has_steps and run.config.device.address is not None:
         needed += ["latency.json"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from prunedge.config import RunConfig
-from prunedge.errors import MachineError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.loop import iterate
@@ -22,14 +20,14 @@ from prunedge.runs import baselines, unpruned
 from prunedge.runs.begin import begin
 from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.data_record import note_data
-from prunedge.runs.new import writing
 from prunedge.runs.resumption import change
-from prunedge.runs.run import FAILED, Run, open_run
+from prunedge.runs.run import Run, open_run
 from prunedge.runs.run_models import require_plan
 from prunedge.runs.session import RunSession
 from prunedge.runs.small import small_networks
 from prunedge.runs.testing import on_test
 from prunedge.runs.training import refuse_one_class, taught
+from prunedge.runs.working import failure_noted, held_run
 from prunedge.train.collapse import NOTHING_TO_PRUNE
 from prunedge.utils import distributed, trust
 from prunedge.utils.tracing import phase, traced
@@ -38,7 +36,7 @@ from prunedge.utils.tracing import phase, traced
 def train(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> Run:
     """Transfer learning alone: a run whose history is the unpruned model."""
     session = begin(config, out, callbacks or Callbacks(), "train")
-    with _held(out), _failure_noted(session.run):
+    with held_run(out), failure_noted(session.run):
         return _train(session)
 
 
@@ -50,9 +48,9 @@ def resume_training(
 
     `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `train`.
     """
-    with _held(path):
+    with held_run(path):
         session = _resume(path, callbacks or Callbacks(), changes)
-        with _failure_noted(session.run):
+        with failure_noted(session.run):
             return _train(session)
 
 
@@ -61,7 +59,7 @@ def prune(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> R
     stop policy ends it, test once.
     """
     session = begin(config, out, callbacks or Callbacks(), "prune")
-    with _held(out), _failure_noted(session.run):
+    with held_run(out), failure_noted(session.run):
         return _prune(session)
 
 
@@ -73,38 +71,10 @@ def resume(
     `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `prune`; a
     run that has ended goes on if they let it.
     """
-    with _held(path):
+    with held_run(path):
         session = _resume(path, callbacks or Callbacks(), changes)
-        with _failure_noted(session.run):
+        with failure_noted(session.run):
             return _prune(session)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold a run for writing until the block ends: the first process does, for all of them.
-    RunError when it is none, or in use.
-    """
-    open_run(path)
-    with ExitStack() as stack:
-        distributed.rank_zero_only(lambda: stack.enter_context(writing(path)))()
-        yield
-
-
-@contextmanager
-def _failure_noted(run: Run) -> Iterator[None]:
-    """Note in the run the error that the work ends in, for whoever looks at it later; not the
-    machine's trouble, which says nothing of the run.
-    """
-    distributed.rank_zero_only((run.path / FAILED).unlink)(missing_ok=True)
-    try:
-        yield
-    except MachineError:
-        raise
-    except PrunedgeError as error:
-        if distributed.get_rank() == 0:
-            with suppress(OSError):  # the error itself is what matters
-                run.write(FAILED, {"error": str(error)})
-        raise
 
 
 def _resume(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None) -> RunSession:

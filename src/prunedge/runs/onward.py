@@ -9,6 +9,7 @@ from typing import Any
 from prunedge.config import TRAINING_KEYS, RunConfig
 from prunedge.errors import PrunedgeError
 from prunedge.runs.run import open_run
+from prunedge.runs.task import refuse_own_trainer
 from prunedge.utils.advice import option
 from prunedge.utils.files import real_path
 
@@ -25,6 +26,7 @@ def config_from_run(start: Path, values: Mapping[str, Any]) -> RunConfig:
             "--model and --from exclude each other", remedy="--from takes the run's own model"
         )
     source = open_run(start)
+    refuse_own_trainer(source.config)
     source.best()
     for key in ("weights", "train_epochs", "lr", "patience", "freeze"):
         if key in values:

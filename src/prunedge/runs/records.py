@@ -49,7 +49,7 @@ class EngineRecord(Record):
     processor: str
     accelerator: str | None
     fingerprint: str
-    classes: list[str] = Field(min_length=1)
+    classes: list[str]  # none where the user's own functions know the data
     scales: list[list[float]] = Field(default_factory=list)
     range: str | None = None
 

@@ -5,6 +5,7 @@ does to what it has done.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,14 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     begun = run.config.flat()
     values = {key: _as_files_have_it(run.config, key, value) for key, value in given.items()}
     different = {key: value for key, value in values.items() if value != begun[key]}
-    fixed = [flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
+    changeable = RULE_KEYS if run.config.has_own_trainer else CHANGEABLE[verb]
+    name = option if run.config.has_own_trainer else partial(flag, verb=verb)
+    fixed = [name(key) for key in different if key not in changeable]
     if fixed:
         remedy = "start a new run in another folder"
         if set(different) <= {"operate", "costs"}:
             remedy = f"{command('export', run.path, '--operate', 'RULE')} chooses another threshold"
-        elif verb == "prune" and run.steps():
+        elif verb == "prune" and run.steps() and not run.config.has_own_trainer:
             remedy = f"start a new run with {command('prune', '--from', run.path)}"
         raise RunError(
             f"{', '.join(fixed)} can't change in a run that has begun",
@@ -95,12 +98,14 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     """
     begun = run.config.flat()
     config = RunConfig.make(str(run.path), **{**begun, **changes})
-    refuse_wrong_metric(config)
+    if not config.has_own_trainer:
+        refuse_wrong_metric(config)
     steps = run.steps()
     if steps and steps[0].only_answer is not None and set(changes) & set(RULE_KEYS):
         # Nothing in it can be pruned under any rule: whoever goes on refuses it, and says so.
         return run
-    data = _loaded(run, config) if {*PLACES, *JUDGING} & set(changes) else None
+    needs_images = bool({*PLACES, *JUDGING} & set(changes)) and not config.has_own_trainer
+    data = _loaded(run, config) if needs_images else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
         _agrees(run, config, changes, sources)
@@ -111,7 +116,7 @@ def change(run: Run, changes: Mapping[str, Any], say: Say) -> Run:
     if not searches:
         _refuse_idle(run, config, set(changes) & set(RULE_KEYS), polishes=polishes)
     goes_on = searches or polishes
-    if goes_on and data is None:
+    if goes_on and data is None and not config.has_own_trainer:
         refuse_gone(config, run.verb(), "DATA", "--resume", run.path)  # before anything is noted
     record = {key: [begun[key], value] for key, value in changes.items()}
     was_tested = run.test() is not None
@@ -155,7 +160,7 @@ def _refuse_idle(run: Run, config: RunConfig, keys: Collection[str], *, polishes
     if not isinstance(move, Continue) and move.reason != ended:
         ended = f"{ended}; by these it would have: {move.reason}" if ended else move.reason
     names = [option(key) for key in RULE_KEYS if key in idle]
-    remedy = f"start a new run with {command('prune', '--from', run.path)}"
+    remedy = _new_run(run)
     if not _is_exhausted(run):
         remedy = f"change what ended it as well, or {remedy}"
     raise RunError(
@@ -214,10 +219,7 @@ def _agrees(
     run: Run, config: RunConfig, changes: Mapping[str, Any], sources: Sequence[str | None]
 ) -> None:
     """RunError where the changed rule speaks against what the run has done."""
-    remedy = (
-        f"start a new run with {command('prune', '--from', run.path)}, which may take back "
-        "what this one has kept"
-    )
+    remedy = f"{_new_run(run)}, which may take back what this one has kept"
     done = len(removals(run.steps())) - 1
     if (
         config.stop.max_steps is not None
@@ -237,6 +239,13 @@ def _agrees(
                 where=run.path,
                 remedy=remedy,
             )
+
+
+def _new_run(run: Run) -> str:
+    """What to do where a run itself can't go on as it is asked to."""
+    if run.config.has_own_trainer:
+        return "start a new run in another folder"
+    return f"start a new run with {command('prune', '--from', run.path)}"
 
 
 def _is_looser(begun: RunConfig, now: RunConfig, first: Step) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.graph.plan import Plan
 from prunedge.pruning.policy import Finished
+from prunedge.pruning.polish import to_polish
+from prunedge.pruning.prune_with import GIVEN
 from prunedge.pruning.steps import Iteration, State, Step, handed_over, last_accepted, removals
 from prunedge.runs import run_models, step_files, summary
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
@@ -59,12 +61,14 @@ class Run:
     """A run folder. `config` is what it was asked to do.
 
     `sign` stands for this run in the checksums of its files, so that a file of another run is told
-    from its own.
+    from its own. `template` is the unpruned model of a training of the user's own, which no name
+    can make again; None where one can.
     """
 
     path: Path
     config: RunConfig
     sign: str
+    template: nn.Module | None = field(default=None, repr=False, compare=False)
 
     # Its JSON files.
 
@@ -136,7 +140,9 @@ class Run:
         return str(self.environment()["verb"])
 
     def how_to_go_on(self) -> str:
-        """The command that goes on with the run."""
+        """What goes on with the run: a command, or a call where functions came from Python."""
+        if self.config.trainer.name == GIVEN:
+            return f"pe.prune(model, example, out={str(self.path)!r}, ...)"
         return command(self.verb(), "--resume", self.path)
 
     def engine(self) -> dict[str, Any] | None:
@@ -270,6 +276,11 @@ class Run:
         if self.test() is not None:
             return True
         steps = self.steps()
+        if self.config.has_own_trainer:  # of whose test data nobody knows
+            if self.stopped() is None:
+                return False
+            epochs = self.config.recover.polish
+            return not epochs or to_polish(steps, epochs) is None
         return bool(steps) and (self.verb() == "train" or steps[0].only_answer is not None)
 
     def summary(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from prunedge.graph import ChannelGraph
 from prunedge.models import fits_classes, rebuild
 from prunedge.pruning.steps import State
 from prunedge.runs import step_files
+from prunedge.runs.own_trainer import model_named
 from prunedge.runs.task import task_of
 from prunedge.surgery import restore_model
 from prunedge.utils import checksums, trust
@@ -38,6 +39,8 @@ def read_state(run: Run, step: int) -> State:
 
 def restored(run: Run, file: Path) -> nn.Module:
     """The model that a file of the run holds the weights of."""
+    if run.config.has_own_trainer:
+        return restore_model(run.template or model_named(run), file)
     name = run.config.model.name
     outputs = task_of(run.config).outputs
     trust.check(name, run.path)

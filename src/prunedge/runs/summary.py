@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prunedge.pruning.from_config import watched_metric
 from prunedge.pruning.steps import Step
 from prunedge.runs.compared import TIMES, compared
 from prunedge.runs.decision_rates import decision_to_json, decisions_in
@@ -32,6 +33,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         references.append(record)
     return {
         **{key: config[key] for key in _SETTINGS},
+        **_own_trainer(run),
         "baseline": _figures(run.first()),
         "references": references,
         "best": {**_figures(best), "step": best.number, "channels": best.channels},
@@ -52,6 +54,19 @@ def summary_of(run: Run) -> dict[str, Any]:
         "bench": run.read("bench.json"),
         "profile": profile_of(run.path),
         **run.environment(),
+    }
+
+
+def _own_trainer(run: Run) -> dict[str, Any]:
+    """Who trained it and by which figure, where that was a training of the user's own."""
+    own = run.config.trainer
+    if own.name is None:
+        return {}
+    metric = watched_metric(run.config)
+    return {
+        "trainer": own.name,
+        "metric": metric.name,
+        "higher_is_better": metric.higher_is_better,
     }
 
 
@@ -96,6 +111,11 @@ def computed_with(run: Run) -> str:
                 count += f" ({now} after {run.name_of_step(entry['after_step'])})"
         counts.append(count)
     place = began["accelerator"] or began["processor"]
+    if run.config.has_own_trainer:
+        return (
+            f"computed with {', '.join(counts)}, on {place}: another number of threads, or "
+            "another processor, gives other weights"
+        )
     return (
         f"computed with {', '.join(counts)}, precision {began['precision']}, on {place}: "
         "another number of threads or processes, precision or processor gives other weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,30 @@ def figure(value: float, digits: int = 3, *, signed: bool = False) -> str:
     if abs(value) >= 10**digits:
         return f"{value:{sign},.0f}"
     return f"{value:{sign},.{digits}g}"
+
+
+def probability(value: float) -> str:
+    """A probability with three significant digits, and with more where these would make one of it:
+    `0.207`, `0.9999`.
+    """
+    text = f"{value:.3g}"
+    return _short_of(value, 1.0) if float(text) >= 1 > value else text
+
+
+def percentage(share: float) -> str:
+    """A share in whole percent, and with decimals where these would make all or nothing of it:
+    `12%`, `99.99%`.
+    """
+    text = f"{share:.0%}"
+    if text == "100%" and share < 1:
+        return f"{_short_of(100 * share, 100.0)}%"
+    return f"{100 * share:.2g}%" if text == "0%" and share > 0 else text
+
+
+def _short_of(value: float, whole: float) -> str:
+    """A number just below another, with as many decimals as tell them apart."""
+    decimals = min(12, 2 - math.floor(math.log10(whole - value)))
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

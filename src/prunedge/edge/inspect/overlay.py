@@ -14,7 +14,7 @@ from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.levels import Span, level_of, level_text
 from prunedge.edge.inspect.regions import Region
-from prunedge.utils.wording import figure
+from prunedge.utils.wording import figure, percentage
 
 LONGEST, SMALLEST = 2000, 640  # pixels of the longer side; small photographs are enlarged
 LEGEND, NARROWEST = 60, 460  # height of the legend, width that it needs
@@ -143,7 +143,7 @@ def _legend(canvas: Image.Image, top: int, threshold: float, span: Span | None) 
     brush.rectangle((left - 1, top + 9, left + wide, top + 24), outline="black")
     tick = left + round(level_of(threshold, span) * (wide - 1))
     brush.line((tick, top + 4, tick, top + 29), fill="black", width=2)
-    text = f"damage 0 to 100 %; boxes from {threshold:.0%}"
+    text = f"damage 0 to 100 %; boxes from {percentage(threshold)}"
     if span is not None:
         text = f"{figure(span[0])} to {figure(span[1])}; boxes from {figure(threshold)}"
     brush.text(

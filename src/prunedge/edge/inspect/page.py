@@ -22,7 +22,7 @@ from prunedge.edge.inspect.scale.scaling import scale_in_words
 from prunedge.edge.inspect.widths import counts_in_words
 from prunedge.edge.tasks import DEFINITIONS
 from prunedge.utils.pages import render_template
-from prunedge.utils.wording import counted, figure, first_of
+from prunedge.utils.wording import counted, figure, first_of, percentage
 
 MOST_IMAGES = 200  # small images in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
@@ -138,7 +138,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _threshold(threshold: float, span: Span | None) -> str:
-    return f"{threshold:.0%}" if span is None else figure(threshold, 4)
+    return percentage(threshold) if span is None else figure(threshold, 4)
 
 
 def _surest(record: Mapping[str, Any]) -> str:

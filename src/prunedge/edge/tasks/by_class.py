@@ -11,6 +11,7 @@ import numpy as np
 
 from prunedge.edge.tasks.base import Findings, Labels, TaskSpec, Tiles, Unmatched
 from prunedge.errors import DataError
+from prunedge.utils.wording import probability
 
 USUAL_THRESHOLD = 0.5  # from which probability on there is damage
 NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
@@ -159,14 +160,14 @@ def choice_of(spec: TaskSpec, damage: Sequence[str], threshold: float) -> str:
     is_set = decision is not None and decision.threshold is not None
     if is_set and decision is not None and set(decision.damage) != set(damage):
         return (
-            f"{text}; damage from a probability of {threshold:.3g} on: the bundle's threshold is "
-            f"for {', '.join(decision.damage)}"
+            f"{text}; damage from a probability of {probability(threshold)} on: the bundle's "
+            f"threshold is for {', '.join(decision.damage)}"
         )
     if threshold == USUAL_THRESHOLD:
         return text
     is_chosen = decision is not None and decision.threshold == threshold
     reason = f" ({decision.rule} on validation data)" if decision is not None and is_chosen else ""
-    return f"{text}; damage from a probability of {threshold:.3g} on{reason}"
+    return f"{text}; damage from a probability of {probability(threshold)} on{reason}"
 
 
 def index_of_each(classes: Sequence[str]) -> dict[str, int]:

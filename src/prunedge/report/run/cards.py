@@ -43,10 +43,11 @@ def cards(
     latency: Mapping[str, Any] | None = None,
     *,
     leads: bool = True,
+    has_test: bool = True,
 ) -> list[dict[str, str]]:
     """The before/after figures of the first screen: name, before, after, change, and what was
     measured where. The time is that of a `bench`, else what the device that steered took. The
-    metric `leads`, or comes last.
+    metric `leads`, or comes last. Of the user's own training nobody `has_test` images.
     """
     size_before, size_after = megabytes_pair(first.size_mb, best.size_mb)
     work_before, _, work_after = amounts(first.macs, best.macs, between="→").partition("→")
@@ -70,7 +71,7 @@ def cards(
         made.append(_time_card(bench))
     elif first.latency_ms and best.latency_ms:
         made.append(_steered_card(first.latency_ms, best.latency_ms, latency))
-    judged = [_metric_card(first, best, metric, test)]
+    judged = [_metric_card(first, best, metric, test, has_test=has_test)]
     cost = _cost_card(test)
     if cost is not None:
         # What the metric `cost` says of the test split is the cost at its own best threshold.
@@ -124,7 +125,7 @@ def saved(first: Step, best: Step) -> str:
 
 
 def _metric_card(
-    first: Step, best: Step, metric: Metric, test: Mapping[str, Any] | None
+    first: Step, best: Step, metric: Metric, test: Mapping[str, Any] | None, *, has_test: bool
 ) -> dict[str, str]:
     if test:
         before = test["baseline"][metric.name]
@@ -134,6 +135,8 @@ def _metric_card(
         before = first.metric_after
         after = best.metric_after
         note = "validation split; the test split is measured at the run's end"
+        if not has_test:
+            note = "what evaluate gives; nobody has looked at test data of yours"
     if metric.is_at_best:
         note += "; each at the best threshold of these very images, which no device knows"
     change = change_text(metric, before, after)

@@ -20,12 +20,13 @@ from prunedge.report.run.data_card import data_card
 from prunedge.report.run.decision_sections import decision_of
 from prunedge.report.run.explain import explain
 from prunedge.report.run.gallery import shelves, shown_in, thumbnails
-from prunedge.report.run.repeat import OF_A_LOOP, command, facts
+from prunedge.report.run.repeat import OF_A_LOOP, OF_AN_OWN_TRAINER, command, facts
 from prunedge.report.steps_text import became_of, name_of, notes_on, place_of
 from prunedge.report.text import lost_on_test_data, times_in_words, to_mind
 from prunedge.runs.decision_rates import decisions_in
 from prunedge.runs.run import Run
 from prunedge.runs.task import task_of
+from prunedge.tasks import Metric
 from prunedge.utils.wording import megabytes, unit_of
 
 
@@ -51,13 +52,15 @@ def write_report(run: Run) -> Path:
     if is_training:
         top = cards_of_training(first, metric)
     else:
-        top = cards(first, best, metric, test, bench, latency, leads=decision is None)
+        has_test = not config.has_own_trainer
+        leads = decision is None
+        top = cards(first, best, metric, test, bench, latency, leads=leads, has_test=has_test)
     # The first model of the chain leads the steps of a run that started from a pruned one.
     drawn_steps = [first, *steps] if first is not references[-1].step else steps
     audit = kept_audit(run.path / "audit")
     page = render(
         "page.html.j2",
-        **_of_steps(first, best, steps, config, (*START_KEYS, "start") if is_training else None),
+        **_of_steps(first, best, steps, config, _known(run)),
         **_of_test(test, config, best),
         run=run,
         references=references,
@@ -84,6 +87,13 @@ def write_report(run: Run) -> Path:
         machine=run.environment(),
     )
     return save(page, run.path / "report.html")
+
+
+def _known(run: Run) -> Collection[str] | None:
+    """The settings that a run's page tells of; None where that is all of them."""
+    if run.config.has_own_trainer:
+        return OF_AN_OWN_TRAINER
+    return (*START_KEYS, "start") if run.verb() == "train" else None
 
 
 def write_loop_report(
@@ -163,8 +173,7 @@ def _of_steps(
         "best": best,
         "steps": steps,
         "metric": metric.name,
-        "purpose": task_of(config).purpose(),
-        "titles": task_of(config).titles,
+        **_of_task(config, metric),
         "allowed": metric.drop_text(max_drop_of(config)),
         "value_text": partial(value_text, metric),
         "megabytes": megabytes,
@@ -184,12 +193,20 @@ def _of_steps(
     }
 
 
+def _of_task(config: RunConfig, metric: Metric) -> dict[str, Any]:
+    """What the template is told of the task; of a training of the user's own its figure alone."""
+    if config.has_own_trainer:
+        return {"purpose": f"judged by {metric.name}", "titles": None}
+    task = task_of(config)
+    return {"purpose": task.purpose(), "titles": task.titles}
+
+
 def _of_test(test: Mapping[str, Any] | None, config: RunConfig, best: Step) -> dict[str, Any]:
     """What the template is told of the test split."""
     return {
         "test": test,
         "test_metrics": sections.metrics_in_words(test, config, is_pruned=best.index != 0),
-        "at_best": at_best(config),
+        "at_best": "" if test is None else at_best(config),
         "tables": sections.tables_of(test, config),
         "mistakes": thumbnails((test or {}).get("mistakes", []), config.data.range),
     }

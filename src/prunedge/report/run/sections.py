@@ -173,6 +173,8 @@ def _compared(
 
 def beginning_of(run: Run, first: Step, best: Step) -> dict[str, Any]:
     """What the model started from and how it was taught, and what to mind of its answers."""
+    if run.config.has_own_trainer:
+        return nothing_begun()
     task = task_of(run.config)
     weights = run.read_as("weights.json", Loaded.from_json)
     rate = run.read_as("lr.json", Rate.from_json)
@@ -233,10 +235,12 @@ def metrics_in_words(
 
 def tables_of(test: Mapping[str, Any] | None, config: RunConfig) -> dict[str, Table]:
     """What each model got right and wrong on the test split."""
+    if test is None:
+        return {}
     task = task_of(config)
     tables = {}
     for name in TESTED:
-        if test is not None and name in test:
+        if name in test:
             tables[name] = task.table(Metrics.from_json(test[name]))
     return tables
 
