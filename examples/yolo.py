@@ -1,10 +1,9 @@
-"""A model of ultralytics: its own trainer, validator and export around `pe.prune`.
+"""A detector of ultralytics: its own trainer, validator and export around `pe.prune`.
 
     pip install 'prunedge[prune]' ultralytics  # whose licence is AGPL
     python examples/yolo.py data.yaml --out yolo
 
-`data.yaml` is ultralytics' own; boxes_for_yolo.py makes one of COCO's annotations. Masks:
-`--model yolo11n-seg.yaml --metric 'metrics/mAP50(M)'`.
+`data.yaml` is ultralytics' own; boxes_for_yolo.py makes one of COCO's annotations.
 """
 
 import copy
