@@ -180,7 +180,7 @@ def test_the_float_file_goes_where_that_form_alone_failed(
     def differs(result: object, difference: float, file: str) -> None:
         raise ExportError("the exported model gives other labels than torch", where=file)
 
-    monkeypatch.setattr("prunedge.export.bundle._refuse_differences", differs)
+    monkeypatch.setattr("prunedge.export.forms._refuse_differences", differs)
     with pytest.raises(PartialExport, match=r"onnx: the exported model gives other labels"):
         export(randomise(Mobile()), tmp_path / "b", ("onnx", "onnx-int8"))
     found = open_bundle(tmp_path / "b")

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
+from prunedge.edge.denormals import TINY
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
 from prunedge.utils.wording import counted, figure
@@ -139,6 +140,8 @@ def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
         print_json(bundle.manifest.model_dump())
         return
     task = bundle.manifest.task
+    if zeroed := bundle.manifest.zeroed:
+        tell(f"{counted(zeroed, 'weight')} below {TINY:g} became zero: they make processors slow")
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")

@@ -146,8 +146,11 @@ def require_threads(threads: int) -> None:
         raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
 
 
-def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
-    """Load a bundle's model for a target (None: the bundle's first).
+def open_session(
+    bundle: Bundle, threads: int = 1, target: str | None = None, *, flush: bool = True
+) -> Session:
+    """Load a bundle's model for a target (None: the bundle's first). With `flush` the runtime is
+    asked to take denormal numbers for zeros.
 
     Raises BundleError when there can't be so many threads, when it was not exported, can't be
     loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
@@ -159,7 +162,7 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     chosen = TARGETS[bundle.target if target is None else target]
     runtime = runtime_of(chosen)
     try:
-        model, shape = runtime.load(file, threads)
+        model, shape = runtime.load(file, threads, flush=flush)
         version = runtime.version()
     except ImportError as error:
         raise missing(chosen, error) from None

@@ -13,6 +13,7 @@ from torch import nn
 
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
+from prunedge.export.denormals import flush_onnx
 from prunedge.export.source import Source
 from prunedge.utils.machine import pass_on
 
@@ -25,9 +26,29 @@ def write(source: Source) -> list[str]:
     return [TARGETS["onnx"].file]
 
 
-def write_onnx(model: nn.Module, file: Path, shape: tuple[int, ...]) -> None:
-    """Write a model as ONNX, which takes images of this shape (channels, height, width);
-    ExportError when torch can't.
+class OnnxFile:
+    """A model's float32 ONNX file, written when first asked for. `zeroed` is how many constants,
+    folded of the model's weights, were tiny and became zero in it.
+    """
+
+    def __init__(self, model: nn.Module, file: Path, shape: tuple[int, ...]) -> None:
+        self._model = model
+        self._file = file
+        self._shape = shape
+        self._is_written = False
+        self.zeroed = 0
+
+    def __call__(self) -> Path:
+        """Its path."""
+        if not self._is_written:
+            self.zeroed = write_onnx(self._model, self._file, self._shape)
+            self._is_written = True
+        return self._file
+
+
+def write_onnx(model: nn.Module, file: Path, shape: tuple[int, ...]) -> int:
+    """Write a model as ONNX, which takes images of this shape (channels, height, width), with zeros
+    in place of tiny constants; gives how many. ExportError when torch can't.
     """
     import onnx
 
@@ -51,8 +72,11 @@ def write_onnx(model: nn.Module, file: Path, shape: tuple[int, ...]) -> None:
                 verbose=False,
             )
         assert program is not None
+        exported = program.model_proto  # made anew each time that it is asked for
+        zeroed = flush_onnx(exported)
         # One file, so that the bundle can be moved and checked as a whole.
-        onnx.save_model(program.model_proto, str(file), save_as_external_data=False)
+        onnx.save_model(exported, str(file), save_as_external_data=False)
+        return zeroed
     except Exception as error:  # torch.export raises many kinds
         pass_on(error)
         why = " ".join(str(error).split())[:200]

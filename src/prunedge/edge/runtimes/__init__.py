@@ -27,9 +27,12 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Name, version and device of the runtime, as a result should say it."""
 
-    def load(self, file: Path, threads: int) -> tuple[Model, list[int | str]]:
+    def load(
+        self, file: Path, threads: int, *, flush: bool = True
+    ) -> tuple[Model, list[int | str]]:
         """The model in the file, with `threads` threads, and the shape (n, channels, height, width)
-        that it takes; a name stands for any number.
+        that it takes; a name stands for any number. With `flush` denormal numbers are taken for
+        zeros, where the runtime can be asked to.
 
         Raises BundleError when the runtime can't load it, ImportError when the runtime is not
         installed.
@@ -40,6 +43,11 @@ class Runtime(Protocol):
     ) -> list[list[LayerCall]]:
         """What each layer took in each of so many passes of a batch, with the runtime's own clock;
         empty where it tells nothing.
+        """
+
+    def tiny_weights(self, file: Path) -> int | None:
+        """How many of the model's float32 constants are so small that they make processors slow
+        (`prunedge.edge.denormals`); None where that isn't known.
         """
 
 
