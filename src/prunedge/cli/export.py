@@ -34,6 +34,8 @@ def export(
         list[str] | None, Parameter(name="--format", converter=split, help=FORMATS)
     ] = None,
     max_int8_drop: str | None = None,
+    opset: int | None = None,
+    fixed_batch: int | None = None,
     step: int | None = None,
     baseline: Flag = False,
     operate: str | None = None,
@@ -60,6 +62,12 @@ def export(
         How much worse eight-bit integers may make the metric on validation data: percentage points,
         or the metric's own unit where it has one; 5% is a share of its value. More is refused.
         Unless given: 1 point, or 5% where the metric has a unit of its own.
+    opset
+        The version of ONNX's operations, for runtimes that are older: 13 to what the installed onnx
+        knows. Unless given: 18.
+    fixed_batch
+        Let the ONNX file, and what is made of it, take just so many images at a time, for runtimes
+        that take no other. Unless given, any number.
     step
         Export the model after this step instead of the best, by the number that `show` prints.
     baseline
@@ -77,6 +85,7 @@ def export(
     from prunedge.edge import open_bundle
     from prunedge.edge.tasks.metric import as_drop
     from prunedge.errors import PartialExport, PrunedgeError
+    from prunedge.export.onnx import OPSET, OnnxOptions
     from prunedge.runs.export import write_bundle
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
@@ -111,6 +120,7 @@ def export(
             drop,
             baseline=baseline,
             rule=None if operate is None else _rule(operate, cost),
+            onnx_options=OnnxOptions(OPSET if opset is None else opset, fixed_batch),
         )
     except PartialExport as error:
         _tell_bundle(open_bundle(error.bundle), json=json)

@@ -27,7 +27,7 @@ from prunedge.errors import ExportError, ExtraMissing, PartialExport, PrunedgeEr
 from prunedge.export.denormals import torchs_own_denormals, without_tiny
 from prunedge.export.forms import Checks, Judge, checked_form
 from prunedge.export.logits import giving_logits
-from prunedge.export.onnx import OnnxFile
+from prunedge.export.onnx import OnnxFile, OnnxOptions
 from prunedge.export.source import Source
 from prunedge.graph import copied
 from prunedge.models.final_activation import refuse_probabilities
@@ -60,6 +60,7 @@ def export_bundle(
     view: View | None = None,
     greys: Greys | None = None,
     image_norm: ImageNorm = "imagenet",
+    onnx_options: OnnxOptions | None = None,
 ) -> Bundle:
     """Write a bundle: the model in each of the `formats` (`prunedge.edge.targets`), torch's
     weights, plan.json, a self-test, a manifest.
@@ -73,7 +74,8 @@ def export_bundle(
     Weights below `prunedge.edge.denormals.TINY` are zero in every form; the manifest says how many.
     `view` is what a training image showed (`prunedge.edge.manifest.view_of`), without which an
     inspection has to guess; `greys` the range of greys of more than eight bits, if the training
-    images had any; `image_norm` how `images` are normalised.
+    images had any; `image_norm` how `images` are normalised; `onnx_options` what the
+    ONNX file is like that most forms are made of.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed. Where
@@ -90,6 +92,8 @@ def export_bundle(
         raise ExportError(
             "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
+    options = onnx_options or OnnxOptions()
+    options.require_possible()
     target = Path(out)
     mean, std = statistics(image_norm, task.in_channels)
     refuse_full(target)
@@ -106,8 +110,8 @@ def export_bundle(
             is_kept = any(TARGETS[name].file == ONNX.file for name in formats)
             onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
             flushed, zeroed = without_tiny(answering)
-            onnx = OnnxFile(flushed, onnx_file, task.image_shape)
-            source = Source(flushed, task, folder, onnx, calibration)
+            onnx = OnnxFile(flushed, onnx_file, task.image_shape, options)
+            source = Source(flushed, task, folder, onnx, calibration, options.batch)
             checks = Checks.of(answering, images, judge)
             forms: dict[str, Form] = {}
             failures: dict[str, PrunedgeError] = {}

@@ -15,7 +15,7 @@ from torch import nn
 
 from prunedge.edge.manifest import ExportCheck, Form
 from prunedge.edge.runtimes import Model, missing, runtime_of
-from prunedge.edge.session import TOLERANCE, SelfTest, compare
+from prunedge.edge.session import SelfTest, compare
 from prunedge.edge.targets import ONNX, Target
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.decision import Decision
@@ -94,7 +94,7 @@ def checked_form(target: Target, source: Source, checks: Checks) -> Form:
     batches = [batch.numpy() for batch in (images[:1], images[1:]) if len(batch)]
     outputs = np.concatenate([exported(batch) for batch in batches])
     try:
-        result = compare(decoder_of(source.task), outputs, wanted)
+        result = compare(decoder_of(source.task), outputs, wanted, target.tolerance)
     except BundleError as error:
         raise ExportError(
             f"{target.name}: {error.what}", where=files[0], remedy="report this model to prunedge"
@@ -102,7 +102,7 @@ def checked_form(target: Target, source: Source, checks: Checks) -> Form:
 
     difference = float(np.abs(outputs - wanted).max())
     if target.is_exact:
-        _refuse_differences(result, difference, files[0])
+        _refuse_differences(result, target, files[0])
     metrics: dict[str, float] = {}
     decision: Decision | None = None
     if not target.is_exact:
@@ -116,11 +116,14 @@ def checked_form(target: Target, source: Source, checks: Checks) -> Form:
     return Form(files=files, check=check, decision=decision)
 
 
-def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
+def _refuse_differences(result: SelfTest, target: Target, file: str) -> None:
     """ExportError when the outputs of a form that should be exact are not torch's."""
     remedy = "report this model to prunedge"
-    if result.relative_difference > TOLERANCE:
-        what = f"the exported model differs from torch by {difference:.2e}"
+    if result.relative_difference > target.tolerance:
+        what = (
+            f"the exported model differs from torch by {result.relative_difference:.2g} of the "
+            f"largest output, more than {target.tolerance:g}"
+        )
         raise ExportError(what, where=file, remedy=remedy)
     if result.agreement < 1:
         what = "the exported model gives other answers than torch"

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
@@ -31,15 +29,15 @@ def write(source: Source) -> list[str]:
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    assert source.calibration is not None  # export_bundle refuses to begin without
-    images = source.calibration
+    batches = source.calibration_batches()
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
-            self._rest = _one_by_one(images)
+            self._rest = iter(batches)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self._rest, None)
+            images = next(self._rest, None)
+            return None if images is None else {"images": images}
 
     name = TARGETS["onnx-int8"].file
     root = logging.getLogger()
@@ -71,8 +69,3 @@ def write(source: Source) -> list[str]:
     finally:
         root.setLevel(level)
     return [name]
-
-
-def _one_by_one(images: torch.Tensor) -> Iterator[dict[str, np.ndarray]]:
-    for image in images:
-        yield {"images": image[None].numpy()}

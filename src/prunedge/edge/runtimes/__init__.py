@@ -51,6 +51,31 @@ class Runtime(Protocol):
         """
 
 
+def at_fixed_batch(model: Model, size: int) -> Model:
+    """A model that takes `size` images at a time as one that takes any number: the last are
+    repeated to fill a batch, and what comes of these is left out.
+    """
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        outputs = []
+        for first in range(0, len(inputs), size):
+            batch = inputs[first : first + size]
+            outputs.append(model(filled(batch, size))[: len(batch)])
+        return np.concatenate(outputs)
+
+    return run
+
+
+def filled(inputs: np.ndarray, size: int | str) -> np.ndarray:
+    """Inputs (n, ...) as (size, ...): the first of them, or the last one repeated; as they are
+    where `size` is no number.
+    """
+    if isinstance(size, str):
+        return inputs
+    repeated = np.repeat(inputs[-1:], max(0, size - len(inputs)), axis=0)
+    return np.concatenate([inputs[:size], repeated])
+
+
 def runtime_of(target: Target) -> Runtime:
     """The runtime that a target needs."""
     return cast("Runtime", import_module(f"prunedge.edge.runtimes.{target.runtime}"))

@@ -13,7 +13,7 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import LayerCall, calls_of
 from prunedge.edge.denormals import count_tiny
-from prunedge.edge.runtimes import Model
+from prunedge.edge.runtimes import Model, at_fixed_batch, filled
 from prunedge.edge.runtimes.onnx_file import float_constants
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
@@ -47,7 +47,8 @@ def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[i
                 f"ONNX Runtime can't run the model: {why[-160:]}", where=file, remedy=remedy
             ) from None
 
-    return model, list(first.shape)
+    shape = list(first.shape)
+    return (at_fixed_batch(model, shape[0]) if isinstance(shape[0], int) else model), shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
@@ -56,7 +57,9 @@ def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[li
     """
     with tempfile.TemporaryDirectory() as folder:
         session = start(file, threads, ["CPUExecutionProvider"], Path(folder) / "profile")
-        name, began = session.get_inputs()[0].name, perf_counter_ns()
+        first = session.get_inputs()[0]
+        inputs = filled(inputs, first.shape[0])
+        name, began = first.name, perf_counter_ns()
         for _ in range(passes):
             session.run(None, {name: inputs})
         return calls_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import LayerCall
 from prunedge.edge.denormals import count_tiny
-from prunedge.edge.runtimes import Model
+from prunedge.edge.runtimes import Model, at_fixed_batch, filled
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
 
@@ -44,14 +44,17 @@ def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[i
         request.infer([inputs], share_inputs=True)
         return request.get_output_tensor(0).data.copy()
 
-    return model, shape
+    return (at_fixed_batch(model, shape[0]) if isinstance(shape[0], int) else model), shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """What each node that ran took in each pass. OpenVINO tells how long, not when: they are laid
     one after the other.
     """
-    request = _compiled(file, threads, {"PERF_COUNT": True}).create_infer_request()
+    compiled = _compiled(file, threads, {"PERF_COUNT": True})
+    size = compiled.inputs[0].get_partial_shape()[0]
+    inputs = filled(inputs, size.get_length() if size.is_static else "batch")
+    request = compiled.create_infer_request()
     calls_of_passes = []
     for _ in range(passes):
         start, calls = perf_counter_ns(), []

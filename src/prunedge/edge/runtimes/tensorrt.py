@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prunedge.edge.bench.breakdown import LayerCall
-from prunedge.edge.runtimes import Model
+from prunedge.edge.runtimes import Model, at_fixed_batch
 from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError
 
@@ -52,7 +52,12 @@ def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[i
             remedy="is the NVIDIA driver installed? try trtexec",
         )
     first = session.get_inputs()[0]
-    return lambda inputs: session.run(None, {first.name: inputs})[0], list(first.shape)
+
+    def model(inputs: np.ndarray) -> np.ndarray:
+        return session.run(None, {first.name: inputs})[0]
+
+    shape = list(first.shape)
+    return (at_fixed_batch(model, shape[0]) if isinstance(shape[0], int) else model), shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
