@@ -13,7 +13,7 @@ from prunedge.cli.options import Flag, TrustCode
 from prunedge.edge.denormals import TINY
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted, figure
+from prunedge.utils.wording import counted, figure, first_of
 
 if TYPE_CHECKING:
     from prunedge.edge import Bundle, Form
@@ -60,7 +60,8 @@ def export(
         The bundle's folder to make.
     max_int8_drop
         How much worse eight-bit integers may make the metric on validation data: percentage points,
-        or the metric's own unit where it has one; 5% is a share of its value. More is refused.
+        or the metric's own unit where it has one; 5% is a share of its value. Where it is more,
+        layers of onnx-int8 go back to float until it holds; other forms are refused.
         Unless given: 1 point, or 5% where the metric has a unit of its own.
     opset
         The version of ONNX's operations, for runtimes that are older: 13 to what the installed onnx
@@ -155,6 +156,9 @@ def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
+        if form.float_layers:
+            layers = counted(len(form.float_layers), "layer")
+            tell(f"  {layers} in float, or too much is lost: {first_of(form.float_layers)}")
         figures = bundle.manifest.metrics.get("decision", {})
         told = _decision_text(bundle.seen_as(target).manifest.task, form, figures)
         if told:

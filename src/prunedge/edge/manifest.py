@@ -64,7 +64,9 @@ class Form(BaseModel):
     it was checked.
 
     `check` is None where the runtime is only on the device (TensorRT): the self-test judges it
-    there. `decision` is its own where it is not exact, in place of the task's.
+    there. `decision` is its own where it is not exact, in place of the task's. `float_layers` are
+    those of a form in integers that are float, the most sensitive first, since the metric fell too
+    far with them in integers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +74,7 @@ class Form(BaseModel):
     files: list[str] = Field(min_length=1)
     check: ExportCheck | None
     decision: Decision | None = None
+    float_layers: list[str] = []
 
 
 class View(BaseModel):

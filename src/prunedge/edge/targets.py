@@ -16,7 +16,8 @@ class Target:
 
     `is_exact`: its answers are torch's but for rounding, its outputs to `tolerance` of the largest;
     others (eight-bit integers) are judged by the predictions that they give. `is_integer`: it is
-    calibrated on training images. `batches`: it takes any number of images at a time; the others
+    calibrated on training images. `is_mixable`: where integers lose too much, some of its layers
+    can be float. `batches`: it takes any number of images at a time; the others
     get them one by one. `runs_here`: an export runs it, and compares it with torch; the self-test
     on the device judges the others.
     `times_layers`: its runtime takes any ONNX file, so that single layers can be timed with it.
@@ -31,6 +32,7 @@ class Target:
     is_exact: bool = True
     tolerance: float = TOLERANCE
     is_integer: bool = False
+    is_mixable: bool = False
     batches: bool = True
     runs_here: bool = True
     times_layers: bool = False
@@ -54,6 +56,7 @@ TARGETS = {
             ("onnx", "onnxruntime"),
             is_exact=False,
             is_integer=True,
+            is_mixable=True,
         ),
         Target(
             "openvino",

@@ -5,7 +5,7 @@ on real images; judged on validation data where it is not exact.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 
@@ -60,6 +60,10 @@ class Judge:
     max_drop: Drop = 1.0
 
 
+class LosesTooMuch(ExportError):
+    """A form in integers loses more of the metric than it may."""
+
+
 @dataclass(frozen=True)
 class Checks:
     """What every form is compared with: `images` (n, channels, height, width) float32, torch's
@@ -78,17 +82,48 @@ class Checks:
 
 
 def checked_form(target: Target, source: Source, checks: Checks) -> Form:
-    """Write one form, run it as the device will, and compare. Raises ExportError where it fails,
+    """Write one form, run it as the device will, and compare; where integers lose too much, with
+    ever more layers in float, the most sensitive first. Raises ExportError where it fails,
     differs or loses too much, ExtraMissing where its runtime is not installed.
     """
     try:
-        files = import_module(f"prunedge.export.{target.name.replace('-', '_')}").write(source)
+        exporter = import_module(f"prunedge.export.{target.name.replace('-', '_')}")
+        files = exporter.write(source)
         if not target.runs_here:
             return Form(files=files, check=None)
-        exported, _ = runtime_of(target).load(source.folder / files[0], 1)
+        try:
+            return _compared(target, files, source, checks)
+        except LosesTooMuch as error:
+            if not target.is_mixable:
+                raise
+            return _mixed(target, files, source, checks, exporter.mixed(source), error)
     except ImportError as error:
         raise missing(target, error, target.export_extra) from None
 
+
+def _mixed(
+    target: Target,
+    files: list[str],
+    source: Source,
+    checks: Checks,
+    versions: Iterator[list[str]],
+    error: LosesTooMuch,
+) -> Form:
+    """The first of the `versions`, each written with one more layer in float, that loses no more
+    than it may; the `error` of the one all in integers where none does.
+    """
+    for float_layers in versions:
+        try:
+            form = _compared(target, files, source, checks)
+        except LosesTooMuch:
+            continue
+        return form.model_copy(update={"float_layers": float_layers})
+    raise error
+
+
+def _compared(target: Target, files: list[str], source: Source, checks: Checks) -> Form:
+    """A form that was written, run as the device will, and compared."""
+    exported, _ = runtime_of(target).load(source.folder / files[0], 1)
     images, wanted = checks.images, checks.wanted
     # One by one and together: the batch must really be dynamic.
     batches = [batch.numpy() for batch in (images[:1], images[1:]) if len(batch)]
@@ -153,7 +188,7 @@ def _judged(
         told = f"loses {metric.in_unit(number)} of {metric.name}"
         if not metric.higher_is_better:
             told = f"raises {metric.name} by {metric.in_unit(number)}"
-        raise ExportError(
+        raise LosesTooMuch(
             f"{target.name} {told} on validation data "
             f"({metric.text(before)} -> {metric.text(after)}), more than {figure(allowed)}",
             where=target.file,
