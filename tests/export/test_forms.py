@@ -21,7 +21,7 @@ from prunedge.edge.runtimes.pt2_file import require_plain
 from prunedge.edge.runtimes.torch_export import load
 from prunedge.edge.session import open_session
 from prunedge.edge.targets import TARGETS
-from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.base import Scale, TaskSpec
 from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import BundleError, ExportError
 from prunedge.export import Comparison, Judge, export_bundle
@@ -43,12 +43,14 @@ class Plain(nn.Module):
         return torch.flatten(torch.relu(self.conv(images)), 1)
 
 
-def export(model: nn.Module, out: Path, *formats: str, **options: int) -> Bundle:
+def export(
+    model: nn.Module, out: Path, *formats: str, task: TaskSpec = TASK, **options: int
+) -> Bundle:
     return export_bundle(
         model,
         out,
         model_name="m",
-        task=TASK,
+        task=task,
         images=IMAGES,
         macs=1,
         params=1,
@@ -204,3 +206,54 @@ def test_ncnn_names_what_is_wrong_with_its_weights(tmp_path: Path) -> None:
     (tmp_path / "c" / "model.ncnn.bin").write_bytes(b"")
     with pytest.raises(BundleError, match="ncnn can't load the model"):
         open_session(Bundle(tmp_path / "c", bundle.manifest), 1, "ncnn")
+
+
+class Maps(nn.Module):
+    """Logits of each pixel, made larger again as segmentation models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(6, 2, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.last(torch.relu(self.down(images)))
+        return nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+class Numbers(nn.Module):
+    """Two numbers of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.conv(images)).mean((2, 3)))
+
+
+SIZE = square(16)
+SCALE = Scale(mean=3.0, deviation=2.0, median=2.5, lowest=0.0, highest=10.0)
+MAPS = TaskSpec(name="segmentation", classes=("sound", "crack"), size=SIZE)
+NUMBERS = TaskSpec(name="regression", classes=("length", "width"), size=SIZE, scales=(SCALE, SCALE))
+
+
+@pytest.mark.parametrize(("model", "task"), [(Maps, MAPS), (Numbers, NUMBERS)])
+def test_maps_and_numbers_are_torchs_in_every_new_form(
+    model: type[nn.Module], task: TaskSpec, tmp_path: Path
+) -> None:
+    made = model().eval()
+    with torch.no_grad():
+        wanted = made(IMAGES).numpy()
+    bundle = export(
+        made, tmp_path / "b", "onnx-fp16", "torch-export", "ncnn", "ncnn-fp16", task=task
+    )
+    for name, form in bundle.manifest.forms.items():
+        assert form.check is not None
+        assert form.check.agreement == 1
+        session = open_session(bundle, 1, name)
+        found = session.outputs(IMAGES.numpy())
+        assert found.shape == wanted.shape
+        assert np.abs(found - wanted).max() <= TARGETS[name].tolerance * max(1, wanted.max())
+        assert session.self_test().agreement == 1
