@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from ast import literal_eval
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ def test_a_file_of_a_fixed_batch_answers_any_number_of_images(fixed: Bundle) -> 
     script = (fixed.path / "build_tensorrt.sh").read_text()
     assert "--minShapes=images:4x3x16x16" in script
     assert "--maxShapes=images:4x3x16x16" in script
+
+
+def test_an_onnx_file_says_what_it_is(fixed: Bundle) -> None:
+    for name in ("onnx", "onnx-fp16", "onnx-int8"):
+        told = {entry.key: entry.value for entry in onnx.load(fixed.model(name)).metadata_props}
+        assert literal_eval(told["names"]) == {0: "a", 1: "b", 2: "c"}
+        assert literal_eval(told["imgsz"]) == [16, 16]
+        assert (told["task"], told["stride"], told["batch"]) == ("classify", "1", "4")
+        assert json.loads(told["mean"]) == list(fixed.manifest.mean)
+        assert told["version"] == fixed.manifest.versions["prunedge"]
 
 
 def test_a_file_of_a_fixed_batch_is_measured_with_any(fixed: Bundle) -> None:
@@ -201,6 +212,7 @@ def test_a_program_says_nothing_of_the_machine_that_made_it(program: Path, tmp_p
 
 
 def test_ncnn_names_what_is_wrong_with_its_weights(tmp_path: Path) -> None:
+    pytest.importorskip("pnnx")
     bundle = export(randomise(Mobile()), tmp_path / "b", "ncnn")
     shutil.copytree(bundle.path, tmp_path / "c")
     (tmp_path / "c" / "model.ncnn.bin").write_bytes(b"")
@@ -243,6 +255,7 @@ NUMBERS = TaskSpec(name="regression", classes=("length", "width"), size=SIZE, sc
 def test_maps_and_numbers_are_torchs_in_every_new_form(
     model: type[nn.Module], task: TaskSpec, tmp_path: Path
 ) -> None:
+    pytest.importorskip("pnnx")
     made = model().eval()
     with torch.no_grad():
         wanted = made(IMAGES).numpy()

@@ -25,6 +25,7 @@ from prunedge.edge.targets import ONNX, TARGETS
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import ExportError, ExtraMissing, PartialExport, PrunedgeError
 from prunedge.export.denormals import torchs_own_denormals, without_tiny
+from prunedge.export.description import describe_forms, description_of
 from prunedge.export.forms import Checks, Judge, checked_form
 from prunedge.export.logits import giving_logits
 from prunedge.export.onnx import OnnxFile, OnnxOptions
@@ -128,6 +129,8 @@ def export_bundle(
                 raise next(iter(failures.values()))
             if not any(ONNX.file in form.files for form in forms.values()):
                 (folder / ONNX.file).unlink(missing_ok=True)
+        description = description_of(model_name, task, (mean, std), macs, params, options.batch)
+        describe_forms(folder, forms, description)
         save_model(model, folder / WEIGHTS)
         if plan is not None:
             (folder / PLAN).write_text(
