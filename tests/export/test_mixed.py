@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from prunedge.edge import Bundle
+from prunedge.cli.bench_table import print_bench
+from prunedge.edge import Bundle, Candidate, bench
 from prunedge.edge.image.size import square
 from prunedge.edge.session import open_session
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.edge.tasks.classification import ACCURACY
 from prunedge.errors import ExportError
 from prunedge.export import Comparison, Judge, export_bundle
+from prunedge.report.run.cards import _time_card
 
 DRAW = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(16, 3, 16, 16, generator=DRAW)
@@ -96,6 +98,17 @@ def test_a_model_in_both_answers_as_the_float_one(mixed: Bundle) -> None:
     assert np.abs(found - wanted).max() <= 0.05 * np.abs(wanted).max()
     assert {file.name for file in mixed.path.iterdir()} >= {"model.int8.onnx", "manifest.json"}
     assert not [path for path in mixed.path.iterdir() if path.is_dir()]
+
+
+def test_a_bench_and_its_page_say_which_are_float(
+    mixed: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = bench([Candidate(mixed), Candidate(mixed)], patches=1)
+    layers = mixed.form("onnx-int8").float_layers
+    assert [record["float_layers"] for record in result.bundles] == [layers, layers]
+    print_bench(result)
+    assert "layers left in float" in capsys.readouterr().out
+    assert f"layers left in float: {layers[0]}" in _time_card(result.to_json())["note"]
 
 
 def test_all_stay_in_integers_where_that_is_good_enough(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def _figures(result: BenchResult) -> list[Row]:
         ("million MACs", [f"{record['macs'] / 1e6:,.1f}" for record in records]),
         ("self-test answers", [f"{record['self_test']['agreement']:.0%}" for record in records]),
     ]
+    if any(record.get("float_layers") for record in records):
+        cells = [str(len(record.get("float_layers", []))) for record in records]
+        rows.append(("layers left in float", cells))
     scored = {(one["metric"], one["images"]) for record in records if (one := record.get("score"))}
     if len(scored) == 1:
         ((metric, images),) = scored

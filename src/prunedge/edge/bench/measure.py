@@ -34,7 +34,8 @@ class BenchResult:
 
     `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one
     batch), `throughput` (images a second by batch size), `peak_rss_mb` (10^6 bytes), `size_mb`
-    (the model's files), `load_seconds`, `self_test` (its answers here beside those where it was
+    (the model's files), `float_layers` (of a form in integers, those that are float),
+    `load_seconds`, `self_test` (its answers here beside those where it was
     exported), `joules` for an image where the device has a counter, and `denormals`
     (`denormals.denormals_of`). `ratios` compare each with
     the first: `speedup` (`ratios.speedup`: of the medians, with the percentiles of the interleaved
@@ -218,6 +219,7 @@ def _figures(worker: CandidateProcess, blocks: Blocks, rates: dict[int, float]) 
         "throughput": rates,
         "peak_rss_mb": worker.peak_rss_mb,
         "size_mb": worker.bundle.size_bytes(target) / 1e6,
+        "float_layers": worker.bundle.form(target).float_layers,
         "joules": worker.joules_for_image,
         "input_size": manifest.task.size.plain(),
         "macs": manifest.macs,
