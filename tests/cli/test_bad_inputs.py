@@ -570,6 +570,8 @@ OPTIONS = [
         "export",
         lambda w: ["export", w.run, "--out", w.here / "out"],
         max_int8_drop=("-1", "nan", "x"),
+        opset=("9", "99", "x"),
+        fixed_batch=("0", "-1", "x"),
     ),
     *options(
         "audit",

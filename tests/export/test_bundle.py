@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from prunedge.edge import open_bundle
 from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
-from prunedge.edge.image.size import Size, square
+from prunedge.edge.image.size import square
 from prunedge.edge.session import open_session
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import ExportError
@@ -85,13 +86,12 @@ def test_a_bundle_is_small_and_says_what_was_checked(bundle: Path) -> None:
 def test_an_export_that_differs_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunedge.export import bundle as module
+    from prunedge.export import onnx as module
 
     real = module.write_onnx
 
-    def spoilt(model: nn.Module, file: Path, size: Size) -> None:
-        other = randomise(Mobile(), seed=9)
-        real(other, file, size)
+    def spoilt(model: nn.Module, *more: Any) -> int:
+        return real(randomise(Mobile(), seed=9), *more)
 
     monkeypatch.setattr(module, "write_onnx", spoilt)
     with pytest.raises(ExportError, match="differs from torch"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunedge.edge.denormals import TINY
 from prunedge.utils.wording import counted
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def print_bench(result: BenchResult) -> None:
     for name, cells in [*_figures(result), *_ratios(result)]:
         table.add_row(name, *cells)
     out.print(table)
+    _warn_of_denormals(result)
     _warn(result)
 
 
@@ -65,6 +67,9 @@ def _figures(result: BenchResult) -> list[Row]:
         ("million MACs", [f"{record['macs'] / 1e6:,.1f}" for record in records]),
         ("self-test answers", [f"{record['self_test']['agreement']:.0%}" for record in records]),
     ]
+    if any(record.get("float_layers") for record in records):
+        cells = [str(len(record.get("float_layers", []))) for record in records]
+        rows.append(("layers left in float", cells))
     scored = {(one["metric"], one["images"]) for record in records if (one := record.get("score"))}
     if len(scored) == 1:
         ((metric, images),) = scored
@@ -98,6 +103,21 @@ def _ratios(result: BenchResult) -> list[Row]:
         if all(key in ratio for ratio in result.ratios):
             rows.append((name, ["", *(f"{ratio[key]:.1f}" for ratio in result.ratios)]))
     return rows
+
+
+def _warn_of_denormals(result: BenchResult) -> None:
+    """A line for each candidate with weights that are so small that they make processors slow."""
+    from prunedge.cli.console import out
+
+    for record in result.bundles:
+        found = record.get("denormals")
+        if found:
+            name = f"{Path(record['bundle']).name}, {record['target']}"
+            out.print(
+                f"mind: {name}: {counted(found['weights'], 'weight')} below {TINY:g}, which its "
+                "runtime was asked to take for zeros; where it is not, this machine takes "
+                f"{found['slower']:.1f} times as long: export it again, and they are zeros"
+            )
 
 
 def _warn(result: BenchResult) -> None:

@@ -10,9 +10,10 @@ from cyclopts import Parameter
 
 from prunedge.cli.console import split
 from prunedge.cli.options import Flag, TrustCode
+from prunedge.edge.denormals import TINY
 from prunedge.edge.targets import TARGETS
 from prunedge.utils.advice import command
-from prunedge.utils.wording import counted, figure, probability
+from prunedge.utils.wording import counted, figure, first_of, probability
 
 if TYPE_CHECKING:
     from prunedge.edge import Bundle, Form
@@ -33,6 +34,8 @@ def export(
         list[str] | None, Parameter(name="--format", converter=split, help=FORMATS)
     ] = None,
     max_int8_drop: str | None = None,
+    opset: int | None = None,
+    fixed_batch: int | None = None,
     step: int | None = None,
     baseline: Flag = False,
     operate: str | None = None,
@@ -58,8 +61,15 @@ def export(
         The bundle's folder to make.
     max_int8_drop
         How much worse eight-bit integers may make the metric on validation data: percentage points,
-        or the metric's own unit where it has one; 5% is a share of its value. More is refused.
+        or the metric's own unit where it has one; 5% is a share of its value. Where it is more,
+        layers of onnx-int8 go back to float until it holds; other forms are refused.
         Unless given: 1 point, or 5% where the metric has a unit of its own.
+    opset
+        The version of ONNX's operations, for runtimes that are older: 13 to what the installed onnx
+        knows. Unless given: 18.
+    fixed_batch
+        Let the ONNX file, and what is made of it, take just so many images at a time, for runtimes
+        that take no other. Unless given, any number.
     step
         Export the model after this step instead of the best, by the number that `show` prints.
     baseline
@@ -81,6 +91,7 @@ def export(
     from prunedge.edge import open_bundle
     from prunedge.edge.tasks.metric import as_drop
     from prunedge.errors import PartialExport, PrunedgeError
+    from prunedge.export.onnx import OPSET, OnnxOptions
     from prunedge.runs.export import write_bundle
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
@@ -120,6 +131,7 @@ def export(
             drop,
             baseline=baseline,
             rule=None if operate is None else _rule(operate, cost),
+            onnx_options=OnnxOptions(OPSET if opset is None else opset, fixed_batch),
         )
     except PartialExport as error:
         _tell_bundle(open_bundle(error.bundle), json=json)
@@ -149,9 +161,14 @@ def _tell_bundle(bundle: Bundle, *, json: bool) -> None:
         print_json(bundle.manifest.model_dump())
         return
     task = bundle.manifest.task
+    if zeroed := bundle.manifest.zeroed:
+        tell(f"{counted(zeroed, 'weight')} below {TINY:g} became zero: they make processors slow")
     for target, form in bundle.manifest.forms.items():
         size_mb = bundle.size_bytes(target) / 1e6
         tell(f"{bundle.path}: {target}, {size_mb:.2f} MB, {_check_text(form, task)}")
+        if form.float_layers:
+            layers = counted(len(form.float_layers), "layer")
+            tell(f"  {layers} in float, or too much is lost: {first_of(form.float_layers)}")
         figures = bundle.manifest.metrics.get("decision", {})
         told = _decision_text(bundle.seen_as(target).manifest.task, form, figures)
         if told:

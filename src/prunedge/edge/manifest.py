@@ -64,7 +64,9 @@ class Form(BaseModel):
     it was checked.
 
     `check` is None where the runtime is only on the device (TensorRT): the self-test judges it
-    there. `decision` is its own where it is not exact, in place of the task's.
+    there. `decision` is its own where it is not exact, in place of the task's. `float_layers` are
+    those of a form in integers that are float, the most sensitive first, since the metric fell too
+    far with them in integers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +74,7 @@ class Form(BaseModel):
     files: list[str] = Field(min_length=1)
     check: ExportCheck | None
     decision: Decision | None = None
+    float_layers: list[str] = []
 
 
 class View(BaseModel):
@@ -148,7 +151,9 @@ class Manifest(BaseModel):
     of greys of more than eight bits; None when the model was trained on eight-bit images.
 
     `forms` are the model for each target that was exported (`prunedge.edge.targets`), the first
-    runs when none is named. `sha256` is the checksum of all the rest (`prunedge.utils.checksums`).
+    runs when none is named. `zeroed` counts the weights and folded constants that were too small to
+    matter and are zero in them (`prunedge.edge.denormals`). `sha256` is the checksum of all the
+    rest (`prunedge.utils.checksums`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -164,6 +169,7 @@ class Manifest(BaseModel):
     macs: int = Field(ge=0)
     params: int = Field(ge=0)
     forms: dict[str, Form] = Field(min_length=1)
+    zeroed: int = Field(default=0, ge=0)
     versions: dict[str, str] = {}
     about: dict[str, Any] = {}
     files: dict[str, FileEntry]

@@ -13,7 +13,7 @@ from prunedge.edge.bundle import SELFTEST, Bundle
 from prunedge.edge.image.normalise import normalise
 from prunedge.edge.probabilities import LOUD
 from prunedge.edge.runtimes import Model, missing, runtime_of
-from prunedge.edge.targets import TARGETS, Target
+from prunedge.edge.targets import TARGETS, TOLERANCE, Target
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError
@@ -21,7 +21,6 @@ from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tracing import span
 from prunedge.utils.wording import counted
 
-TOLERANCE = 1e-3  # of the largest output
 LARGEST_SELFTEST = 64 * 2**20  # bytes, unpacked, unless a single image takes more
 MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for one model
 
@@ -96,14 +95,15 @@ class Session:
         """Predict the bundle's own images; BundleError when the answers are not those of the model
         that was exported.
 
-        An exact target must give torch's outputs to `TOLERANCE` and its predictions; the others
+        An exact target must give torch's outputs to its tolerance and its predictions; the others
         must give finite numbers, and what they differ by is told.
         """
         pixels, wanted = _read_selftest(self.bundle, self.decoder)
         outputs = self.outputs(self._inputs(pixels))
-        result = compare(self.decoder, outputs, wanted)
+        tolerance = self.target.tolerance
+        result = compare(self.decoder, outputs, wanted, tolerance)
 
-        is_same = result.relative_difference <= TOLERANCE and result.agreement >= 1
+        is_same = result.relative_difference <= tolerance and result.agreement >= 1
         if self.target.is_exact and not is_same:
             raise BundleError(
                 (
@@ -120,9 +120,11 @@ class Session:
         return normalise(pixels, manifest.mean, manifest.std)
 
 
-def compare(decoder: Decoder, outputs: np.ndarray, wanted: np.ndarray) -> SelfTest:
-    """Outputs (n, ...) of an exported model beside torch's; BundleError when they can't be
-    compared.
+def compare(
+    decoder: Decoder, outputs: np.ndarray, wanted: np.ndarray, tolerance: float = TOLERANCE
+) -> SelfTest:
+    """Outputs (n, ...) of an exported model beside torch's, which it may differ from by `tolerance`
+    of the largest; BundleError when they can't be compared.
     """
     if outputs.shape != wanted.shape:
         what = f"the model gives outputs of shape {outputs.shape} instead of {wanted.shape}"
@@ -134,8 +136,8 @@ def compare(decoder: Decoder, outputs: np.ndarray, wanted: np.ndarray) -> SelfTe
     difference = float(np.abs(outputs - wanted).max())
     largest = max(1.0, float(np.abs(wanted).max()))
     # What the outputs of two predictions may have come nearer to each other by.
-    tolerance = 2 * difference if difference <= TOLERANCE * largest else 0.0
-    agreement = decoder.agreement(outputs, wanted, tolerance)
+    nearer = 2 * difference if difference <= tolerance * largest else 0.0
+    agreement = decoder.agreement(outputs, wanted, nearer)
     return SelfTest(len(outputs), difference / largest, float(agreement.mean()))
 
 
@@ -146,8 +148,11 @@ def require_threads(threads: int) -> None:
         raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
 
 
-def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
-    """Load a bundle's model for a target (None: the bundle's first).
+def open_session(
+    bundle: Bundle, threads: int = 1, target: str | None = None, *, flush: bool = True
+) -> Session:
+    """Load a bundle's model for a target (None: the bundle's first). With `flush` the runtime is
+    asked to take denormal numbers for zeros.
 
     Raises BundleError when there can't be so many threads, when it was not exported, can't be
     loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
@@ -159,12 +164,11 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     chosen = TARGETS[bundle.target if target is None else target]
     runtime = runtime_of(chosen)
     try:
-        model, shape = runtime.load(file, threads)
+        model, shape = runtime.load(file, threads, flush=flush)
         version = runtime.version()
     except ImportError as error:
         raise missing(chosen, error) from None
-    is_fixed = chosen.batches and isinstance(shape[0], int)
-    if list(shape[1:]) != [*task.image_shape] or is_fixed:
+    if list(shape[1:]) != [*task.image_shape]:
         raise BundleError(
             f"the model wants {shape}, the manifest says {task.size} pixels and "
             f"{counted(task.in_channels, 'channel')}",

@@ -2,6 +2,7 @@
 Bundle`.
 """
 
-from prunedge.export.bundle import Comparison, Judge, export_bundle
+from prunedge.export.bundle import export_bundle
+from prunedge.export.forms import Comparison, Judge
 
 __all__ = ["Comparison", "Judge", "export_bundle"]

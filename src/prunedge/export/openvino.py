@@ -29,11 +29,13 @@ def model(source: Source) -> Any:
         ) from error
 
 
-def save(converted: Any, source: Source, name: str) -> list[str]:
-    """Write an OpenVINO model; gives the names of its files."""
+def save(converted: Any, source: Source, name: str, *, is_half: bool = False) -> list[str]:
+    """Write an OpenVINO model, with weights in half precision where `is_half`; gives the names of
+    its files.
+    """
     import openvino
 
     file = source.folder / name
     # Half-precision weights, its default, would not give torch's outputs.
-    openvino.save_model(converted, file, compress_to_fp16=False)
+    openvino.save_model(converted, file, compress_to_fp16=is_half)
     return [name, file.with_suffix(".bin").name]

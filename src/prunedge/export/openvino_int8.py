@@ -19,14 +19,13 @@ def write(source: Source) -> list[str]:
     """Write the quantised IR's two files; gives their names."""
     import nncf
 
-    assert source.calibration is not None  # export_bundle refuses to begin without
-    images = source.calibration
+    batches = source.calibration_batches()
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
-        calibration = nncf.Dataset(list(range(len(images))), lambda i: images[i][None].numpy())
+        calibration = nncf.Dataset(batches)
         # Its bars would stand among the JSON of `prunedge export --json`.
         with contextlib.redirect_stdout(io.StringIO()):
-            quantised = nncf.quantize(model(source), calibration, subset_size=len(images))
+            quantised = nncf.quantize(model(source), calibration, subset_size=len(batches))
     except Exception as error:  # nncf raises kinds of its own
         pass_on(error)
         why = " ".join(str(error).split())[:200]

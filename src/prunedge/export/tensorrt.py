@@ -16,10 +16,10 @@ def write(source: Source) -> list[str]:
     file = TARGETS["tensorrt"].file
     source.onnx()
     image = "x".join(map(str, source.task.image_shape))
-    shapes = {
-        name: f"images:{batch}x{image}"
-        for name, batch in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH))
-    }
+    sizes = {"min": 1, "opt": 1, "max": LARGEST_BATCH}
+    if source.batch is not None:
+        sizes = dict.fromkeys(sizes, source.batch)
+    shapes = {name: f"images:{batch}x{image}" for name, batch in sizes.items()}
     ranges = " ".join(f"--{name}Shapes={shape}" for name, shape in shapes.items())
     (source.folder / SCRIPT).write_text(
         f"""#!/bin/sh

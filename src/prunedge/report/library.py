@@ -23,6 +23,7 @@ from prunedge.edge.tasks.base import scale_rows
 from prunedge.edge.tasks.decision import OperatingRule, rule_in
 from prunedge.edge.tasks.metric import as_drop
 from prunedge.errors import ExportError, PrunedgeError
+from prunedge.export.onnx import OPSET, OnnxOptions
 from prunedge.graph import trace
 from prunedge.graph.inputs import brought_to
 from prunedge.graph.plan import Plan
@@ -142,6 +143,8 @@ def export_bundle(
     metric: str | None = None,
     max_int8_drop: float | str | None = None,
     operate: str | None = None,
+    opset: int | None = None,
+    fixed_batch: int | None = None,
 ) -> Bundle:
     """Write the bundle that a device needs into the new folder `out`: the model, labels,
     preprocessing, a self-test, checksums.
@@ -154,7 +157,9 @@ def export_bundle(
     point unless given, 5 % of what has a unit of its own. `plan` says which channels stayed,
     counted in the unpruned model; without it the bundle doesn't say. `operate` says where damage is
     reported from, which `data.val` decides for each form: `"recall >= 0.95"`, `"alarms <= 0.02"`,
-    or `"cost"` (`pe.load_folder(..., costs="miss=50,alarm=1")`).
+    or `"cost"` (`pe.load_folder(..., costs="miss=50,alarm=1")`). `opset` is the version of ONNX's
+    operations (18 unless given), `fixed_batch` how many images the ONNX file, and what is made of
+    it, takes at a time (any number unless given).
 
     Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
     is not this model's; ExtraMissing when a runtime is not installed. Where others of several
@@ -188,6 +193,7 @@ def export_bundle(
         about={"data_fingerprint": data.fingerprint},
         seed=0,
         rule=_rule(operate, data),
+        onnx_options=OnnxOptions(OPSET if opset is None else opset, fixed_batch),
     )
 
 

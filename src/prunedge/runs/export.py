@@ -24,6 +24,7 @@ from prunedge.edge.tasks.decision import OperatingRule
 from prunedge.edge.tasks.metric import POINTS, Drop
 from prunedge.export import Comparison, Judge, export_bundle
 from prunedge.export.bundle import refuse_full
+from prunedge.export.onnx import OnnxOptions
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
@@ -68,6 +69,7 @@ def write_bundle(
     *,
     baseline: bool = False,
     rule: OperatingRule | None = None,
+    onnx_options: OnnxOptions | None = None,
 ) -> Bundle:
     """Export the step at this place in a run's history (None: the best), or with `baseline` the
     first, unpruned model of its chain.
@@ -78,6 +80,8 @@ def write_bundle(
     run's own unless given.
     """
     refuse_full(out)  # before the work
+    if onnx_options is not None:
+        onnx_options.require_possible()
     if rule is not None:
         spec = task_of(run.config).spec
         assert spec is not None
@@ -116,6 +120,7 @@ def write_bundle(
         about=about,
         seed=config.data.seed,
         rule=config.task.rule if rule is None else rule,
+        onnx_options=onnx_options,
     )
 
 
@@ -135,6 +140,7 @@ def bundle_of(
     about: Mapping[str, Any],
     seed: int,
     rule: OperatingRule | None = None,
+    onnx_options: OnnxOptions | None = None,
 ) -> Bundle:
     """Export a model, compared on validation images, calibrated on training images (drawn by
     `seed`), judged on validation data, where its decision is chosen as well (by `rule`).
@@ -163,6 +169,7 @@ def bundle_of(
         view=_view(data),
         greys=data.greys,
         image_norm=data.image_norm,
+        onnx_options=onnx_options,
     )
 
 

@@ -134,6 +134,7 @@ WITHOUT_MEMORY = {
     "threads": 1,
     "largest": 1,
     "pool": None,
+    "flush": True,
     "cpus": None,
 }
 
@@ -233,6 +234,7 @@ def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(
         "threads": 1,
         "largest": 1,
         "pool": None,
+        "flush": True,
         "cpus": None,
         "memory_mb": None,
     }

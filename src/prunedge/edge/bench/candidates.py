@@ -57,12 +57,16 @@ class CandidateProcess:
     """A candidate in a child process of its own (`bench.worker`), which ends with the context.
 
     `pool` is a file of decoded images, None for noise. `about` is what the child says of its
-    runtime, `joules` what it has taken so far, where the device `has_counter`.
+    runtime, `joules` what it has taken so far, where the device `has_counter`. Its runtime is asked
+    to take denormal numbers for zeros, or with `flush` false not to.
     """
 
-    def __init__(self, candidate: Candidate, workload: Workload, pool: str | None) -> None:
+    def __init__(
+        self, candidate: Candidate, workload: Workload, pool: str | None, *, flush: bool = True
+    ) -> None:
         self.candidate = candidate
         self.bundle = candidate.bundle
+        self.pool = pool
         self._limits = workload.limits
         orders = {
             "bundle": str(self.bundle.path),
@@ -70,6 +74,7 @@ class CandidateProcess:
             "threads": workload.threads,
             "largest": workload.largest,
             "pool": pool,
+            "flush": flush,
             **asdict(workload.limits),
         }
         command = [sys.executable, "-m", "prunedge.edge.bench.worker", json.dumps(orders)]

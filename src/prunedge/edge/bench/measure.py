@@ -15,6 +15,7 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import WARMUP
 from prunedge.edge.bench.candidates import Candidate, CandidateProcess
+from prunedge.edge.bench.denormals import denormals_of
 from prunedge.edge.bench.hardware import device, state
 from prunedge.edge.bench.images import pool_of
 from prunedge.edge.bench.ratios import speedup
@@ -33,8 +34,10 @@ class BenchResult:
 
     `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one
     batch), `throughput` (images a second by batch size), `peak_rss_mb` (10^6 bytes), `size_mb`
-    (the model's files), `load_seconds`, `self_test` (its answers here beside those where it was
-    exported) and `joules` for an image where the device has a counter. `ratios` compare each with
+    (the model's files), `float_layers` (of a form in integers, those that are float),
+    `load_seconds`, `self_test` (its answers here beside those where it was
+    exported), `joules` for an image where the device has a counter, and `denormals`
+    (`denormals.denormals_of`). `ratios` compare each with
     the first: `speedup` (`ratios.speedup`: of the medians, with the percentiles of the interleaved
     blocks), `memory`, `size`, `macs`. `before` and `after` say what temperature, clock and
     throttling were. Decoding is not timed. `profile` says for each where its time went
@@ -113,13 +116,14 @@ def measure(
             workers.append(stack.enter_context(CandidateProcess(candidate, workload, pool)))
         blocks = _blocks(workers, workload, progress)
         rates = _rates(workers, workload, progress)
+        denormals = [denormals_of(worker, workload) for worker in workers]
         seen = None
         if workload.profile:
             seen = [worker.profile(workload.batch) for worker in workers]
 
     figures = []
-    for worker, own_blocks, own_rates in zip(workers, blocks, rates, strict=True):
-        figures.append(_figures(worker, own_blocks, own_rates))
+    for worker, own_blocks, own_rates, found in zip(workers, blocks, rates, denormals, strict=True):
+        figures.append({**_figures(worker, own_blocks, own_rates), "denormals": found})
     return BenchResult(
         bundles=figures,
         ratios=_ratios(figures, blocks),
@@ -215,6 +219,7 @@ def _figures(worker: CandidateProcess, blocks: Blocks, rates: dict[int, float]) 
         "throughput": rates,
         "peak_rss_mb": worker.peak_rss_mb,
         "size_mb": worker.bundle.size_bytes(target) / 1e6,
+        "float_layers": worker.bundle.form(target).float_layers,
         "joules": worker.joules_for_image,
         "input_size": manifest.task.size.plain(),
         "macs": manifest.macs,

@@ -47,7 +47,9 @@ def main() -> None:
             started = perf_counter()
             with span("load"):
                 bundle = open_bundle(orders["bundle"])
-                session = open_session(bundle, orders["threads"], orders["target"])
+                session = open_session(
+                    bundle, orders["threads"], orders["target"], flush=orders["flush"]
+                )
             loaded = perf_counter() - started
             with span("self-test"):
                 tested = asdict(session.self_test())

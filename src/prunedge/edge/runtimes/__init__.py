@@ -27,9 +27,12 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Name, version and device of the runtime, as a result should say it."""
 
-    def load(self, file: Path, threads: int) -> tuple[Model, list[int | str]]:
+    def load(
+        self, file: Path, threads: int, *, flush: bool = True
+    ) -> tuple[Model, list[int | str]]:
         """The model in the file, with `threads` threads, and the shape (n, channels, height, width)
-        that it takes; a name stands for any number.
+        that it takes; a name stands for any number. With `flush` denormal numbers are taken for
+        zeros, where the runtime can be asked to.
 
         Raises BundleError when the runtime can't load it, ImportError when the runtime is not
         installed.
@@ -41,6 +44,36 @@ class Runtime(Protocol):
         """What each layer took in each of so many passes of a batch, with the runtime's own clock;
         empty where it tells nothing.
         """
+
+    def tiny_weights(self, file: Path) -> int | None:
+        """How many of the model's float32 constants are so small that they make processors slow
+        (`prunedge.edge.denormals`); None where that isn't known.
+        """
+
+
+def at_fixed_batch(model: Model, size: int) -> Model:
+    """A model that takes `size` images at a time as one that takes any number: the last are
+    repeated to fill a batch, and what comes of these is left out.
+    """
+
+    def run(inputs: np.ndarray) -> np.ndarray:
+        outputs = []
+        for first in range(0, len(inputs), size):
+            batch = inputs[first : first + size]
+            outputs.append(model(filled(batch, size))[: len(batch)])
+        return np.concatenate(outputs)
+
+    return run
+
+
+def filled(inputs: np.ndarray, size: int | str) -> np.ndarray:
+    """Inputs (n, ...) as (size, ...): the first of them, or the last one repeated; as they are
+    where `size` is no number.
+    """
+    if isinstance(size, str):
+        return inputs
+    repeated = np.repeat(inputs[-1:], max(0, size - len(inputs)), axis=0)
+    return np.concatenate([inputs[:size], repeated])
 
 
 def runtime_of(target: Target) -> Runtime:

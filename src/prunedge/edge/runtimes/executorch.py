@@ -18,8 +18,8 @@ def version() -> str:
     return f"executorch {installed('executorch')}, XNNPACK on the CPU"
 
 
-def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
-    """The model in a .pte file; it takes one image at a time."""
+def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[int | str]]:
+    """The model in a .pte file; it takes one image at a time. It has no setting for denormals."""
     import torch
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime, Verification
@@ -53,3 +53,8 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """Nothing: its Python binding doesn't tell."""
     return []
+
+
+def tiny_weights(file: Path) -> int | None:
+    """Not known: XNNPACK's own form of the weights is in the file."""
+    return None

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bench.breakdown import LayerCall, calls_of
-from prunedge.edge.runtimes import Model
+from prunedge.edge.denormals import count_tiny
+from prunedge.edge.runtimes import Model, at_fixed_batch, filled
+from prunedge.edge.runtimes.onnx_file import float_constants
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
 
@@ -24,9 +26,9 @@ def version() -> str:
     return f"onnxruntime {onnxruntime.__version__}, CPU"
 
 
-def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[int | str]]:
     """The model in an ONNX file."""
-    session = start(file, threads, ["CPUExecutionProvider"])
+    session = start(file, threads, ["CPUExecutionProvider"], flush=flush)
     first = session.get_inputs()[0]
 
     def model(inputs: np.ndarray) -> np.ndarray:
@@ -45,7 +47,8 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
                 f"ONNX Runtime can't run the model: {why[-160:]}", where=file, remedy=remedy
             ) from None
 
-    return model, list(first.shape)
+    shape = list(first.shape)
+    return (at_fixed_batch(model, shape[0]) if isinstance(shape[0], int) else model), shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
@@ -54,7 +57,9 @@ def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[li
     """
     with tempfile.TemporaryDirectory() as folder:
         session = start(file, threads, ["CPUExecutionProvider"], Path(folder) / "profile")
-        name, began = session.get_inputs()[0].name, perf_counter_ns()
+        first = session.get_inputs()[0]
+        inputs = filled(inputs, first.shape[0])
+        name, began = first.name, perf_counter_ns()
         for _ in range(passes):
             session.run(None, {name: inputs})
         return calls_of(
@@ -62,9 +67,28 @@ def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[li
         )
 
 
-def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | None = None) -> Any:
+def tiny_weights(file: Path) -> int | None:
+    """How many of its constants are tiny."""
+    try:
+        return sum(count_tiny(values) for values in float_constants(file))
+    except ValueError:  # ONNX Runtime understands the file, and we don't
+        return None
+
+
+def start(
+    file: Path,
+    threads: int,
+    providers: Sequence[Any],
+    profile: Path | None = None,
+    *,
+    flush: bool = True,
+) -> Any:
     """A session of ONNX Runtime, which writes a profile beginning with that name; BundleError when
     it can't load the file, MachineError when it can't now.
+
+    Its own threads take denormal numbers for zeros as `flush` says, the calling thread (which works
+    alone where there is one thread) as the first session of the process says: that is ONNX
+    Runtime's way (`session.set_denormal_as_zero`).
     """
     import onnxruntime
 
@@ -72,6 +96,7 @@ def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | No
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1" if flush else "0")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:

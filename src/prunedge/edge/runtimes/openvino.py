@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bench.breakdown import LayerCall
-from prunedge.edge.runtimes import Model
+from prunedge.edge.denormals import count_tiny
+from prunedge.edge.runtimes import Model, at_fixed_batch, filled
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
 
@@ -21,11 +22,11 @@ def version() -> str:
     return f"openvino {openvino.__version__.split('-')[0]}, CPU"
 
 
-def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[int | str]]:
     """The model in an OpenVINO IR file, computed in float32 (some processors would choose
     bfloat16 by themselves).
     """
-    compiled = _compiled(file, threads)
+    compiled = _compiled(file, threads, {"CPU_DENORMALS_OPTIMIZATION": flush})
     try:
         first, *others = compiled.inputs
         shape = [
@@ -43,14 +44,17 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
         request.infer([inputs], share_inputs=True)
         return request.get_output_tensor(0).data.copy()
 
-    return model, shape
+    return (at_fixed_batch(model, shape[0]) if isinstance(shape[0], int) else model), shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """What each node that ran took in each pass. OpenVINO tells how long, not when: they are laid
     one after the other.
     """
-    request = _compiled(file, threads, {"PERF_COUNT": True}).create_infer_request()
+    compiled = _compiled(file, threads, {"PERF_COUNT": True})
+    size = compiled.inputs[0].get_partial_shape()[0]
+    inputs = filled(inputs, size.get_length() if size.is_static else "batch")
+    request = compiled.create_infer_request()
     calls_of_passes = []
     for _ in range(passes):
         start, calls = perf_counter_ns(), []
@@ -61,6 +65,15 @@ def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[li
                 start += ns
         calls_of_passes.append(calls)
     return calls_of_passes
+
+
+def tiny_weights(file: Path) -> int | None:
+    """How many of its constants are tiny."""
+    import openvino
+
+    nodes = openvino.Core().read_model(file).get_ops()
+    constants = [node for node in nodes if node.get_type_name() == "Constant"]
+    return sum(count_tiny(node.data) for node in constants)
 
 
 def _compiled(file: Path, threads: int, more: dict[str, Any] | None = None) -> Any:

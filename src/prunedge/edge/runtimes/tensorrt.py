@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prunedge.edge.bench.breakdown import LayerCall
-from prunedge.edge.runtimes import Model
+from prunedge.edge.runtimes import Model, at_fixed_batch
 from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError
 
@@ -24,7 +24,7 @@ def version() -> str:
     return f"onnxruntime {onnxruntime.__version__}, TensorRT"
 
 
-def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+def load(file: Path, threads: int, *, flush: bool = True) -> tuple[Model, list[int | str]]:
     """The model in an ONNX file as a TensorRT engine of half precision: built at the first start
     (minutes), kept beside the file.
 
@@ -44,7 +44,7 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(cache),
     }
-    session = start(file, threads, [(PROVIDER, settings)])
+    session = start(file, threads, [(PROVIDER, settings)], flush=flush)
     if session.get_providers()[0] != PROVIDER:
         raise BundleError(
             "TensorRT did not start on this machine",
@@ -52,9 +52,19 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
             remedy="is the NVIDIA driver installed? try trtexec",
         )
     first = session.get_inputs()[0]
-    return lambda inputs: session.run(None, {first.name: inputs})[0], list(first.shape)
+
+    def model(inputs: np.ndarray) -> np.ndarray:
+        return session.run(None, {first.name: inputs})[0]
+
+    shape = list(first.shape)
+    return (at_fixed_batch(model, shape[0]) if isinstance(shape[0], int) else model), shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[LayerCall]]:
     """Nothing: an engine is one node for ONNX Runtime."""
     return []
+
+
+def tiny_weights(file: Path) -> int | None:
+    """Of no account: an engine of half precision has no such numbers."""
+    return 0

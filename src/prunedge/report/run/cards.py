@@ -18,6 +18,7 @@ from prunedge.utils.wording import (
     amounts,
     counted,
     figure,
+    first_of,
     is_hardly,
     megabytes,
     megabytes_pair,
@@ -209,6 +210,8 @@ def _time_card(bench: Mapping[str, Any]) -> dict[str, str]:
         f"{bench['batch']}, {counted(bench['patches'], 'patch', 'patches')}; "
         f"medians; ratio over interleaved blocks {speed.bounds()}"
     )
+    if float_layers := bench["bundles"][1].get("float_layers"):
+        note += f"; layers left in float: {first_of(float_layers)}"
     title = "time for an image" if bench["batch"] == 1 else f"time for {bench['batch']} images"
     before = f"{speed.before_ms:.2f} ms"
     after = f"{speed.after_ms:.2f} ms"
