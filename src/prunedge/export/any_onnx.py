@@ -16,8 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from prunedge.edge.session import TOLERANCE
-from prunedge.edge.targets import ONNX
+from prunedge.edge.targets import ONNX, TOLERANCE
 from prunedge.errors import ExportError
 from prunedge.export.onnx import OPSET
 from prunedge.graph import call
