@@ -9,10 +9,8 @@ from pathlib import Path
 from prunedge import __version__
 from prunedge.edge.image.normalise import Statistics
 from prunedge.edge.manifest import Form
+from prunedge.edge.tasks import DEFINITIONS
 from prunedge.edge.tasks.base import TaskSpec
-
-# Ultralytics' word for a task, where it means the same.
-WORDS = {"classification": "classify"}
 
 
 def describe_forms(folder: Path, forms: Mapping[str, Form], description: Mapping[str, str]) -> None:
@@ -49,7 +47,7 @@ def description_of(
         "description": f"{model_name} by prunedge",
         "author": "prunedge",
         "version": __version__,
-        "task": WORDS.get(task.name, task.name),
+        "task": DEFINITIONS[task.name].in_metadata or task.name,
         "names": repr(dict(enumerate(task.classes))),
         "imgsz": repr([task.size.height, task.size.width]),
         "stride": "1",

@@ -393,7 +393,8 @@ class DeviceDefinition:
     is asked for; () where the usual ones do. `families` are metrics of any level, of which
     `metrics` has the usual ones. `usual_model` is the name of a model that torchvision has, where
     nobody names one. `in_words` is what its models are, for a sentence, `{shown}` being what they
-    are shown.
+    are shown. `in_metadata` is Ultralytics' word for the task, which programs look for in a file's
+    metadata; empty where it has none that means the same.
     """
 
     name: str
@@ -415,3 +416,4 @@ class DeviceDefinition:
     families: tuple[MetricFamily, ...] = ()
     usual_model: str = "resnet18"
     in_words: str = "a classifier of {shown}"
+    in_metadata: str = ""

@@ -277,4 +277,5 @@ DEFINITION = DeviceDefinition(
     has_focal=True,
     rare_metrics=(BALANCED_ACCURACY.name, AT_ALARMS.at(0.05).name),
     families=FAMILIES,
+    in_metadata="classify",
 )
