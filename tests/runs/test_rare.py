@@ -207,9 +207,11 @@ def test_the_command_says_what_can_t_be_balanced(rare: Path, tmp_path: Path) -> 
     several = write_several(tmp_path / "several", 16)
     out = ("--model", "test_resnet", "--size", "16", "--out", tmp_path / "run")
     found = said("train", several, "--task", "multilabel", "--balance", "sampler", *out)
-    assert "--balance sampler can't be had with --task multilabel: use --balance loss" in found
+    assert "--balance sampler can't be had with --task multilabel" in found
+    assert found.rstrip().endswith(": use --balance loss")
     found = said("train", several, "--task", "regression", "--balance", "loss", *out)
-    assert "has no classes: leave it out" in found
+    assert "has no classes" in found
+    assert found.rstrip().endswith(": leave it out")
     found = said("train", rare, "--metric", "recall@alarms=1.5", *out)
     assert "recall@alarms has no level '1.5' (--metric recall@alarms=1.5)" in found
     assert "as recall@alarms=0.05" in found
