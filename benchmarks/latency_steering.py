@@ -53,7 +53,7 @@ def main() -> None:
         for number, point in enumerate(points):
             name = f"n{number:03d}.onnx"
             run = open_run(given.runs / f"{point['start']}-{point['way']}")
-            write_onnx(run.load(point["step"]), Path(folder) / name, run.config.data.size)
+            write_onnx(run.load(point["step"]), Path(folder) / name, (3, *run.config.data.size))
             files[name] = Path(folder) / name
         timed = Timer().time(files)
     for number, point in enumerate(points):

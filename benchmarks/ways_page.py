@@ -21,7 +21,6 @@ import torch
 from common import ratio, turns
 from torch import nn
 
-from prunedge.edge.image.size import square
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
@@ -110,7 +109,7 @@ def of_widths(model: nn.Module, widths: Mapping[str, int], size: int) -> nn.Modu
 
 def session(model: nn.Module, file: Path, size: int) -> Any:
     """A function that runs the model once, by ONNX Runtime, with one thread."""
-    write_onnx(model, file, square(size))
+    write_onnx(model, file, (3, size, size))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     runner = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
