@@ -378,7 +378,8 @@ def line(rows: Sequence[Row], times: Sequence[Row], way: str, form: str) -> str:
         return f"| {way} | {form} | not made |"
     here = [at[way, seed, form] for seed in seeds]
     whole = [at["unpruned", seed, "onnx"] for seed in seeds]
-    ours = [100 * (at[way, seed, form]["test"] - at["prunedge", seed, form]["test"]) for seed in seeds]
+    is_judged = all(at[one, seed, form]["test"] is not None for one in (way, "prunedge") for seed in seeds)
+    ours = [100 * (at[way, seed, form]["test"] - at["prunedge", seed, form]["test"]) for seed in seeds] if is_judged else []
     cells = [
         way,
         form,
@@ -387,8 +388,8 @@ def line(rows: Sequence[Row], times: Sequence[Row], way: str, form: str) -> str:
         spread([one["size_mb"] for one in here], 2),
         spread([all_["size_mb"] / one["size_mb"] for all_, one in zip(whole, here, strict=True)], 0),
         spread([of["unpruned", seed]["macs"] / of[way, seed]["macs"] for seed in seeds], 0),
-        interval([100 * one["test"] for one in here]),
-        "" if way == "prunedge" else interval(ours, sign="+"),
+        interval([100 * one["test"] for one in here]) if is_judged else "not judged",
+        "" if way == "prunedge" or not is_judged else interval(ours, sign="+"),
         spread([of[way, seed]["seconds"] for seed in seeds], 0),
     ]
     return f"| {' | '.join(cells)} |"

@@ -45,7 +45,7 @@ def main(
     functions = {"fit": fit, "evaluate": evaluate, "batches": learned.split(16)}
     rule = {"criterion": "feature-distance", "max_drop": max_drop, "max_steps": max_steps}
     for step, model in pe.prune(unpruned, learned[:1], **functions, **rule, epochs=epochs):
-        print(f"step {step.number}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         if step.keeps_rule:
             best = model
     for name, model in {"unpruned": unpruned, "pruned": best}.items():

@@ -44,7 +44,7 @@ def main(
     functions = {"fit": fit, "evaluate": evaluate, "loss": loss, "batches": learned.split(16)}
     rule = {"max_drop": max_increase, "max_steps": max_steps, "epochs": step_epochs}
     for step, pruned in pe.prune(model, learned[:1], **functions, **rule, higher_is_better=False):
-        print(f"step {step.number}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         if step.keeps_rule:
             best = pruned
     torch.save(best, out)

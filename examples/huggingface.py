@@ -59,7 +59,7 @@ def main(
     rule = {"metric": "eval_accuracy", "max_drop": max_drop, "max_steps": max_steps}
     example = {"pixel_values": torch.rand(2, 3, size, size)}
     for step, pruned in pe.prune(unpruned, example, **functions, **rule, epochs=epochs // 2):
-        print(f"step {step.number}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         best = pruned if step.keeps_rule else best
     torch.save(best, out)
 

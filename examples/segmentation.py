@@ -49,7 +49,7 @@ def main(
     steps = []
     rules = {"max_drop": max_drop, "max_steps": max_steps, "batch_size": batch_size}
     for step, pruned in pe.prune(model, data, epochs=2, finetune_lr=fitted.lr, **rules):
-        print(f"step {step.index}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)
         if step.keeps_rule:
             best = pruned

@@ -59,7 +59,7 @@ def main(
     functions = {"fit": fit, "evaluate": evaluate, "loss": loss, "batches": train}
     rule = {"max_drop": max_drop, "max_steps": max_steps, "epochs": epochs // 2}
     for step, pruned in pe.prune(unpruned, tuple(next(iter(val))[:2]), **functions, **rule):
-        print(f"step {step.number}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         best = pruned if step.keeps_rule else best
     torch.save(best, out)
 

@@ -50,7 +50,7 @@ def main(
     for step, pruned in pe.prune(
         model, images[:1], **functions, max_drop=max_drop, max_steps=max_steps
     ):
-        print(f"step {step.number}: {step.macs / 1e6:,.0f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.0f} million MACs, {step.reason}")
         if step.keeps_rule:
             best = pruned
     torch.save(best, out)

@@ -51,7 +51,7 @@ def main(
     functions = {"fit": fit, "evaluate": evaluate, "loss": loss, "batches": batches}
     rule = {"metric": metric, "max_drop": max_drop, "max_steps": max_steps, "epochs": step_epochs}
     for step, pruned in pe.prune(unpruned, next(batches())[0], **functions, **rule):
-        print(f"step {step.number}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
+        print(f"{step.name}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         if step.keeps_rule:
             best = pruned
 

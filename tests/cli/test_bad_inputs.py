@@ -1483,6 +1483,14 @@ JOBS = [
         lambda w: ["export", w.run, "--out", w.here / "out", "--step-ratio", 0, "--baseline"],
         "--step-ratio",
     ),
+    Case(
+        "export a batch that no form has",
+        lambda w: [
+            *("export", w.run, "--out", w.here / "out"),
+            *("--format", "torch-export", "--fixed-batch", 4),
+        ],
+        "--fixed-batch",
+    ),
     Case("resume by another verb", lambda w: ["prune", "--resume", w.run], "run"),
     Case(
         "resume as another model",

@@ -98,6 +98,10 @@ def test_its_onnx_answers_as_torch_does_on_what_evaluate_shows(
     assert {file.name for file in out.iterdir()} == {
         "model.onnx", "model.safetensors", "plan.json", "export.json",
     }  # fmt: skip
+    assert "the export of a training of your own" in refusal("bench", out)
+    for words in (("--opset", 20), ("--fixed-batch", 2)):
+        line = refusal("export", "run", "--out", tmp_path / "again", *words)
+        assert f"{words[0]} can't be had of a training of your own" in line
     record = json.loads((out / "export.json").read_text())
     assert record["compared"]["relative_difference"] < 1e-3
     model = pe.load("run")
@@ -110,7 +114,7 @@ def test_its_onnx_answers_as_torch_does_on_what_evaluate_shows(
     assert "the folder is not empty" in refusal("export", "run", "--out", out)
     other = refusal("export", "run", "--out", tmp_path / "x", "--format", "onnx-int8")
     assert "there is onnx alone" in other
-    assert "--operate needs" in refusal(
+    assert "--operate can't be had" in refusal(
         "export", "run", "--out", tmp_path / "x", "--operate", "cost"
     )
     assert not (tmp_path / "x").exists()
@@ -198,6 +202,22 @@ def test_what_it_can_t_do_is_one_line(
 )
 def test_what_needs_a_task_says_why_not(place: Path, words: tuple[str, ...]) -> None:
     assert OWN in refusal(*words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class Training\n    pass\n", r"expected ':' .broken_own.py, line 1.: mend it there"),
+        ("x = 1\nimport not_there\n", r"No module named 'not_there' .broken_own.py, line 2."),
+    ],
+)
+def test_a_module_that_can_t_be_imported_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    (tmp_path / "broken_own.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    line = refusal("prune", "--trainer", "broken_own:Training", "--out", tmp_path / "run")
+    assert re.search(message, line), line
 
 
 def test_a_name_from_a_file_is_imported_only_where_it_was_given(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,11 +114,13 @@ def export(
             "--cost acts only with --operate cost", where="--cost", remedy="give both, or neither"
         )
     refuse_url(out)
+    _refuse_idle(formats or ["onnx"], {"--opset": opset, "--fixed-batch": fixed_batch})
     trust.trust_everything(trust_code)
     opened = open_run(run)
     index = None if step is None else opened.step_numbered(step).index
     if opened.config.has_own_trainer or trainer is not None:
-        wanted = {"--operate": operate, "--cost": cost, "--max-int8-drop": max_int8_drop}
+        wanted: dict[str, object] = {"--operate": operate, "--cost": cost}
+        wanted |= {"--max-int8-drop": max_int8_drop, "--opset": opset, "--fixed-batch": fixed_batch}
         place = 0 if baseline else index
         tell_export(OwnExport(opened, out, place, formats, trainer, wanted), json=json)
         return
@@ -139,6 +141,21 @@ def export(
     _tell_bundle(bundle, json=json)
     if not json:
         tell(f"next: {command('bench', bundle.path)}")
+
+
+def _refuse_idle(formats: Sequence[str], options: Mapping[str, object]) -> None:
+    """PrunedgeError for an option of the ONNX file where no form is made of that."""
+    from prunedge.errors import PrunedgeError
+
+    given = [name for name, value in options.items() if value is not None]
+    known = [name for name in formats if name in TARGETS]
+    if not given or not known or any(TARGETS[name].batches for name in known):
+        return
+    raise PrunedgeError(
+        f"{' and '.join(given)}: of the ONNX file and what is made of it alone",
+        where=f"--format {','.join(known)}",
+        remedy="leave it out, or add a form such as onnx",
+    )
 
 
 def _rule(operate: str, cost: str | None) -> OperatingRule:

@@ -112,7 +112,7 @@ class OwnExport:
     index: int | None
     formats: Sequence[str] | None
     trainer: str | None
-    others: Mapping[str, str | None]
+    others: Mapping[str, object]
 
 
 def tell_export(job: OwnExport, *, json: bool) -> None:
@@ -130,8 +130,8 @@ def tell_export(job: OwnExport, *, json: bool) -> None:
     wrong = [name for name, value in job.others.items() if value is not None]
     if wrong:
         raise PrunedgeError(
-            f"{', '.join(wrong)} needs images and a task, which a training of your own keeps to "
-            "itself",
+            f"{', '.join(wrong)} can't be had of a training of your own, whose model is written as "
+            "ONNX alone, for any number of examples",
             where=job.run.path,
             remedy="leave it out",
         )

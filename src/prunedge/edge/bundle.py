@@ -176,6 +176,9 @@ def _manifest(folder: Path) -> Manifest:
         why, remedy = instead(folder, MANIFEST, "name the folder that `prunedge export` made")
         if (folder / "config.toml").is_file():
             remedy = _of_run(folder)
+        elif (folder / "export.json").is_file():
+            why = "it is the export of a training of your own, whose task nobody knows"
+            remedy = "run its model.onnx with ONNX Runtime; export.json says what it takes"
         raise BundleError(f"not a bundle ({why})", where=folder, remedy=remedy)
     try:
         if file.stat().st_size > LARGEST_MANIFEST:

@@ -120,8 +120,11 @@ def _object_named(name: str) -> Any:
     # Whatever is in the user's module, or names that lead up or nowhere.
     except (Exception, SystemExit) as error:
         pass_on(error)
+        at = _line_of(error)
         raise PrunedgeError(
-            f"can't import {name}: {words_of(error)}", where="--trainer", remedy=remedy
+            f"can't import {name}: {_said(error)}",
+            where=at or "--trainer",
+            remedy="mend it there" if at else remedy,
         ) from error
     is_maker = isinstance(found, type) or (callable(found) and not hasattr(found, "fit"))
     if not is_maker:
@@ -215,7 +218,21 @@ def _told(name: str) -> Iterator[None]:
         ) from error
 
 
-def _place_of(error: Exception) -> str | None:
+def _said(error: BaseException) -> str:
+    """What an error says; of a line that is no Python without its place, which is told beside."""
+    return error.msg if isinstance(error, SyntaxError) else words_of(error)
+
+
+def _line_of(error: BaseException) -> str | None:
+    """The user's own line that can't be imported; None where the error tells nothing of it, as of a
+    module that there is not.
+    """
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{Path(error.filename).name}, line {error.lineno}"
+    return _place_of(error)
+
+
+def _place_of(error: BaseException) -> str | None:
     """The last line of the user's own that led to an error, which called into a library perhaps."""
     place = None
     for frame in traceback.extract_tb(error.__traceback__):
