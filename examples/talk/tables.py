@@ -51,6 +51,10 @@ def main() -> None:
 def finished_trials(file: Path) -> list[Trial]:
     """The trials that have ended, each with its steps in order."""
     trials: dict[str, Trial] = {}
+    if not file.is_file():
+        raise SystemExit(
+            f"there is no {file}: has the study ended? prunedge study status {file.parent}"
+        )
     with file.open(encoding="utf-8", newline="") as opened:
         for row in csv.DictReader(opened):
             if row["is_done"] == "True":
