@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from torch.utils._pytree import tree_map
 from prunedge.edge.targets import ONNX, TOLERANCE
 from prunedge.errors import ExportError
 from prunedge.export.onnx import OPSET
+from prunedge.export.quiet import quiet_torch
 from prunedge.graph import call
 from prunedge.graph.inputs import batch_of, tensors_of
 from prunedge.utils.machine import pass_on
@@ -77,7 +74,7 @@ def write_any(model: nn.Module, example: Any, file: Path) -> None:
     elif isinstance(example, tuple):
         args, dynamic = example, tuple(shapes)
     try:
-        with _quietly(), torch.no_grad():
+        with quiet_torch(), torch.no_grad():
             program = torch.onnx.export(
                 model,
                 args,
@@ -96,22 +93,6 @@ def write_any(model: nn.Module, example: Any, file: Path) -> None:
             where=type(model).__name__,
             remedy="does its forward depend on values?",
         ) from error
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what torch tells of its own progress."""
-    loggers = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _of_two(example: Any) -> Any:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from torch import nn
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.denormals import flush_onnx
+from prunedge.export.quiet import quiet_torch
 from prunedge.export.source import Source
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on
@@ -101,14 +98,8 @@ def write_onnx(
 
     example = torch.zeros(options.batch or 2, *shape)
     any_number = ({0: torch.export.Dim("batch", min=1, max=65535)},)
-    talk = io.StringIO()
-    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
-    levels = [logger.level for logger in quiet]
     try:
-        for logger in quiet:
-            logger.setLevel(logging.ERROR)
-        with contextlib.redirect_stdout(talk), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_torch():
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -136,9 +127,6 @@ def write_onnx(
             where=type(model).__name__,
             remedy="does its forward depend on values?",
         ) from error
-    finally:
-        for logger, level in zip(quiet, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _require_opset(model: Any, opset: int) -> None:

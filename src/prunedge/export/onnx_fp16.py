@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
+from prunedge.export.quiet import quiet_loggers
 from prunedge.export.source import Source
 from prunedge.utils.machine import pass_on
 
@@ -16,11 +15,9 @@ def write(source: Source) -> list[str]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     name = TARGETS["onnx-fp16"].file
-    logger = logging.getLogger("onnxruntime.transformers.float16")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it tells of each weight that is rounded
     try:
-        half = convert_float_to_float16(onnx.load(source.onnx()), keep_io_types=True)
+        with quiet_loggers("onnxruntime.transformers.float16"):  # of each weight that is rounded
+            half = convert_float_to_float16(onnx.load(source.onnx()), keep_io_types=True)
         onnx.save_model(half, str(source.folder / name), save_as_external_data=False)
     except Exception as error:  # the converter raises many kinds
         pass_on(error)
@@ -29,6 +26,4 @@ def write(source: Source) -> list[str]:
             f"ONNX Runtime can't convert the model to half precision: {why}",
             remedy="leave onnx-fp16 out",
         ) from error
-    finally:
-        logger.setLevel(level)
     return [name]

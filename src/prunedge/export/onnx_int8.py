@@ -5,7 +5,6 @@ images; layers that suffer most from it go back to float where the whole would l
 from __future__ import annotations
 
 import inspect
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 from prunedge.edge.runtimes.onnx import load
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
+from prunedge.export.quiet import quiet_loggers
 from prunedge.export.source import Source
 from prunedge.utils.machine import pass_on
 
@@ -127,12 +127,9 @@ class _Quantiser:
 @contextmanager
 def _quantiser(source: Source) -> Iterator[_Quantiser]:
     """A quantiser whose failures are ExportErrors."""
-    root = logging.getLogger()
-    level = root.level
-    # It warns on the root logger of what quant_pre_process has done already.
-    root.setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory(dir=source.folder) as folder:
+        # It warns on the root logger of what quant_pre_process has done already.
+        with quiet_loggers(""), tempfile.TemporaryDirectory(dir=source.folder) as folder:
             yield _Quantiser(source, Path(folder))
     except ExportError:
         raise
@@ -142,8 +139,6 @@ def _quantiser(source: Source) -> Iterator[_Quantiser]:
         raise ExportError(
             f"ONNX Runtime can't quantise the model: {why}", remedy="leave onnx-int8 out"
         ) from error
-    finally:
-        root.setLevel(level)
 
 
 def _reader(batches: Sequence[np.ndarray]) -> Any:
